@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// A clock that moves when it is told to, for tests and simulations. It drives decisions and sleeps alike, across threads.
+// A clock that moves when it is told to, for tests and simulations. It drives decisions and sleeps alike, across
+// threads.
 #pragma once
 
 #include <algorithm>
@@ -18,13 +19,14 @@
 namespace weir::inline v0 {
 
 /// Stands still until it is moved; moving it wakes exactly the sleepers that are due, and a sleeper returns when it was
-/// notified or is due, never otherwise. Nanoseconds from 0, or from the start given. All members may be called from any thread.
+/// notified or is due, never otherwise. Nanoseconds from 0, or from the start given. All members may be called from any
+/// thread.
 ///
-/// now() is one atomic load. Whoever reads the time that a call of advance() made also sees what was written before that
-/// call. Moving it, sleeping and counting sleepers take a mutex, and O(sleepers).
+/// now() is one atomic load. Whoever reads the time that a call of advance() made also sees what was written before
+/// that call. Moving it, sleeping and counting sleepers take a mutex, and O(sleepers).
 ///
-/// In a test, wait_for_sleepers(n) takes the place of a sleep: it returns when n threads have gone to sleep by this clock,
-/// so that the test may move it and know whom that wakes.
+/// In a test, wait_for_sleepers(n) takes the place of a sleep: it returns when n threads have gone to sleep by this
+/// clock, so that the test may move it and know whom that wakes.
 class manual_clock {
 public:
     using duration = std::chrono::nanoseconds;
@@ -54,7 +56,8 @@ public:
         move_to(t);
     }
 
-    /// Forward to the instant at which the next sleeper is due, which is returned; where nobody sleeps for a time, nothing.
+    /// Forward to the instant at which the next sleeper is due, which is returned; where nobody sleeps for a time,
+    /// nothing.
     std::optional<time_point> advance_to_next() {
         std::lock_guard const lock{mutex_};
         auto const t = earliest();
@@ -62,7 +65,8 @@ public:
         return t;
     }
 
-    /// Sets the time to `t`, though it be earlier, and wakes nobody: for tests of what a clock that goes back does to others.
+    /// Sets the time to `t`, though it be earlier, and wakes nobody: for tests of what a clock that goes back does to
+    /// others.
     void turn_back(time_point t) {
         std::lock_guard const lock{mutex_};
         set(t);
@@ -138,7 +142,8 @@ private:
     }
     std::size_t count() const {
         std::size_t n = 0;
-        for (sleeper* s = sleepers_; s != nullptr; s = s->next) n += s->seat.notified() ? 0 : 1;
+        for (sleeper* s = sleepers_; s != nullptr; s = s->next)
+            n += s->seat.notified() ? 0 : 1;
         return n;
     }
     std::optional<time_point> earliest() const {

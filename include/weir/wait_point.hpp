@@ -21,8 +21,8 @@ namespace weir::inline v0 {
 /// notification is kept until a sleep returns it, so that one that comes before the sleep is not lost; two before one
 /// sleep count as one. Notifying takes the seat's own mutex, which is never held for longer than a few instructions.
 ///
-/// The seat must outlive the call of notify(): where the sleeper may leave on its own, notify it under a mutex that it takes
-/// before it destroys the seat.
+/// The seat must outlive the call of notify(): where the sleeper may leave on its own, notify it under a mutex that it
+/// takes before it destroys the seat.
 class wait_point {
 public:
     wait_point() = default;
@@ -70,9 +70,9 @@ public:
         return std::exchange(notified_, false);
     }
 
-    /// Sleeps until notify(), for `real` of real time at most; true, and the notification is taken, where there was one.
-    template <class Rep, class Period>
-    bool wait_for(std::chrono::duration<Rep, Period> real) {
+    /// Sleeps until notify(), for `real` of real time at most; true, and the notification is taken, where there was
+    /// one.
+    template <class Rep, class Period> bool wait_for(std::chrono::duration<Rep, Period> real) {
         std::unique_lock lock{mutex_};
         condition_.wait_for(lock, real, [this] { return notified_; });
         return std::exchange(notified_, false);
@@ -92,11 +92,10 @@ concept sleeping_clock = clock<C> && requires(C const& c, wait_point& seat, type
     { c.wait_until(seat, t) } -> std::same_as<bool>;
 };
 
-/// Sleeps in `seat` until it is notified (true) or c.now() >= t (false). time_point::max() means no time at all. A clock
-/// without a wait_until of its own is taken to run at the speed of real time; steps of such a clock, as system_clock's,
-/// are noticed when the sleep that was computed before the step ends. Never returns false early.
-template <clock C>
-bool wait_until(C const& c, wait_point& seat, typename C::time_point t) {
+/// Sleeps in `seat` until it is notified (true) or c.now() >= t (false). time_point::max() means no time at all. A
+/// clock without a wait_until of its own is taken to run at the speed of real time; steps of such a clock, as
+/// system_clock's, are noticed when the sleep that was computed before the step ends. Never returns false early.
+template <clock C> bool wait_until(C const& c, wait_point& seat, typename C::time_point t) {
     if constexpr (sleeping_clock<C>) {
         return c.wait_until(seat, t);
     } else {
@@ -110,22 +109,21 @@ bool wait_until(C const& c, wait_point& seat, typename C::time_point t) {
             bool const far = detail::saturating_sub(detail::ticks(t), detail::ticks(now)) >
                              std::chrono::ceil<duration>(step).count();
             // Rounded up: a clock with ticks of a second must not be asked again and again while it waits for the next.
-            auto const left = far ? std::chrono::nanoseconds{step} : std::chrono::ceil<std::chrono::nanoseconds>(t - now);
+            auto const left =
+                far ? std::chrono::nanoseconds{step} : std::chrono::ceil<std::chrono::nanoseconds>(t - now);
             if (seat.wait_for(left)) return true;
         }
     }
 }
 
 /// Sleeps until c.now() >= t.
-template <clock C>
-void sleep_until(C const& c, typename C::time_point t) {
+template <clock C> void sleep_until(C const& c, typename C::time_point t) {
     wait_point seat;
     wait_until(c, seat, t);
 }
 
 /// Sleeps for `d` of the clock's time; not at all when it is not positive.
-template <clock C>
-void sleep_for(C const& c, typename C::duration d) {
+template <clock C> void sleep_for(C const& c, typename C::duration d) {
     if (d <= C::duration::zero()) return;
     typename C::time_point const now = c.now();
     sleep_until(c, typename C::time_point{typename C::duration{static_cast<typename C::duration::rep>(
