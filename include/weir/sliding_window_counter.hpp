@@ -1,0 +1,975 @@
+// SPDX-License-Identifier: MIT
+//
+// At most `limit` permits in ANY window of a given length, weighted, in O(1), lock-free.
+//
+// Time is cut into segments of L ticks, and a window is B of them: L = ceil(W/B), so that B·L >= W. At segment e the limiter
+// counts the B segments before it and e itself, so every window that ends in e is covered whole. What that costs is one
+// segment: a denial is one that an exact log of (B + 1)·L would also deny, and the rate that can be kept up is W/((B + 1)·L) of
+// the limit.
+//
+// State, all in 64-bit words; C = count_bits, V = version_bits, and the segment takes what 30 years of segments need:
+//     head     segment | closing: 1 | version: V | count of the open segment: C
+//     closed   segment | 0          | total of the B segments before it: V + C
+//     ring[i]  segment | 0          | count: V + C                (K >= B + 1 of them, a power of two; i = segment mod K)
+//     limit[v] segment | 0          | the limit named by version v of head: V + C  (the segment it was written in)
+// and two that only save work, since they follow from these:
+//     ceiling  segment | 0 | version: V | limit less closed's total: C   (what head may reach; another segment or version: unknown)
+//     until    the last tick of the open segment, or of an older one
+//
+// Bits:   window   B     segment   count   greatest limit (one bit is kept for overruns, and V = 3)
+//         1 s      125   37        23      4,194,303
+//         1 s      1000  40        20      524,287
+//         60 s     125   31        29      268,435,455
+//         60 s     1000  34        26      33,554,431
+//         1 h      125   25        35      17,179,869,183
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <chrono>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <type_traits>
+#include <utility>
+
+#include "clock.hpp"
+#include "decision.hpp"
+#include "detail/wide.hpp"
+#include "error.hpp"
+#include "policy.hpp"
+
+namespace weir::inline v0 {
+
+/// How a sliding_window_counter is cut and what it holds at first.
+struct counter_options {
+    /// At most so many segments make a window. 125 by default: the most that divides a second, a minute and an hour in
+    /// milli-, micro- and nanoseconds and leaves its ring at 128 words, 1 KiB; it keeps up 99.2% of the limit. 250, 500 and
+    /// 1000 divide as well and keep up 99.6%, 99.8% and 99.9% with rings of 2, 4 and 8 KiB.
+    std::uint32_t segments = 125;
+    /// What is not available at the start counts as taken just before it: it is available again one window later. A process that
+    /// may have forgotten its last window starts empty.
+    weir::start start{};
+};
+
+}  // namespace weir::inline v0
+
+namespace weir::inline v0::detail {
+
+/// Divides by a constant that is known only at run time, with one multiplication. Granlund and Montgomery, "Division by
+/// invariant integers using multiplication", theorem 4.2 with N = 63: for l = ceil(log2 d) and
+/// 2^(N+l) <= m·d <= 2^(N+l) + 2^l, floor(t/d) = floor(t·m / 2^(N+l)) for every t < 2^63.
+struct reciprocal {
+    std::uint64_t multiplier = (std::uint64_t{1} << 63U) + 1;
+    unsigned shift = 0;
+
+    /// 1 <= d < 2^63.
+    static constexpr reciprocal of(std::uint64_t d) noexcept {
+        auto const l = static_cast<unsigned>(std::bit_width(d - 1));
+        // floor(2^(63+l) / d), which is in [2^63, 2^64): its first bit is 2^l / d, so 63 more of the remainder follow.
+        std::uint64_t q = 1;
+        std::uint64_t r = (std::uint64_t{1} << l) - d;
+        for (int i = 0; i < 63; ++i) {
+            r <<= 1U;
+            q <<= 1U;
+            if (r >= d) {
+                r -= d;
+                q |= 1U;
+            }
+        }
+        return {q + 1, l};
+    }
+
+    /// floor(t/d), exact for t < 2^63.
+    constexpr std::uint64_t divide(std::uint64_t t) const noexcept { return mul(t << 1U, multiplier).hi >> shift; }
+};
+
+/// How a window is cut, and how a word is. In ticks and segments; no clock.
+struct counter_plan {
+    static constexpr unsigned version_bits = 3;
+    static constexpr std::uint32_t max_segments = 1U << 16U;
+
+    std::uint64_t length = 1;    // L, in ticks
+    std::uint32_t segments = 1;  // B in use: ceil(W/L), at most what was asked for
+    std::uint32_t ring = 8;      // K
+    std::uint64_t last = 0;      // the last segment that a word can name
+    unsigned count_bits = 1;     // C
+    error problem{};
+
+    /// The segment in which the origin lies. The B before it have numbers too, for what was taken before the start.
+    constexpr std::uint64_t first() const noexcept { return ring; }
+
+    /// The greatest limit: one bit of the count is for overruns.
+    constexpr permits max_limit() const noexcept { return (std::uint64_t{1} << (count_bits - 1)) - 1; }
+
+    static constexpr counter_plan make(permits limit, std::int64_t window, std::uint32_t asked, std::int64_t resolution,
+                                       std::uint64_t horizon) noexcept {
+        counter_plan p;
+        if (limit == 0) return refuse("a limit of zero permits grants nothing for ever");
+        if (window <= 0) return refuse("a window must be longer than nothing");
+        if (window >> 60U) return refuse("a window must be shorter than 2^60 ticks of its clock");
+        if (asked == 0) return refuse("a window needs at least one segment");
+        if (asked > max_segments) return refuse("a window has at most 65,536 segments");
+        auto const w = static_cast<std::uint64_t>(window);
+        auto const step = static_cast<std::uint64_t>(std::max<std::int64_t>(resolution, 1));
+        p.length = (w - 1) / asked + 1;
+        if (step > p.length) {
+            // Shorter segments than the clock's step would only be skipped.
+            if (step > w / 10) return refuse("the clock is too coarse for the window: more than a tenth of the rate would be lost");
+            p.length = step;
+        }
+        p.segments = static_cast<std::uint32_t>((w - 1) / p.length + 1);
+        p.ring = std::bit_ceil(std::max<std::uint32_t>(p.segments + 1, 8));
+        std::uint64_t const needed = horizon / p.length + p.first() + p.segments + 2;
+        auto const segment_bits = static_cast<unsigned>(std::bit_width(needed));
+        p.last = (std::uint64_t{1} << segment_bits) - 1;
+        if (segment_bits + 1 + version_bits + static_cast<unsigned>(std::bit_width(limit)) + 1 > 64) {
+            return refuse("the limit and 30 years of segments do not fit a word together: ask for fewer segments");
+        }
+        p.count_bits = 64 - segment_bits - 1 - version_bits;
+        return p;
+    }
+
+    static constexpr counter_plan refuse(char const* reason) noexcept {
+        counter_plan p;
+        p.problem = {reason};
+        return p;
+    }
+
+    /// 30 years of 365.25 days in ticks of `Duration`, or what a signed 64-bit count can hold of them.
+    template <class Duration>
+    static constexpr std::uint64_t horizon() noexcept {
+        std::uint64_t ticks{};
+        if (__builtin_mul_overflow(std::uint64_t{946'728'000}, static_cast<std::uint64_t>(Duration::period::den), &ticks)) {
+            ticks = std::uint64_t{1} << 63U;
+        }
+        return std::min(ticks / static_cast<std::uint64_t>(Duration::period::num), (std::uint64_t{1} << 63U) - 1);
+    }
+};
+
+/// The words, and each step that one of them can take: pure.
+class counter_words {
+public:
+    using word = std::uint64_t;
+    static constexpr unsigned versions = 1U << counter_plan::version_bits;
+
+    constexpr counter_words() = default;
+    constexpr explicit counter_words(unsigned count_bits) noexcept
+        : count_bits_{count_bits},
+          total_bits_{count_bits + counter_plan::version_bits},
+          count_mask_{(word{1} << count_bits_) - 1},
+          total_mask_{(word{1} << total_bits_) - 1} {}
+
+    // Any word.
+    constexpr std::uint64_t segment(word w) const noexcept { return w >> (total_bits_ + 1); }
+
+    // head
+    constexpr word open(std::uint64_t segment, unsigned version) const noexcept {
+        return (segment << (total_bits_ + 1)) | (word{version} << count_bits_);
+    }
+    constexpr permits count(word h) const noexcept { return h & count_mask_; }
+    constexpr unsigned version(word h) const noexcept {
+        return static_cast<unsigned>(h >> count_bits_) & (versions - 1);
+    }
+    constexpr bool is_closing(word h) const noexcept { return ((h >> total_bits_) & 1U) != 0; }
+    constexpr word closing(word h) const noexcept { return h | (word{1} << total_bits_); }
+    constexpr word with_version(word h, unsigned version) const noexcept {
+        return (h & ~(word{versions - 1} << count_bits_)) | (word{version} << count_bits_);
+    }
+    /// A charge that is known to fit.
+    static constexpr word charged(word h, permits n) noexcept { return h + n; }
+    /// A charge whatever there is: the count stays at its maximum once it got there.
+    constexpr word overcharged(word h, permits n) const noexcept {
+        permits const room = count_mask_ - count(h);
+        return h + std::min(n, room);
+    }
+    constexpr bool is_stuck(word h) const noexcept { return count(h) == count_mask_; }
+    constexpr permits max_count() const noexcept { return count_mask_; }
+
+    // closed, a ring's word, a limit's
+    constexpr word cell(std::uint64_t segment, permits total) const noexcept {
+        return (segment << (total_bits_ + 1)) | std::min(total, total_mask_);
+    }
+    constexpr permits total(word w) const noexcept { return w & total_mask_; }
+
+    /// head is open, and this is its closed.
+    constexpr bool agree(word h, word closed) const noexcept { return ((h ^ closed) >> total_bits_) == 0; }
+
+    // ceiling
+    constexpr word ceiling(word h, permits total, permits limit) const noexcept {
+        return (h & ~count_mask_) | (limit - std::min(limit, total));
+    }
+    /// head is open, and this is the ceiling of its segment and version.
+    constexpr bool under(word h, word ceiling) const noexcept { return (h ^ ceiling) <= count_mask_; }
+    /// How many more head may count when it is under the ceiling.
+    static constexpr permits room(word h, word ceiling) noexcept { return h < ceiling ? ceiling - h : 0; }
+
+    /// k fewer in head or a ring's word. What reached the maximum has lost count and stays.
+    constexpr word lowered(word w, permits k) const noexcept {
+        return is_stuck(w) ? w : w - std::min(k, count(w));
+    }
+
+    static constexpr unsigned next(unsigned version) noexcept { return (version + 1) & (versions - 1); }
+
+private:
+    unsigned count_bits_ = 1;
+    unsigned total_bits_ = 1 + counter_plan::version_bits;
+    word count_mask_ = 1;
+    word total_mask_ = (word{1} << (1 + counter_plan::version_bits)) - 1;
+};
+
+}  // namespace weir::inline v0::detail
+
+namespace weir::inline v0 {
+
+/// At most `limit` permits in ANY window of the given length.
+///
+///     weir::sliding_window_counter wide{1'000'000, 60s};
+///     if (auto d = wide.try_acquire(250)) work(); else wait_until(d.retry_at());
+///
+/// **Promise.** Over effective times, in any window W at most `limit` permits are granted and not refunded; a denial is one that
+/// an exact log of window (B + 1)·L would also make, or it overlaps an unfinished attempt or refund, or a refund of a past
+/// segment that the next segment will bring. The effective time of a grant is max(the time point given, start of the open
+/// segment): with a monotone clock of its own it lies between call and return. A time point before the start counts
+/// as the start; one ahead of the clock is trusted, and holds the others to it. Sums use the whole word; no rounding favours the caller.
+///
+/// **Progress.** Lock-free: a thread that stops anywhere stops nobody. A grant is two loads, a third for the limit, and one
+/// compare-exchange; a denial only the loads. Who first comes in a new segment advances the counter once, O(K); the others help. Nothing is
+/// allocated after construction, nothing divided, nothing floating.
+///
+/// **Memory order.** Grants and denials order nothing between callers, except where a verb says so.
+///
+/// Clock: see clock.hpp; `C&` refers to a clock that outlives the limiter. Atomics: see policy.hpp.
+template <class Clock = std::chrono::steady_clock, class Atomics = std_atomics>
+class alignas(detail::cache_line) sliding_window_counter {
+    using word = std::uint64_t;
+    using words = detail::counter_words;
+    using plan = detail::counter_plan;
+
+public:
+    using clock_type = typename detail::clock_traits<Clock>::type;
+    using duration = typename detail::clock_traits<Clock>::duration;
+    using time_point = typename detail::clock_traits<Clock>::time_point;
+
+    /// What was taken where, for refunds: so many permits, still live, of one segment. Only moved, so that none goes back
+    /// twice; one moved from is spent. It belongs to the limiter that made it: given to another it frees a stranger's permits.
+    class receipt {
+    public:
+        constexpr receipt() = default;
+        constexpr receipt(receipt&& other) noexcept
+            : segment_{other.segment_}, live_{std::exchange(other.live_, permits{0})} {}
+        constexpr receipt& operator=(receipt&& other) noexcept {
+            segment_ = other.segment_;
+            live_ = std::exchange(other.live_, permits{0});
+            return *this;
+        }
+        ~receipt() = default;
+
+        /// How many permits have not been refunded.
+        constexpr permits live() const noexcept { return live_; }
+        /// The number of the segment that was charged.
+        constexpr std::uint64_t segment() const noexcept { return segment_; }
+
+    private:
+        friend sliding_window_counter;
+        constexpr receipt(std::uint64_t segment, permits n) noexcept : segment_{segment}, live_{n} {}
+
+        std::uint64_t segment_ = 0;
+        permits live_ = 0;
+    };
+
+    /// What an attempt returns; see the concept. `retry_at` is computed when asked for, from the counter as it then is: the
+    /// limiter must still live, and the cost is O(B). Exact to the tick where nobody takes or gives back meanwhile.
+    class decision {
+    public:
+        constexpr decision() = default;
+
+        constexpr bool granted() const noexcept { return granted_; }
+        constexpr explicit operator bool() const noexcept { return granted_; }
+        /// More was asked than the limit in force: no wait will do.
+        bool never() const noexcept {
+            return !granted_ && (limiter_ == nullptr || (!alone_ && asked_ > limiter_->limit()));
+        }
+
+        /// The time of the attempt where granted; time_point::max() where never, or beyond what the counter can count to.
+        time_point retry_at() const noexcept {
+            if (granted_) return at_;
+            if (limiter_ == nullptr) return time_point::max();
+            permits const limit = limiter_->limit();
+            if (!alone_ && asked_ > limit) return time_point::max();
+            return limiter_->first_fit(limit - std::min(asked_, limit), at_);
+        }
+        /// How long that is from the attempt; duration::max() for time_point::max().
+        duration retry_after() const noexcept {
+            auto const t = retry_at();
+            if (t == time_point::max()) return duration::max();
+            return from_ticks<duration>(detail::saturating_sub(detail::ticks(t), detail::ticks(at_)));
+        }
+        /// The time of the attempt.
+        constexpr time_point at() const noexcept { return at_; }
+
+        /// What a refund needs; take it out to keep less than the decision.
+        constexpr sliding_window_counter::receipt& receipt() noexcept { return receipt_; }
+        constexpr sliding_window_counter::receipt const& receipt() const noexcept { return receipt_; }
+
+    private:
+        friend sliding_window_counter;
+
+        constexpr decision(sliding_window_counter const* l, permits n, time_point t, bool alone) noexcept
+            : limiter_{l}, at_{t}, asked_{n}, alone_{alone} {}
+        constexpr decision(sliding_window_counter const* l, std::uint64_t segment, permits taken, time_point t) noexcept
+            : limiter_{l}, at_{t}, asked_{taken}, receipt_{segment, taken}, granted_{true} {}
+
+        sliding_window_counter const* limiter_ = nullptr;
+        time_point at_{};
+        permits asked_ = 0;
+        sliding_window_counter::receipt receipt_{};
+        bool granted_ = false;
+        bool alone_ = false;
+    };
+
+    /// What the window holds, and at what time: the start of the segment that was summed up to.
+    struct usage {
+        permits used = 0;
+        time_point as_of = time_point::min();
+    };
+
+    /// What an unconditional charge did.
+    struct charged {
+        sliding_window_counter::receipt receipt{};
+        permits debt = 0;        ///< by how much the window is above the limit after it
+        bool saturated = false;  ///< the count is at its maximum: it stays there, refunds included, until its segment ages out
+    };
+
+    /// Why change_limit changed nothing though the limit would fit. Ask again.
+    static constexpr error busy{"the limit has been changed seven times in this segment: ask again in the next"};
+
+    /// Whether such a counter can be made, and if not, why not. Refused: a limit of 0; a window that is not positive, or of 2^60
+    /// ticks and more; no segments, or more than 65,536; a limit that does not fit beside 30 years of segments (the table at the head of
+    /// this file); a clock whose step is longer than a segment and a tenth of the window. Between the two the clock's step becomes the segment.
+    static constexpr error validate(permits limit, duration window, counter_options options = {},
+                                    duration resolution = duration{1}) noexcept {
+        return make_plan(limit, window, options, resolution).problem;
+    }
+
+    /// `limit` permits in any `window`. Time starts at the clock's now().
+    /// Errors: see validate. Allocates the ring: 8 bytes for each of the segments, rounded up to a power of two.
+    sliding_window_counter(permits limit, duration window, counter_options options = {})
+        requires std::default_initializable<detail::clock_box<Clock>>
+        : sliding_window_counter{detail::clock_box<Clock>{}, limit, window, options} {}
+
+    template <class C>
+        requires std::constructible_from<detail::clock_box<Clock>, C&&> &&
+                 (!std::same_as<std::remove_cvref_t<C>, counter_options>)
+    sliding_window_counter(permits limit, duration window, C&& clock)
+        : sliding_window_counter{detail::clock_box<Clock>{std::forward<C>(clock)}, limit, window, counter_options{}} {}
+
+    template <class C>
+        requires std::constructible_from<detail::clock_box<Clock>, C&&>
+    sliding_window_counter(permits limit, duration window, counter_options options, C&& clock)
+        : sliding_window_counter{detail::clock_box<Clock>{std::forward<C>(clock)}, limit, window, options} {}
+
+    /// As above, but time starts at `origin`: counters that share it, and cut alike, share their segments.
+    template <class C>
+        requires std::constructible_from<detail::clock_box<Clock>, C&&>
+    sliding_window_counter(permits limit, duration window, counter_options options, C&& clock, time_point origin)
+        : sliding_window_counter{detail::clock_box<Clock>{std::forward<C>(clock)}, limit, window, options, &origin} {}
+
+    sliding_window_counter(sliding_window_counter const&) = delete;
+    sliding_window_counter& operator=(sliding_window_counter const&) = delete;
+    ~sliding_window_counter() = default;
+
+    /// The counter, or the reason why there is none.
+    static result<sliding_window_counter> make(permits limit, duration window, counter_options options = {})
+        requires std::default_initializable<detail::clock_box<Clock>>
+    {
+        detail::clock_box<Clock> const box{};
+        if (auto e = validate(limit, window, options, resolution_of(box.get()))) return e;
+        return result<sliding_window_counter>{std::in_place, limit, window, options};
+    }
+    template <class C>
+        requires std::constructible_from<detail::clock_box<Clock>, C&&>
+    static result<sliding_window_counter> make(permits limit, duration window, counter_options options, C&& clock) {
+        if (auto e = validate(limit, window, options, resolution_of(clock))) return e;
+        return result<sliding_window_counter>{std::in_place, limit, window, options, std::forward<C>(clock)};
+    }
+
+    // ---- taking ----
+
+    /// Takes `n` permits at `t` if the window then holds no more than the limit. 0 is granted and takes nothing; more than the limit
+    /// is never granted. A denial charges nothing.
+    decision try_acquire(permits n, time_point t) noexcept { return attempt<false>(n, t); }
+    decision try_acquire(permits n = 1) noexcept { return attempt<false>(n, clock().now()); }
+    decision try_acquire(time_point t) noexcept { return attempt<false>(1, t); }
+
+    /// As try_acquire, but where n is above the limit it is granted when the window is empty, takes all of it, `limit`
+    /// permits, and leaves no debt. What the receipt holds is what was taken.
+    decision try_acquire_alone(permits n, time_point t) noexcept { return attempt<true>(n, t); }
+    decision try_acquire_alone(permits n) noexcept { return attempt<true>(n, clock().now()); }
+
+    /// What try_acquire would answer. Charges nothing (it may advance the counter to the segment of `t`).
+    decision check(permits n, time_point t) noexcept { return look<false>(n, t); }
+    decision check(permits n = 1) noexcept { return look<false>(n, clock().now()); }
+    decision check(time_point t) noexcept { return look<false>(1, t); }
+    decision check_alone(permits n, time_point t) noexcept { return look<true>(n, t); }
+
+    /// Charges `n` at `t`, whatever there is: an overrun, which blocks later grants and is outside the promise. Counted in the segment of
+    /// max(t, open segment). The count saturates.
+    charged charge(permits n, time_point t) noexcept {
+        // (10)
+        std::uint64_t want = detail::ticks(t) <= until_.load(std::memory_order_acquire) ? 0 : segment_of(t);
+        for (;;) {
+            // (1)
+            word h = head_.load(std::memory_order_acquire);
+            if (want > words_.segment(h) || words_.is_closing(h)) {
+                want = advance(want);
+                continue;
+            }
+            word const desired = words_.overcharged(h, n);
+            // Relaxed: as the grant's. The exchange is made even where nothing changes, so that the answer is of one moment.
+            if (!head_.compare_exchange_weak(h, desired, std::memory_order_relaxed, std::memory_order_relaxed)) continue;
+            bool const stuck = words_.is_stuck(desired);
+            permits const limit = limit_at(desired);
+            permits const used = sum_at(words_.segment(desired)).used;
+            return {receipt{words_.segment(desired), stuck ? 0 : n}, used > limit ? used - limit : 0, stuck};
+        }
+    }
+    charged charge(permits n) noexcept { return charge(n, clock().now()); }
+
+    // ---- giving back ----
+
+    /// Gives back what is live on a granted decision or receipt, or k of it, where it was charged. Returns by how much the
+    /// window was lowered: 0 when nothing is live any more (a second refund), the permits have aged out, or the count was at its maximum. Permits
+    /// of a past segment become available with the next one, at most one segment late. Only what certainly was not used may be given back.
+    /// A release: whoever sees the lowered sum through used() or a beside-verb also sees what came before.
+    permits refund(decision& d) noexcept { return d.limiter_ == this ? refund(d.receipt_) : 0; }
+    permits refund(decision& d, permits k) noexcept { return d.limiter_ == this ? refund(d.receipt_, k) : 0; }
+    permits refund(receipt& r) noexcept { return refund(r, r.live_); }
+    permits refund(receipt& r, permits k) noexcept {
+        k = std::min(k, r.live_);
+        if (k == 0) return 0;
+        r.live_ -= k;
+        return lower(r.segment_, k);
+    }
+
+    // ---- looking ----
+
+    /// The limit less what the window holds, 0 where that is more. O(1) in the open segment, else O(K); advances nothing.
+    permits available(time_point t) const noexcept {
+        permits const u = used(t);
+        permits const l = limit();
+        return u < l ? l - u : 0;
+    }
+    permits available() const noexcept { return available(clock().now()); }
+
+    /// What the window that ends at `t` holds, as the limiter counts it, overruns included: for a time ahead, if nobody takes
+    /// until then; before the open segment, the open segment's.
+    /// An acquire: sees every charge and refund that happened before.
+    permits used(time_point t) const noexcept { return sum_at(t).used; }
+    permits used() const noexcept { return used(clock().now()); }
+    /// The same with the time that it is true of, for the beside-verbs of another counter.
+    usage used_as_of(time_point t) const noexcept {
+        tally const s = sum_at(t);
+        return {s.used, start_of(s.segment)};
+    }
+
+    /// The first time, not before `from`, at which the window holds at most `budget` if nobody takes: `from` itself or the start of
+    /// a segment; time_point::max() where the counter ends before. O(B). Later times hold no more.
+    time_point first_fit(permits budget, time_point from) const noexcept {
+        std::uint64_t const want = segment_of(from);
+        std::uint64_t const g = first_fit_segment(budget, want);
+        return g > plan_.last ? time_point::max() : g == want ? from : std::max(from, start_of(g));
+    }
+
+    permits limit() const noexcept {
+        // (1) - the acquire makes the limit that head names visible
+        return limit_at(head_.load(std::memory_order_acquire));
+    }
+    duration window() const noexcept { return window_; }
+    /// B: how many segments a window has; at most what was asked for.
+    std::uint32_t segments() const noexcept { return plan_.segments; }
+    /// L: window() / segments(), rounded up.
+    duration segment_length() const noexcept { return from_ticks<duration>(static_cast<std::int64_t>(plan_.length)); }
+    /// The greatest limit that change_limit takes.
+    permits max_limit() const noexcept { return plan_.max_limit(); }
+    clock_type const& clock() const noexcept { return clock_.get(); }
+
+    // ---- changing ----
+
+    /// Puts another limit in force; what was taken stays taken. Every attempt is decided by one of the two whole: the version in
+    /// head names the limit, and the exchange that grants covers it. Errors: 0; above max_limit(); `busy`, when the limit has
+    /// been changed seven times in the segment of now. Lock-free: a change that another thread left half done is finished.
+    error change_limit(permits limit, time_point t) noexcept {
+        if (limit == 0) return {"a limit of zero permits grants nothing for ever"};
+        if (limit > max_limit()) return {"the limit does not fit beside 30 years of segments"};
+        std::uint64_t want = segment_of(t);
+        bool written = false;
+        for (;;) {
+            // (1)
+            word h = head_.load(std::memory_order_acquire);
+            if (want > words_.segment(h) || words_.is_closing(h)) {
+                want = advance(want);
+                continue;
+            }
+            // Versions come into force in turn, each slot tagged with the segment of its writing. The next slot was last in
+            // force until the one after it was written, and may be written only in a later segment: so (segment, version) never
+            // comes twice, and a stalled attempt cannot succeed on another limit. Hence tag(next) > tag(after) only while a change waits
+            // for its exchange of head. Relaxed: (1) shows both as they were when head's version came into force; a
+            // newer value only makes an exchange fail or shows a change under way.
+            unsigned const next = words::next(words_.version(h));
+            word slot = limits_[next].load(std::memory_order_relaxed);
+            std::uint64_t const after = words_.segment(limits_[words::next(next)].load(std::memory_order_relaxed));
+            if (words_.segment(slot) > after) {
+                // (2) - this release-CAS synchronizes-with the acquire-loads (1)
+                head_.compare_exchange_weak(h, words_.with_version(h, next), std::memory_order_release,
+                                            std::memory_order_relaxed);
+            } else if (written) {
+                return {};
+            } else if (words_.segment(h) <= after) {
+                return busy;
+            } else {
+                // Relaxed: published by (2), whoever makes it, since it was read there.
+                written = limits_[next].compare_exchange_weak(slot, words_.cell(words_.segment(h), limit),
+                                                              std::memory_order_relaxed, std::memory_order_relaxed);
+            }
+        }
+    }
+    error change_limit(permits limit) noexcept { return change_limit(limit, clock().now()); }
+
+    /// Before the limiter is shared: books `n` permits at a past time point, before the start or after, in any order. What is out of the
+    /// window already is ignored. A time point ahead of the open segment advances to it.
+    void restore(permits n, time_point t) noexcept {
+        std::int64_t const before = detail::saturating_sub(origin_, detail::ticks(t));
+        if (before <= 0 && segment_of(t) >= words_.segment(head_.load(std::memory_order_relaxed))) {
+            charge(n, t);
+            return;
+        }
+        std::uint64_t const back = before > 0 ? reciprocal_.divide(static_cast<std::uint64_t>(before) - 1) + 1 : 0;
+        if (back > plan_.segments) return;
+        std::uint64_t const s = before > 0 ? plan_.first() - back : segment_of(t);
+        std::uint64_t const e = words_.segment(head_.load(std::memory_order_relaxed));
+        if (s + plan_.segments < e) return;
+        auto& place = at(s);
+        word const w = place.load(std::memory_order_relaxed);
+        place.exchange(words_.overcharged(words_.segment(w) == s ? w : words_.cell(s, 0), n), std::memory_order_relaxed);
+        closed_.exchange(words_.cell(e, sum_before(e)), std::memory_order_relaxed);
+        ceiling_.exchange(0, std::memory_order_relaxed);
+    }
+
+    // ---- two counters, one limit ----
+
+    /// Takes `n` at `t` if what the window holds, n and extra() together are within the limit. extra() says what other
+    /// counters hold for the same limit: permits, or a `usage` (then the attempt is made no earlier than its time, so
+    /// that what has aged out there cannot be in this window). It may be called several times.
+    ///
+    /// So two counters share a limit: a caller first charges its hold in counter H, then calls main.try_acquire_beside(n, t, extra)
+    /// with extra = H.used_as_of(t), less its own hold where n stands for it. What moves between them is charged in the one before it is refunded in
+    /// the other. Why it is safe: the exchange on main's head is acq_rel, and all that follow it on head continue its release, so the
+    /// later of two exchanges sees the earlier one's hold when it calls extra() again. This second look is needed: refunds may bring head
+    /// back to an old value, and then the exchange succeeds on a sum that is stale. It reads the other counter first and this
+    /// one last, so that what moves meanwhile is counted at least once. If it exceeds the limit, the charge is taken back
+    /// and the attempt denied: of attempts that race for the last room, all may be denied.
+    ///
+    /// A denial's retry_at knows this counter only: combine first_fit() of all.
+    template <class Extra>
+    decision try_acquire_beside(permits n, time_point t, Extra extra) noexcept(noexcept(extra())) {
+        time_point latest = t;
+        for (;;) {
+            // (10)
+            std::int64_t const until = until_.load(std::memory_order_acquire);
+            // (1)
+            word h = head_.load(std::memory_order_acquire);
+            usage x = as_usage(extra());
+            latest = std::max(latest, x.as_of);
+            word const c = ceiling_.load(std::memory_order_relaxed);
+            if (detail::ticks(latest) > until || !words_.under(h, c)) {
+                refresh(latest);
+                continue;
+            }
+            permits const room = words::room(h, c);
+            if (n != 0 && (n > room || x.used > room - n)) return decision{this, n, t, false};
+            // (3) - acq_rel-CAS: synchronizes-with itself in other attempts, for what extra() reads
+            if (!head_.compare_exchange_weak(h, words::charged(h, n), std::memory_order_acq_rel, std::memory_order_relaxed)) {
+                continue;
+            }
+            std::uint64_t const e = words_.segment(h);
+            if (n == 0) return decision{this, e, 0, t};
+            x = as_usage(extra());
+            latest = std::max(latest, x.as_of);
+            bool const late = detail::ticks(latest) > until && reachable(latest) > e;
+            permits const used = sum_at(e).used;
+            permits const most = limit();
+            if (!late && used <= most && x.used <= most - used) return decision{this, e, n, t};
+            lower(e, n);
+            if (!late) return decision{this, n, t, false};
+        }
+    }
+
+    /// What try_acquire_beside would answer; charges nothing.
+    template <class Extra>
+    decision check_beside(permits n, time_point t, Extra extra) noexcept(noexcept(extra())) {
+        time_point latest = t;
+        for (;;) {
+            // (10)
+            std::int64_t const until = until_.load(std::memory_order_acquire);
+            // (1)
+            word const h = head_.load(std::memory_order_acquire);
+            usage const x = as_usage(extra());
+            latest = std::max(latest, x.as_of);
+            word const c = ceiling_.load(std::memory_order_relaxed);
+            if (detail::ticks(latest) > until || !words_.under(h, c)) {
+                refresh(latest);
+                continue;
+            }
+            permits const room = words::room(h, c);
+            if (n != 0 && (n > room || x.used > room - n)) return decision{this, n, t, false};
+            return decision{this, 0, 0, t};
+        }
+    }
+
+private:
+    using atomic_word = typename Atomics::template atomic<word>;
+    struct alignas(detail::cache_line) ring_line {
+        static constexpr std::size_t size = 8;
+        atomic_word words[size]{};
+    };
+
+    static constexpr plan make_plan(permits limit, duration window, counter_options options, duration resolution) noexcept {
+        return plan::make(limit, static_cast<std::int64_t>(window.count()), options.segments,
+                          static_cast<std::int64_t>(resolution.count()), plan::template horizon<duration>());
+    }
+
+    static constexpr plan checked(plan p) {
+        detail::require(p.problem);
+        return p;
+    }
+
+    sliding_window_counter(detail::clock_box<Clock> box, permits limit, duration window, counter_options options,
+                           time_point const* origin = nullptr)
+        : plan_{checked(make_plan(limit, window, options, resolution_of(box.get())))},
+          words_{plan_.count_bits},
+          reciprocal_{detail::reciprocal::of(plan_.length)},
+          ring_mask_{plan_.ring - 1},
+          ring_{new ring_line[plan_.ring / ring_line::size]},
+          window_{window},
+          clock_{std::move(box)},
+          origin_{detail::ticks(origin != nullptr ? *origin : time_point{clock_.get().now()})} {
+        std::uint64_t const e = plan_.first();
+        permits const taken = limit - std::min(limit, options.start.available);
+        // Not shared yet: any order will do.
+        for (std::uint64_t s = 0; s < e; ++s) {
+            at(s).exchange(words_.cell(s, s == e - 1 ? taken : 0), std::memory_order_relaxed);
+        }
+        limits_[0].exchange(words_.cell(0, limit), std::memory_order_relaxed);
+        closed_.exchange(words_.cell(e, taken), std::memory_order_relaxed);
+        head_.exchange(words_.open(e, 0), std::memory_order_relaxed);
+    }
+
+    // ---- time ----
+
+    /// The segment of a time point: the first for what is before the start. May be beyond plan_.last.
+    std::uint64_t segment_of(time_point t) const noexcept {
+        std::int64_t const since = detail::saturating_sub(detail::ticks(t), origin_);
+        return plan_.first() + reciprocal_.divide(since < 0 ? 0 : static_cast<std::uint64_t>(since));
+    }
+    /// The last tick of a segment. The last segment has none.
+    std::int64_t end_of(std::uint64_t segment) const noexcept {
+        return segment < plan_.last ? detail::ticks(start_of(segment + 1)) - 1 : std::numeric_limits<std::int64_t>::max();
+    }
+    std::uint64_t reachable(time_point t) const noexcept { return std::min(segment_of(t), plan_.last); }
+    /// The first tick of a segment not before the first; saturates.
+    time_point start_of(std::uint64_t segment) const noexcept {
+        std::uint64_t since{};
+        constexpr auto most = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
+        if (__builtin_mul_overflow(segment - plan_.first(), plan_.length, &since) || since > most) since = most;
+        return time_point{from_ticks<duration>(detail::saturating_add(origin_, static_cast<std::int64_t>(since)))};
+    }
+    template <class D>
+    static constexpr D from_ticks(std::int64_t n) noexcept {
+        using rep = typename D::rep;
+        if (n > static_cast<std::int64_t>(std::numeric_limits<rep>::max())) return D::max();
+        return D{static_cast<rep>(n)};
+    }
+
+    atomic_word& at(std::uint64_t segment) const noexcept {
+        std::size_t const i = static_cast<std::size_t>(segment) & ring_mask_;
+        return ring_[i / ring_line::size].words[i % ring_line::size];
+    }
+
+    // ---- answers ----
+
+    permits limit_at(word h) const noexcept {
+        // Relaxed: (1) shows what head's version names; newer than that only if head's version has passed, and then the exchange
+        // of head fails.
+        return words_.total(limits_[words_.version(h)].load(std::memory_order_relaxed));
+    }
+    static usage as_usage(permits n) noexcept { return {n, time_point::min()}; }
+    static usage as_usage(usage u) noexcept { return u; }
+
+    // ---- the protocol: attempts ----
+
+    template <bool Alone>
+    decision attempt(permits n, time_point t) noexcept {
+        for (;;) {
+            // (10) - this acquire-load synchronizes-with the release-CAS (11): the load (1) after it sees a head at that segment or
+            // a later one, so that t, if not past the end of that one, is not past the end of head's.
+            if (detail::ticks(t) <= until_.load(std::memory_order_acquire)) [[likely]] {
+                // (1) - this acquire-load synchronizes-with the release-CAS (2) and the release-CAS (6)
+                word h = head_.load(std::memory_order_acquire);
+                // Relaxed: a segment and a version of head have one total and one limit, so one ceiling, whoever wrote it.
+                word const c = ceiling_.load(std::memory_order_relaxed);
+                if (words_.under(h, c)) [[likely]] {
+                    permits const room = words::room(h, c);
+                    if (n > room) {
+                        if (!Alone || room < limit_at(h)) return decision{this, n, t, Alone};
+                        n = room;
+                    }
+                    // Relaxed: it publishes nothing, and what it covers (segment, open, version, count) is one word; equal words
+                    // mean equal totals and limits, so that a word that came back is no danger. Continues the release
+                    // sequences of (2), (3) and (6).
+                    if (head_.compare_exchange_weak(h, words::charged(h, n), std::memory_order_relaxed,
+                                                    std::memory_order_relaxed)) [[likely]] {
+                        return decision{this, words_.segment(h), n, t};
+                    }
+                    continue;
+                }
+            }
+            refresh(t);
+        }
+    }
+
+    template <bool Alone>
+    decision look(permits n, time_point t) noexcept {
+        for (;;) {
+            // (10)
+            if (detail::ticks(t) <= until_.load(std::memory_order_acquire)) [[likely]] {
+                // (1)
+                word const h = head_.load(std::memory_order_acquire);
+                word const c = ceiling_.load(std::memory_order_relaxed);
+                if (words_.under(h, c)) [[likely]] {
+                    permits const room = words::room(h, c);
+                    if (n > room && (!Alone || room < limit_at(h))) return decision{this, n, t, Alone};
+                    return decision{this, 0, 0, t};
+                }
+            }
+            refresh(t);
+        }
+    }
+
+    // ---- the protocol: time moves on ----
+
+    /// Advances to the segment of `t` and notes the ceiling and the end of the open segment. Both only save the next
+    /// attempts the way here: what a race loses is time.
+    [[gnu::noinline]] void refresh(time_point t) noexcept {
+        std::uint64_t const want = segment_of(t);
+        for (;;) {
+            advance(want);
+            // (1)
+            word const h = head_.load(std::memory_order_acquire);
+            // Relaxed: its tag is checked, and each tag has one total only.
+            word const c = closed_.load(std::memory_order_relaxed);
+            if (!words_.agree(h, c)) continue;
+            word const known = words_.ceiling(h, words_.total(c), limit_at(h));
+            word old = ceiling_.load(std::memory_order_relaxed);
+            // Relaxed: see attempt
+            if (old != known) {
+                ceiling_.compare_exchange_strong(old, known, std::memory_order_relaxed, std::memory_order_relaxed);
+            }
+            std::int64_t const end = end_of(words_.segment(h));
+            std::int64_t until = until_.load(std::memory_order_relaxed);
+            // (11) - this release-CAS synchronizes-with the acquire-load (10); until only grows
+            while (until < end && !until_.compare_exchange_weak(until, end, std::memory_order_release,
+                                                                std::memory_order_relaxed)) {
+            }
+            return;
+        }
+    }
+
+    /// Makes head open at segment `want` or later, or finishes what stands in the way. Returns `want`, at most the last segment
+    /// that can be counted to: there the counter stands still, and only denies what does not fit.
+    [[gnu::noinline]] std::uint64_t advance(std::uint64_t want) noexcept {
+        want = std::min(want, plan_.last);
+        for (;;) {
+            // (1)
+            word h = head_.load(std::memory_order_acquire);
+            if (!words_.is_closing(h)) {
+                if (words_.segment(h) >= want) return want;
+                // Relaxed: it freezes the count, which is in the same word.
+                if (!head_.compare_exchange_weak(h, words_.closing(h), std::memory_order_relaxed, std::memory_order_relaxed)) {
+                    continue;
+                }
+                h = words_.closing(h);
+            }
+            help(h, want);
+        }
+    }
+
+    /// Carries a closing head over: its count to the ring, the sum to closed, and head to the segment that closed names. Anybody may
+    /// do it, at any time: each exchange of a helper who comes late fails, since every tag changes once.
+    void help(word h, std::uint64_t want) noexcept {
+        std::uint64_t const e = words_.segment(h);
+        auto& place = at(e);
+        // (4) - this acquire-load, or the failed CAS's, synchronizes-with the release-CAS (5)
+        word w = place.load(std::memory_order_acquire);
+        while (words_.segment(w) < e) {
+            // Until the tag is there: a late refund of the old tenant can make an exchange fail, and once is not enough.
+            // (5) - this release-CAS synchronizes-with the acquire-loads (4) and (8)
+            if (place.compare_exchange_weak(w, words_.cell(e, words_.count(h)), std::memory_order_release,
+                                            std::memory_order_acquire)) {
+                break;
+            }
+        }
+        // (7) - this acquire-load, or the failed CAS's, synchronizes-with the acq_rel-CAS (7)
+        word c = closed_.load(std::memory_order_acquire);
+        while (words_.segment(c) == e) {
+            std::uint64_t const target = std::max(want, e + 1);
+            word const sum = words_.cell(target, sum_before(target));
+            // (7) - who wins decides the target
+            if (closed_.compare_exchange_weak(c, sum, std::memory_order_acq_rel, std::memory_order_acquire)) c = sum;
+        }
+        if (words_.segment(c) < e) return;  // cannot be, since (1) shows closed at e; then nothing is there to be done
+        // (6) - this release-CAS synchronizes-with the acquire-loads (1); relaxed on failure: then it has been done
+        head_.compare_exchange_strong(h, words_.open(words_.segment(c), words_.version(h)), std::memory_order_release,
+                                      std::memory_order_relaxed);
+    }
+
+    /// The sum of the B segments before `segment`, of what has been published.
+    permits sum_before(std::uint64_t segment) const noexcept {
+        std::uint64_t const from = segment - plan_.segments;
+        permits sum = 0;  // fits: the segment's bits, which the counts leave free, can number the ring
+        for (std::uint64_t i = 0; i < plan_.ring; ++i) {
+            // (8) - this acquire-load synchronizes-with the release-CAS (9): for two counters only; alone, relaxed would
+            // do, since (1) and (4) show all that was published, and a refund that is missed leaves the sum too high.
+            word const w = at(i).load(std::memory_order_acquire);
+            std::uint64_t const s = words_.segment(w);
+            if (s >= from && s < segment) sum += words_.total(w);
+        }
+        return sum;
+    }
+
+    // ---- the protocol: refunds ----
+
+    /// k fewer where they were charged. Returns by how many it was.
+    [[gnu::noinline]] permits lower(std::uint64_t segment, permits k) noexcept {
+        for (;;) {
+            // (1) - shows the word of every segment before head's as published
+            word h = head_.load(std::memory_order_acquire);
+            std::uint64_t const e = words_.segment(h);
+            if (e < segment) return 0;  // no receipt of this counter
+            if (e == segment && words_.is_closing(h)) {
+                help(h, e + 1);
+                continue;
+            }
+            auto& place = e == segment ? head_ : at(segment);
+            word w = e == segment ? h : place.load(std::memory_order_relaxed);
+            if (words_.segment(w) != segment) return 0;  // aged out
+            word const less = words_.lowered(w, k);
+            if (less == w) return 0;
+            // (9) - this release-CAS synchronizes-with the acquire-loads (1) and (8): for two counters only
+            if (place.compare_exchange_weak(w, less, std::memory_order_release, std::memory_order_relaxed)) return w - less;
+        }
+    }
+
+    // ---- the protocol: looking without advancing ----
+
+    struct tally {
+        permits used;
+        std::uint64_t segment;
+    };
+
+    tally sum_at(time_point t) const noexcept {
+        // (10)
+        return detail::ticks(t) <= until_.load(std::memory_order_acquire) ? sum_at(std::uint64_t{0}) : scan(segment_of(t));
+    }
+
+    /// The window at segment `want`, or at the open one if that is later.
+    tally sum_at(std::uint64_t want) const noexcept {
+        // (1)
+        word const h = head_.load(std::memory_order_acquire);
+        word const c = closed_.load(std::memory_order_relaxed);
+        if (want <= words_.segment(h) && words_.agree(h, c)) [[likely]] {
+            return {words_.total(c) + words_.count(h), words_.segment(h)};
+        }
+        return scan(want);
+    }
+
+    [[gnu::noinline]] tally scan(std::uint64_t want) const noexcept {
+        want = std::min(want, plan_.last);
+        for (;;) {
+            // (1)
+            word const h = head_.load(std::memory_order_acquire);
+            word const c = closed_.load(std::memory_order_relaxed);
+            std::uint64_t const e = words_.segment(h);
+            if (want <= e && words_.agree(h, c)) return {words_.total(c) + words_.count(h), e};
+            std::uint64_t const g = std::max(want, e);
+            std::uint64_t const from = g - plan_.segments;
+            permits used = e >= from ? words_.count(h) : 0;
+            std::uint64_t newest = 0;
+            for (std::uint64_t i = 0; i < plan_.ring; ++i) {
+                // (8) - synchronizes-with (5) too: who sees a newer tenant will see the newer head that allowed it
+                word const w = at(i).load(std::memory_order_acquire);
+                std::uint64_t const s = words_.segment(w);
+                newest = std::max(newest, s);
+                if (s >= from && s < e) used += words_.total(w);
+            }
+            if (newest <= e) return {used, g};
+        }
+    }
+
+    /// The first segment, not before `want`, at whose start the window holds at most `budget`.
+    [[gnu::noinline]] std::uint64_t first_fit_segment(permits budget, std::uint64_t want) const noexcept {
+        for (;;) {
+            // (1)
+            word const h = head_.load(std::memory_order_acquire);
+            word const c = closed_.load(std::memory_order_relaxed);
+            std::uint64_t const e = words_.segment(h);
+            if (want > e + plan_.segments) return want;
+            // In the open segment closed counts, which may be above the ring's sum, after a refund.
+            if (want <= e && words_.agree(h, c) && words_.total(c) + words_.count(h) <= budget) return want;
+            // From the newest segment to the oldest that counts in the next: the first that is too much must age out.
+            permits sum = words_.count(h);
+            std::uint64_t too_much = sum > budget ? e : 0;
+            bool moved = false;
+            for (std::uint64_t s = e - 1; too_much == 0 && s > e - plan_.segments; --s) {
+                // (8)
+                word const w = at(s).load(std::memory_order_acquire);
+                moved = moved || words_.segment(w) > e;
+                if (words_.segment(w) == s) sum += words_.total(w);
+                if (sum > budget) too_much = s;
+            }
+            if (!moved) return std::max(want, too_much != 0 ? too_much + plan_.segments + 1 : e + 1);
+        }
+    }
+
+    // The word that every grant writes has its line to itself; what follows is read by every grant and seldom written.
+    alignas(detail::cache_line) atomic_word head_{};
+    alignas(detail::cache_line) atomic_word ceiling_{};
+    typename Atomics::template atomic<std::int64_t> until_{std::numeric_limits<std::int64_t>::min()};
+    atomic_word closed_{};
+    plan plan_;
+    words words_;
+    detail::reciprocal reciprocal_;
+    std::size_t ring_mask_;
+    std::unique_ptr<ring_line[]> ring_;
+    duration window_;
+    [[no_unique_address]] detail::clock_box<Clock> clock_;
+    std::int64_t origin_;
+    alignas(detail::cache_line) atomic_word limits_[words::versions]{};
+};
+
+template <class Rep, class Period>
+sliding_window_counter(permits, std::chrono::duration<Rep, Period>) -> sliding_window_counter<std::chrono::steady_clock>;
+template <class Rep, class Period>
+sliding_window_counter(permits, std::chrono::duration<Rep, Period>, counter_options)
+    -> sliding_window_counter<std::chrono::steady_clock>;
+template <class Rep, class Period, clock C>
+sliding_window_counter(permits, std::chrono::duration<Rep, Period>, C&&) -> sliding_window_counter<C>;
+template <class Rep, class Period, clock C>
+sliding_window_counter(permits, std::chrono::duration<Rep, Period>, counter_options, C&&) -> sliding_window_counter<C>;
+template <class Rep, class Period, clock C, class TimePoint>
+sliding_window_counter(permits, std::chrono::duration<Rep, Period>, counter_options, C&&, TimePoint)
+    -> sliding_window_counter<C>;
+
+}  // namespace weir::inline v0
