@@ -73,6 +73,21 @@ private:
     C* clock_;
 };
 
+/// The resolution of the clock among a constructor's arguments, else of the one that `Clock` makes by default.
+template <class Clock, class... Args>
+constexpr auto resolution_among(Args const&... args) {
+    typename clock_traits<Clock>::duration d{1};
+    [[maybe_unused]] auto const look = [&d](auto const& a) {
+        if constexpr (clock<decltype(a)>) d = resolution_of(a);
+    };
+    if constexpr ((clock<Args> || ...)) {
+        (look(args), ...);
+    } else if constexpr (std::default_initializable<Clock>) {
+        d = resolution_of(Clock{});
+    }
+    return d;
+}
+
 /// Ticks of a time point since its clock's epoch.
 template <class TimePoint>
 constexpr std::int64_t ticks(TimePoint t) noexcept {

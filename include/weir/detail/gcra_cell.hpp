@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: MIT
+//
+// The generic cell rate algorithm made concurrent: one word, changed by compare-exchange alone. It knows ticks, not clocks;
+// token_bucket, leaky_bucket and leaky_bucket_queue give it a clock and a meaning.
+//
+// The word:   63..62 configuration   61..60 refund count   59..0 TAT
+// - TAT: see gcra.hpp. A grant raises it, and nothing else is written: a denial writes nothing.
+// - Refund count: TAT only rises, but for refunds. A refund that stalls between its load and its exchange must not succeed
+//   on a word that came back to the same TAT by another refund, for what it may give back has shrunk meanwhile. So each
+//   refund counts. (Four of them, ending at the very same TAT, would have to fit in one stall to be mistaken.)
+// - Configuration: 0 is the one that the constructor set, in plain members that never change. A change writes one of three
+//   slots and then moves the word over to it, 0 → 1 → 2 → 3 → 1 …, so that one exchange changes configuration and TAT
+//   together, and an attempt that began under the old one fails its exchange. A slot is written only while the word names
+//   another; a reader that finds, after reading the slot, the word as it was has read a whole one. (Three changes, ending
+//   at the very same word, would have to fit in one attempt to be mistaken.)
+//
+// Pairs:  (1) attempt's acquire-load of the word        with (2) changer's release-exchange of the word
+//         (3) reader's acquire-loads of a slot          with (4) changer's release-exchanges of the slot
+// All else on the word is relaxed: the word is the whole state, and read-modify-writes always see the last value. Attempts
+// continue the release sequence of (2), for they are read-modify-writes too.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <limits>
+
+#include "../gcra.hpp"
+#include "../policy.hpp"
+
+namespace weir::inline v0::detail {
+
+template <class Atomics>
+class gcra_cell {
+    static constexpr unsigned tat_bits = gcra::tat_bits;
+    static constexpr std::uint64_t tat_max = gcra::tat_max;
+    static constexpr std::uint64_t refund_step = std::uint64_t{1} << tat_bits;
+    static constexpr std::uint64_t refund_mask = std::uint64_t{3} << tat_bits;
+    static constexpr unsigned version_shift = 62;
+
+    static constexpr std::uint64_t tat_of(std::uint64_t word) noexcept { return word & tat_max; }
+    static constexpr std::uint64_t with_tat(std::uint64_t word, std::uint64_t tat) noexcept {
+        return (word & ~tat_max) | tat;
+    }
+    static constexpr std::uint64_t after_refund(std::uint64_t word, std::uint64_t tat) noexcept {
+        return (word & (std::uint64_t{3} << version_shift)) | ((word + refund_step) & refund_mask) | tat;
+    }
+
+public:
+    /// What an exchange did, and what its undoing needs.
+    struct charge {
+        bool granted = false;
+        std::uint64_t before = 0;   ///< the word that was replaced, or, when denied, the word that was seen
+        std::uint64_t after = 0;    ///< the word that replaced it
+        std::uint64_t version = 0;  ///< full number of the configuration it was made under
+    };
+
+    constexpr gcra_cell(gcra const& g, permits start) noexcept : word_{g.initial(start)}, first_{g} {}
+
+    struct attempt {
+        charge what;
+        bool too_many;  ///< n is above the burst, so that it can never be granted
+    };
+
+    /// Charges n permits at tick t if they are there. Lock-free: an exchange fails only because another succeeded.
+    [[gnu::always_inline]] constexpr attempt try_charge(permits n, std::uint64_t t) noexcept {
+        std::uint64_t word = word_.load(std::memory_order_acquire);  // (1)
+        while (true) {
+            if ((word >> version_shift) != 0) [[unlikely]] return try_charge_changed(n, t);
+            if (n > first_.burst()) [[unlikely]] return {{false, word, word, 0}, true};
+            auto const now = first_.at(t);
+            if (!first_.allows(tat_of(word), now, n)) return {{false, word, word, 0}, false};
+            std::uint64_t const next = with_tat(word, first_.charged(tat_of(word), now, n));
+            // Acquire on failure is (1) of the next round.
+            if (word_.compare_exchange_weak(word, next, std::memory_order_relaxed, std::memory_order_acquire)) {
+                return {{true, word, next, 0}, false};
+            }
+        }
+    }
+
+    /// What try_charge would answer. Writes nothing.
+    constexpr attempt probe(permits n, std::uint64_t t) const noexcept {
+        view const v = look();
+        if (n > v.g.burst()) return {{false, v.word, v.word, v.version}, true};
+        return {{v.g.allows(tat_of(v.word), v.g.at(t), n), v.word, v.word, v.version}, false};
+    }
+
+    /// A charge for a moment that may lie ahead, and that moment. `due` is `latest` + 1 at least where it was refused.
+    struct booking {
+        attempt made;
+        std::uint64_t due;
+    };
+
+    /// Books n permits at tick t for the first tick at which they are to be had, no later than `latest` ≥ t.
+    constexpr booking try_book(permits n, std::uint64_t t, std::uint64_t latest) noexcept {
+        while (true) {
+            view v = look();
+            if (n > v.g.burst()) return {{{false, v.word, v.word, v.version}, true}, 0};
+            auto const now = v.g.at(t);
+            bool const at_once = v.g.allows(tat_of(v.word), now, n);
+            std::uint64_t const next = v.g.charged(tat_of(v.word), now, n);
+            // By `latest` there must have been earned what is charged, less the burst. The second bound keeps the word.
+            if (!at_once && (next > v.g.at(latest).floor + v.g.span() || next > tat_max)) {
+                return {{{false, v.word, v.word, v.version}, false}, 0};
+            }
+            std::uint64_t const word = with_tat(v.word, next);
+            if (word_.compare_exchange_weak(v.word, word, std::memory_order_relaxed, std::memory_order_relaxed)) {
+                return {{{true, v.word, word, v.version}, false}, at_once ? t : v.g.first(next - v.g.span())};
+            }
+        }
+    }
+
+    /// Puts n permits into the queue at tick t; they leave at the tick by which all that was booked before has left. One
+    /// permit of the burst is the one that leaves, the others are places to wait.
+    constexpr booking try_enqueue(permits n, std::uint64_t t) noexcept {
+        attempt const a = try_charge(n, t);
+        if (!a.what.granted) return {a, 0};
+        std::uint64_t const before = tat_of(a.what.before);
+        return {a, before <= first_.at(t).floor ? t : first_.first(before)};
+    }
+
+    /// Charges n permits whether or not they are there: debt. The TAT saturates.
+    constexpr void charge_debt(permits n, std::uint64_t t) noexcept {
+        while (true) {
+            view v = look();
+            auto const now = v.g.at(t).ceil;
+            std::uint64_t const base = tat_of(v.word) > now ? tat_of(v.word) : now;
+            u128 const worth = mul(n, v.g.unit());
+            std::uint64_t const room = tat_max - base;
+            std::uint64_t const next = worth.hi != 0 || worth.lo > room ? tat_max : base + worth.lo;
+            if (word_.compare_exchange_weak(v.word, with_tat(v.word, next), std::memory_order_relaxed,
+                                            std::memory_order_relaxed)) {
+                return;
+            }
+        }
+    }
+
+    /// Gives back k of the `live` permits of `c`, made at tick t. `now` is called after each load, since what is certain shrinks as time
+    /// runs; it returns ticks. Returns what was given back, in units, and whether the charge was made under the
+    /// configuration in force (if not, nothing is given back).
+    ///
+    /// Undone whole when nothing has happened since: the word is then what the charge left. Otherwise what is certain is
+    /// given back. Let c be where the charge stands on the scale of what is earned, L the latest effective time of any
+    /// grant. For every s ≤ L: (permits live since s)·unit + ρs ≤ TAT. With s = c that bounds what is live after c, so
+    /// for c < s ≤ L: live(s)·unit + ρs ≤ TAT − live·unit + (ρL − ρc); hence TAT may go down by live·unit − (ρL − ρc), and
+    /// by k·unit at most for the sake of s ≤ c. ρL ≤ max(⌈ρ·now⌉, TAT − span), the second for what is booked ahead.
+    template <class Now>
+    constexpr std::uint64_t give_back(charge const& c, std::uint64_t t, permits live, permits k, Now now) noexcept {
+        while (true) {
+            view v = look();
+            if (v.version != c.version) return 0;
+            std::uint64_t const tat = tat_of(v.word);
+            std::uint64_t const worth = k * v.g.unit();
+            std::uint64_t lower = 0;
+            if (v.word == c.after && k == live) {
+                lower = tat_of(c.before);
+            } else {
+                std::uint64_t const span = v.g.span();
+                std::uint64_t const earned = v.g.at(now()).ceil;
+                std::uint64_t const booked = tat > span ? tat - span : 0;
+                std::uint64_t const latest = earned > booked ? earned : booked;
+                std::uint64_t const charged = v.g.at(t).floor;
+                std::uint64_t const ahead = tat_of(c.after) > span ? tat_of(c.after) - span : 0;
+                std::uint64_t const at = charged > ahead ? charged : ahead;
+                std::uint64_t const gone = latest > at ? latest - at : 0;
+                std::uint64_t const whole = live * v.g.unit();
+                if (gone >= whole) return 0;
+                std::uint64_t const certain = whole - gone;
+                std::uint64_t const give = certain < worth ? certain : worth;
+                lower = tat > give ? tat - give : 0;
+            }
+            if (word_.compare_exchange_weak(v.word, after_refund(v.word, lower), std::memory_order_relaxed,
+                                            std::memory_order_relaxed)) {
+                return tat - lower;
+            }
+        }
+    }
+
+    /// Takes `c` back if it is the last charge, leaving the word as it was before it; else does nothing. Where this is the
+    /// only way in which the TAT falls, a word names the charge that made it: to see the same word again, it must have
+    /// fallen below it, and only the cancelling of that charge does that.
+    constexpr bool undo(charge const& c) noexcept {
+        std::uint64_t expected = c.after;
+        return word_.compare_exchange_strong(expected, c.before, std::memory_order_relaxed, std::memory_order_relaxed);
+    }
+
+    /// Puts `g` in force as of the tick that `now` returns, carrying credit and debt over. Errors: another thread is
+    /// changing it; the debt does not fit. A thread that stops for ever in here keeps others from changing, and nothing else.
+    template <class Now>
+    constexpr error change(gcra const& g, Now now) noexcept {
+        if (changing_.exchange(1, std::memory_order_acquire) != 0) return busy();  // (5) pairs with (6)
+        error const e = change_alone(g, now);
+        changing_.exchange(0, std::memory_order_release);  // (6)
+        return e;
+    }
+    static constexpr error busy() noexcept { return {"busy: another thread is changing the configuration"}; }
+
+    /// The configuration in force and the word it was read with.
+    struct view {
+        std::uint64_t word;
+        std::uint64_t version;
+        gcra g;
+    };
+    constexpr view look() const noexcept {
+        std::uint64_t word = word_.load(std::memory_order_acquire);  // (1)
+        while (true) {
+            std::uint64_t const v = word >> version_shift;
+            if (v == 0) return {word, 0, first_};
+            slot const& s = slots_[v - 1];
+            gcra::packed p{};
+            std::uint64_t const version = s.version.load(std::memory_order_acquire);  // (3)
+            for (int i = 0; i < gcra::words; ++i) p.word[i] = s.word[i].load(std::memory_order_acquire);  // (3)
+            // Had any of it been written since, then (3) saw (4), and this sees a word that is later than ours.
+            std::uint64_t const again = word_.load(std::memory_order_acquire);
+            if (again == word) return {word, version, gcra::unpack(p)};
+            word = again;
+        }
+    }
+
+    constexpr permits available(std::uint64_t t) const noexcept {
+        view const v = look();
+        return v.g.available(tat_of(v.word), v.g.at(t));
+    }
+
+    /// The first tick from `t` on at which n permits are to be had, if the word stays as a denial saw it. All ones: never.
+    constexpr std::uint64_t retry(charge const& c, permits n, std::uint64_t t) const noexcept {
+        view v = look();
+        if (v.version == c.version) v.word = c.before;  // otherwise what was seen says nothing any more
+        if (n > v.g.burst()) return std::numeric_limits<std::uint64_t>::max();
+        std::uint64_t const at = v.g.first(v.g.required(tat_of(v.word), n));
+        return at > t ? at : t;
+    }
+
+private:
+    struct slot {
+        typename Atomics::template atomic<std::uint64_t> version{0};
+        typename Atomics::template atomic<std::uint64_t> word[gcra::words] = {};
+    };
+
+    [[gnu::noinline, gnu::cold]] constexpr attempt try_charge_changed(permits n, std::uint64_t t) noexcept {
+        while (true) {
+            view v = look();
+            if (n > v.g.burst()) return {{false, v.word, v.word, v.version}, true};
+            auto const now = v.g.at(t);
+            if (!v.g.allows(tat_of(v.word), now, n)) return {{false, v.word, v.word, v.version}, false};
+            std::uint64_t const next = with_tat(v.word, v.g.charged(tat_of(v.word), now, n));
+            if (word_.compare_exchange_weak(v.word, next, std::memory_order_relaxed, std::memory_order_relaxed)) {
+                return {{true, v.word, next, v.version}, false};
+            }
+        }
+    }
+
+    template <class Now>
+    constexpr error change_alone(gcra const& g, Now now) noexcept {
+        view v = look();
+        std::uint64_t const number = v.word >> version_shift;
+        std::uint64_t const next = number == 3 ? 1 : number + 1;
+        std::uint64_t const version = v.version + 1;
+        slot& s = slots_[next - 1];
+        gcra::packed const p = g.pack();
+        s.version.exchange(version, std::memory_order_release);                                          // (4)
+        for (int i = 0; i < gcra::words; ++i) s.word[i].exchange(p.word[i], std::memory_order_release);  // (4)
+        while (true) {
+            std::uint64_t const tat = g.carried(v.g, tat_of(v.word), now());
+            if (tat > tat_max) return {"the debt does not fit the new rate and burst"};
+            std::uint64_t const word = (next << version_shift) | (v.word & refund_mask) | tat;
+            if (word_.compare_exchange_weak(v.word, word, std::memory_order_release, std::memory_order_relaxed)) {  // (2)
+                return {};
+            }
+        }
+    }
+
+    typename Atomics::template atomic<std::uint64_t> word_;
+    gcra first_;
+    typename Atomics::template atomic<std::uint32_t> changing_{0};
+    slot slots_[3] = {};
+};
+
+}  // namespace weir::inline v0::detail
