@@ -2,6 +2,8 @@
 # What weir's own tests, benches and examples are compiled with. Never exported: a user's flags are the user's.
 option(WEIR_WERROR "Treat warnings in weir's own programs as errors" "${PROJECT_IS_TOP_LEVEL}")
 
+set(CMAKE_CXX_EXTENSIONS OFF) # weir is standard C++: its own programs hold it to that
+
 find_package(Threads REQUIRED)
 
 add_library(weir_development INTERFACE)

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: MIT
+// A program of somebody else's, who has got weir by one way or another.
+#include <weir/manual_clock.hpp>
+#include <weir/token_bucket.hpp>
+#include <weir/version.hpp>
+
+#include <chrono>
+
+static_assert(weir::version == weir::version_number{WEIR_VERSION_MAJOR, WEIR_VERSION_MINOR, WEIR_VERSION_PATCH});
+
+int main() {
+    using namespace std::chrono_literals;
+    weir::manual_clock clock;
+    weir::token_bucket bucket{weir::rate{1, 1s}, 1, clock};
+    bool const first = bucket.try_acquire().granted();
+    bool const second = bucket.try_acquire().granted();
+    clock.advance(1s);
+    bool const third = bucket.try_acquire().granted();
+    return first && !second && third ? 0 : 1;
+}
