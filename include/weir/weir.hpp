@@ -24,9 +24,13 @@
 #include "rate.hpp"
 #include "scaled_clock.hpp"
 #include "sliding_window_counter.hpp"
+#if __has_include("sliding_window_log.hpp")
 #include "sliding_window_log.hpp"
+#endif
 #include "token_bucket.hpp"
 #include "tsc_clock.hpp"
 #include "version.hpp"
 #include "wait_point.hpp"
+#if __has_include("waiting_line.hpp")
 #include "waiting_line.hpp"
+#endif
