@@ -37,7 +37,7 @@ struct batch {
 
 struct read_options {
     std::uint64_t default_max_tokens = 1024;  ///< for lines that have no max_tokens: the output would be unbounded
-    std::string model;                        ///< if not empty, replaces the model of every line
+    std::string model{};                      ///< if not empty, replaces the model of every line
     std::size_t first = 0;                    ///< read only so many requests; 0: all
 };
 

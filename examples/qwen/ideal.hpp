@@ -15,7 +15,7 @@ namespace qwen {
 using seconds = double;
 
 struct ideal_limits {
-    std::optional<std::uint64_t> rpm, rps, tpm, tps;
+    std::optional<std::uint64_t> rpm{}, rps{}, tpm{}, tps{};
 };
 
 struct ideal_call {

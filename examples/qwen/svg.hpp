@@ -18,7 +18,7 @@ struct sent_call {
 };
 
 struct picture_limits {
-    std::optional<std::uint64_t> rpm, rps, tpm, tps;
+    std::optional<std::uint64_t> rpm{}, rps{}, tpm{}, tps{};
 };
 
 /// A panel for every limit, one above the other. Each shows, for every instant, what lay in the window that ended there; where a column
