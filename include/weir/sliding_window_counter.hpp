@@ -117,7 +117,8 @@ struct counter_plan {
         p.length = (w - 1) / asked + 1;
         if (step > p.length) {
             // Shorter segments than the clock's step would only be skipped.
-            if (step > w / 10) return refuse("the clock is too coarse for the window: more than a tenth of the rate would be lost");
+            if (step > w / 10)
+                return refuse("the clock is too coarse for the window: more than a tenth of the rate would be lost");
             p.length = step;
         }
         p.segments = static_cast<std::uint32_t>((w - 1) / p.length + 1);
@@ -142,7 +143,8 @@ struct counter_plan {
     template <class Duration>
     static constexpr std::uint64_t horizon() noexcept {
         std::uint64_t ticks{};
-        if (__builtin_mul_overflow(std::uint64_t{946'728'000}, static_cast<std::uint64_t>(Duration::period::den), &ticks)) {
+        if (__builtin_mul_overflow(std::uint64_t{946'728'000}, static_cast<std::uint64_t>(Duration::period::den),
+                                   &ticks)) {
             ticks = std::uint64_t{1} << 63U;
         }
         return std::min(ticks / static_cast<std::uint64_t>(Duration::period::num), (std::uint64_t{1} << 63U) - 1);
@@ -207,9 +209,7 @@ public:
     static constexpr permits room(word h, word ceiling) noexcept { return h < ceiling ? ceiling - h : 0; }
 
     /// k fewer in head or a ring's word. What reached the maximum has lost count and stays.
-    constexpr word lowered(word w, permits k) const noexcept {
-        return is_stuck(w) ? w : w - std::min(k, count(w));
-    }
+    constexpr word lowered(word w, permits k) const noexcept { return is_stuck(w) ? w : w - std::min(k, count(w)); }
 
     static constexpr unsigned next(unsigned version) noexcept { return (version + 1) & (versions - 1); }
 
@@ -339,8 +339,9 @@ public:
     /// What an unconditional charge did.
     struct charged {
         sliding_window_counter::receipt receipt{};
-        permits debt = 0;        ///< by how much the window is above the limit after it
-        bool saturated = false;  ///< the count is at its maximum: it stays there, refunds included, until its segment ages out
+        permits debt = 0;  ///< by how much the window is above the limit after it
+        bool saturated =
+            false;  ///< the count is at its maximum: it stays there, refunds included, until its segment ages out
     };
 
     /// Why change_limit changed nothing though the limit would fit. Ask again.
@@ -356,25 +357,27 @@ public:
 
     /// `limit` permits in any `window`. Time starts at the clock's now().
     /// Errors: see validate. Allocates the ring: 8 bytes for each of the segments, rounded up to a power of two.
-    sliding_window_counter(permits limit, duration window, counter_options options = {})
-        requires std::default_initializable<detail::clock_box<Clock>>
+    sliding_window_counter(permits limit, duration window,
+                           counter_options options = {}) requires std::default_initializable<detail::clock_box<Clock>>
         : sliding_window_counter{detail::clock_box<Clock>{}, limit, window, options} {}
 
     template <class C>
-        requires std::constructible_from<detail::clock_box<Clock>, C&&> &&
-                 (!std::same_as<std::remove_cvref_t<C>, counter_options>)
-    sliding_window_counter(permits limit, duration window, C&& clock)
+    requires std::constructible_from<detail::clock_box<Clock>, C &&> &&
+        (!std::same_as<std::remove_cvref_t<C>, counter_options>)sliding_window_counter(permits limit, duration window,
+                                                                                       C&& clock)
         : sliding_window_counter{detail::clock_box<Clock>{std::forward<C>(clock)}, limit, window, counter_options{}} {}
 
     template <class C>
-        requires std::constructible_from<detail::clock_box<Clock>, C&&>
-    sliding_window_counter(permits limit, duration window, counter_options options, C&& clock)
+    requires std::constructible_from<detail::clock_box<Clock>, C &&> sliding_window_counter(permits limit,
+                                                                                            duration window,
+                                                                                            counter_options options,
+                                                                                            C&& clock)
         : sliding_window_counter{detail::clock_box<Clock>{std::forward<C>(clock)}, limit, window, options} {}
 
     /// As above, but time starts at `origin`: counters that share it, and cut alike, share their segments.
     template <class C>
-        requires std::constructible_from<detail::clock_box<Clock>, C&&>
-    sliding_window_counter(permits limit, duration window, counter_options options, C&& clock, time_point origin)
+    requires std::constructible_from<detail::clock_box<Clock>, C &&> sliding_window_counter(
+        permits limit, duration window, counter_options options, C&& clock, time_point origin)
         : sliding_window_counter{detail::clock_box<Clock>{std::forward<C>(clock)}, limit, window, options, &origin} {}
 
     sliding_window_counter(sliding_window_counter const&) = delete;
@@ -382,16 +385,15 @@ public:
     ~sliding_window_counter() = default;
 
     /// The counter, or the reason why there is none.
-    static result<sliding_window_counter> make(permits limit, duration window, counter_options options = {})
-        requires std::default_initializable<detail::clock_box<Clock>>
-    {
+    static result<sliding_window_counter> make(permits limit, duration window, counter_options options = {}) requires
+        std::default_initializable<detail::clock_box<Clock>> {
         detail::clock_box<Clock> const box{};
         if (auto e = validate(limit, window, options, resolution_of(box.get()))) return e;
         return result<sliding_window_counter>{std::in_place, limit, window, options};
     }
     template <class C>
-        requires std::constructible_from<detail::clock_box<Clock>, C&&>
-    static result<sliding_window_counter> make(permits limit, duration window, counter_options options, C&& clock) {
+    requires std::constructible_from<detail::clock_box<Clock>, C &&> static result<sliding_window_counter> make(
+        permits limit, duration window, counter_options options, C&& clock) {
         if (auto e = validate(limit, window, options, resolution_of(clock))) return e;
         return result<sliding_window_counter>{std::in_place, limit, window, options, std::forward<C>(clock)};
     }
@@ -429,7 +431,8 @@ public:
             }
             word const desired = words_.overcharged(h, n);
             // Relaxed: as the grant's. The exchange is made even where nothing changes, so that the answer is of one moment.
-            if (!head_.compare_exchange_weak(h, desired, std::memory_order_relaxed, std::memory_order_relaxed)) continue;
+            if (!head_.compare_exchange_weak(h, desired, std::memory_order_relaxed, std::memory_order_relaxed))
+                continue;
             bool const stuck = words_.is_stuck(desired);
             permits const limit = limit_at(desired);
             permits const used = sum_at(words_.segment(desired)).used;
@@ -553,7 +556,8 @@ public:
         if (s + plan_.segments < e) return;
         auto& place = at(s);
         word const w = place.load(std::memory_order_relaxed);
-        place.exchange(words_.overcharged(words_.segment(w) == s ? w : words_.cell(s, 0), n), std::memory_order_relaxed);
+        place.exchange(words_.overcharged(words_.segment(w) == s ? w : words_.cell(s, 0), n),
+                       std::memory_order_relaxed);
         closed_.exchange(words_.cell(e, sum_before(e)), std::memory_order_relaxed);
         ceiling_.exchange(0, std::memory_order_relaxed);
     }
@@ -591,7 +595,8 @@ public:
             permits const room = words::room(h, c);
             if (n != 0 && (n > room || x.used > room - n)) return decision{this, n, t, false};
             // (3) - acq_rel-CAS: synchronizes-with itself in other attempts, for what extra() reads
-            if (!head_.compare_exchange_weak(h, words::charged(h, n), std::memory_order_acq_rel, std::memory_order_relaxed)) {
+            if (!head_.compare_exchange_weak(h, words::charged(h, n), std::memory_order_acq_rel,
+                                             std::memory_order_relaxed)) {
                 continue;
             }
             std::uint64_t const e = words_.segment(h);
@@ -636,7 +641,8 @@ private:
         atomic_word words[size]{};
     };
 
-    static constexpr plan make_plan(permits limit, duration window, counter_options options, duration resolution) noexcept {
+    static constexpr plan make_plan(permits limit, duration window, counter_options options,
+                                    duration resolution) noexcept {
         return plan::make(limit, static_cast<std::int64_t>(window.count()), options.segments,
                           static_cast<std::int64_t>(resolution.count()), plan::template horizon<duration>());
     }
@@ -676,7 +682,8 @@ private:
     }
     /// The last tick of a segment. The last segment has none.
     std::int64_t end_of(std::uint64_t segment) const noexcept {
-        return segment < plan_.last ? detail::ticks(start_of(segment + 1)) - 1 : std::numeric_limits<std::int64_t>::max();
+        return segment < plan_.last ? detail::ticks(start_of(segment + 1)) - 1
+                                    : std::numeric_limits<std::int64_t>::max();
     }
     std::uint64_t reachable(time_point t) const noexcept { return std::min(segment_of(t), plan_.last); }
     /// The first tick of a segment not before the first; saturates.
@@ -780,8 +787,8 @@ private:
             std::int64_t const end = end_of(words_.segment(h));
             std::int64_t until = until_.load(std::memory_order_relaxed);
             // (11) - this release-CAS synchronizes-with the acquire-load (10); until only grows
-            while (until < end && !until_.compare_exchange_weak(until, end, std::memory_order_release,
-                                                                std::memory_order_relaxed)) {
+            while (until < end &&
+                   !until_.compare_exchange_weak(until, end, std::memory_order_release, std::memory_order_relaxed)) {
             }
             return;
         }
@@ -797,7 +804,8 @@ private:
             if (!words_.is_closing(h)) {
                 if (words_.segment(h) >= want) return want;
                 // Relaxed: it freezes the count, which is in the same word.
-                if (!head_.compare_exchange_weak(h, words_.closing(h), std::memory_order_relaxed, std::memory_order_relaxed)) {
+                if (!head_.compare_exchange_weak(h, words_.closing(h), std::memory_order_relaxed,
+                                                 std::memory_order_relaxed)) {
                     continue;
                 }
                 h = words_.closing(h);
@@ -868,7 +876,8 @@ private:
             word const less = words_.lowered(w, k);
             if (less == w) return 0;
             // (9) - this release-CAS synchronizes-with the acquire-loads (1) and (8): for two counters only
-            if (place.compare_exchange_weak(w, less, std::memory_order_release, std::memory_order_relaxed)) return w - less;
+            if (place.compare_exchange_weak(w, less, std::memory_order_release, std::memory_order_relaxed))
+                return w - less;
         }
     }
 
@@ -881,7 +890,8 @@ private:
 
     tally sum_at(time_point t) const noexcept {
         // (10)
-        return detail::ticks(t) <= until_.load(std::memory_order_acquire) ? sum_at(std::uint64_t{0}) : scan(segment_of(t));
+        return detail::ticks(t) <= until_.load(std::memory_order_acquire) ? sum_at(std::uint64_t{0})
+                                                                          : scan(segment_of(t));
     }
 
     /// The window at segment `want`, or at the open one if that is later.
@@ -960,7 +970,8 @@ private:
 };
 
 template <class Rep, class Period>
-sliding_window_counter(permits, std::chrono::duration<Rep, Period>) -> sliding_window_counter<std::chrono::steady_clock>;
+sliding_window_counter(permits, std::chrono::duration<Rep, Period>)
+    -> sliding_window_counter<std::chrono::steady_clock>;
 template <class Rep, class Period>
 sliding_window_counter(permits, std::chrono::duration<Rep, Period>, counter_options)
     -> sliding_window_counter<std::chrono::steady_clock>;
