@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: MIT
+#include <weir/all_of.hpp>
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <memory>
+#include <random>
+#include <thread>
+#include <vector>
+#include <weir/manual_clock.hpp>
+#include <weir/sliding_window_counter.hpp>
+#include <weir/token_bucket.hpp>
+
+namespace {
+
+using namespace std::chrono_literals;
+using weir::manual_clock;
+using weir::permits;
+using bucket = weir::token_bucket<manual_clock&>;
+using counter = weir::sliding_window_counter<manual_clock&>;
+
+static_assert(weir::limiter<weir::all_of<bucket&, counter&>>);
+static_assert(!std::is_copy_constructible_v<weir::all_of<bucket&>::decision>);
+
+TEST(all_of, grants_only_what_every_part_has) {
+    manual_clock clock;
+    bucket a{weir::rate{10, 1s}, 5, clock};
+    counter b{3, 1s, clock};
+    weir::all_of both{a, b};
+    EXPECT_EQ(both.available(), 3U);
+    for (int i = 0; i < 3; ++i) EXPECT_TRUE(both.try_acquire());
+    auto const d = both.try_acquire();
+    EXPECT_FALSE(d);
+    EXPECT_EQ(d.denied_by(), 1U);
+    EXPECT_FALSE(d.never());
+}
+
+TEST(all_of, charges_nothing_when_one_part_denies) {
+    manual_clock clock;
+    bucket a{weir::rate{10, 1s}, 5, clock};
+    counter b{3, 1s, clock};
+    weir::all_of both{a, b};
+    ASSERT_TRUE(b.try_acquire(3));
+    EXPECT_FALSE(both.try_acquire());
+    EXPECT_EQ(a.available(), 5U);
+    EXPECT_EQ(b.available(), 0U);
+}
+
+TEST(all_of, charges_each_part_its_own_cost) {
+    manual_clock clock;
+    bucket requests{weir::rate{10, 1s}, 5, clock};
+    bucket tokens{weir::rate{1000, 1s}, 1000, clock};
+    weir::all_of both{requests, tokens};
+    auto d = both.try_acquire({1, 400});
+    ASSERT_TRUE(d);
+    EXPECT_EQ(d.left(), (std::array<permits, 2>{4, 600}));
+    EXPECT_EQ(d.denied_by(), both.size);
+    EXPECT_FALSE(both.try_acquire({1, 601}));
+    EXPECT_TRUE(both.try_acquire({0, 600}));
+    EXPECT_EQ(requests.available(), 4U);
+}
+
+TEST(all_of, denies_until_the_latest_retry_at_of_its_parts_and_grants_at_it) {
+    for (std::uint64_t seed = 1; seed <= 200; ++seed) {
+        SCOPED_TRACE(seed);
+        std::mt19937_64 rng{seed};
+        manual_clock clock;
+        bucket a{weir::rate{1 + rng() % 50, 1s}, 1 + rng() % 9, clock};
+        bucket b{weir::rate{1 + rng() % 50, 1s}, 1 + rng() % 9, clock};
+        counter c{1 + rng() % 9, 1s, clock};
+        weir::all_of all{a, c, b};
+        for (int i = 0; i < 60; ++i) {
+            clock.advance(std::chrono::nanoseconds{rng() % 300'000'000});
+            auto const n = 1 + rng() % 4;
+            auto const d = all.try_acquire(n);
+            if (d.granted()) continue;
+            if (d.never()) {
+                EXPECT_TRUE(n > a.burst() || n > b.burst() || n > c.limit());
+                EXPECT_EQ(d.retry_after(), manual_clock::duration::max());
+                continue;
+            }
+            EXPECT_FALSE(all.check(n, d.retry_at() - 1ns));
+            EXPECT_TRUE(all.check(n, d.retry_at()));
+            EXPECT_EQ(d.retry_after(), d.retry_at() - clock.now());
+        }
+    }
+}
+
+TEST(all_of, asks_a_limiter_that_appears_twice_for_the_sum) {
+    manual_clock clock;
+    bucket a{weir::rate{1, 1s}, 3, clock};
+    weir::all_of twice{a, a};
+    ASSERT_TRUE(twice.try_acquire());
+    EXPECT_EQ(a.available(), 1U);
+    auto const d = twice.try_acquire();
+    ASSERT_FALSE(d);
+    EXPECT_EQ(d.retry_after(), 1s);  // at which there are two
+    EXPECT_TRUE(twice.check(1, d.retry_at()));
+    EXPECT_TRUE(twice.try_acquire({1, 0}));
+    EXPECT_TRUE(twice.try_acquire(2).never());
+    EXPECT_TRUE(twice.try_acquire({~permits{0}, ~permits{0}}).never());
+}
+
+TEST(all_of, flattens_what_is_nested_and_merges_across_the_nesting) {
+    manual_clock clock;
+    bucket a{weir::rate{1, 1s}, 4, clock};
+    bucket b{weir::rate{1, 1s}, 9, clock};
+    weir::all_of inner{a, b};
+    weir::all_of outer{a, inner};
+    static_assert(decltype(outer)::size == 3);
+    auto d = outer.try_acquire();
+    ASSERT_TRUE(d);
+    EXPECT_EQ(a.available(), 2U);
+    EXPECT_EQ(b.available(), 8U);
+    EXPECT_EQ(outer.available(), 1U);
+    EXPECT_TRUE(outer.refund(d));
+    EXPECT_EQ(a.available(), 4U);
+    EXPECT_EQ(b.available(), 9U);
+}
+
+TEST(all_of, owns_what_it_is_given_in_place_or_by_pointer) {
+    manual_clock clock;
+    bucket shared{weir::rate{1, 1s}, 9, clock};
+    weir::all_of all{weir::own([&] { return bucket{weir::rate{1, 1s}, 2, clock}; }),
+                     std::make_unique<counter>(permits{3}, 1s, clock), shared};
+    EXPECT_TRUE(all.try_acquire(2));
+    EXPECT_FALSE(all.try_acquire());
+    EXPECT_EQ(shared.available(), 7U);
+}
+
+TEST(all_of, gives_back_once) {
+    manual_clock clock;
+    bucket a{weir::rate{1, 1s}, 5, clock};
+    counter b{5, 1s, clock};
+    weir::all_of both{a, b};
+    weir::all_of other{a, b};
+    auto d = both.try_acquire(2);
+    EXPECT_FALSE(other.refund(d));
+    EXPECT_TRUE(both.refund(d));
+    EXPECT_FALSE(both.refund(d));
+    EXPECT_EQ(a.available(), 5U);
+    EXPECT_EQ(b.available(), 5U);
+    auto denied = both.try_acquire(6);
+    EXPECT_FALSE(both.refund(denied));
+}
+
+TEST(all_of, grants_nothing_asked_for_and_takes_nothing) {
+    manual_clock clock;
+    bucket a{weir::rate{1, 1s}, 1, weir::start::empty(), clock};
+    weir::all_of one{a};
+    EXPECT_TRUE(one.try_acquire(0));
+    EXPECT_FALSE(one.try_acquire(1));
+}
+
+TEST(all_of, works_on_plain_cells) {
+    manual_clock clock;
+    weir::token_bucket<manual_clock&, weir::plain_cells> a{weir::rate{1, 1s}, 2, clock};
+    weir::sliding_window_counter<manual_clock&, weir::plain_cells> b{3, 1s, clock};
+    weir::all_of both{a, b};
+    EXPECT_TRUE(both.try_acquire(2));
+    EXPECT_FALSE(both.try_acquire());
+}
+
+// Two composites over the same parts, named in crossed order, hammered by two threads: each part keeps its promise over what
+// was granted, nothing stays charged after a lost race, and neither composite starves.
+TEST(all_of, crossed_composites_keep_every_promise_and_neither_starves) {
+    constexpr permits limit = 40;
+    constexpr int rounds = 400;
+    std::uint64_t won[2] = {};
+    for (int round = 0; round < rounds; ++round) {
+        manual_clock clock;
+        counter a{limit, 1s, clock};
+        counter b{limit, 1s, clock};
+        weir::all_of ab{a, b};
+        weir::all_of ba{b, a};
+        std::atomic<int> ready{0};
+        std::uint64_t granted[2] = {};
+        auto const run = [&](auto& all, std::uint64_t& mine) {
+            ++ready;
+            while (ready.load() < 2) {}
+            for (int i = 0; i < 200; ++i) {
+                auto d = all.try_acquire(1, clock.now());
+                if (!d) continue;
+                if (i % 3 == 0) {
+                    all.refund(d);
+                } else {
+                    ++mine;
+                }
+            }
+        };
+        std::thread first{[&] { run(ab, granted[0]); }};
+        std::thread second{[&] { run(ba, granted[1]); }};
+        first.join();
+        second.join();
+        EXPECT_EQ(granted[0] + granted[1], limit);
+        EXPECT_EQ(a.used(), limit);
+        EXPECT_EQ(b.used(), limit);
+        won[0] += granted[0];
+        won[1] += granted[1];
+    }
+    EXPECT_GT(won[0], 0U);
+    EXPECT_GT(won[1], 0U);
+}
+
+}  // namespace
