@@ -1,0 +1,577 @@
+// SPDX-License-Identifier: MIT
+//
+// Waiting for a limiter, in order of arrival. The first in line sleeps until its attempt can succeed, the others behind
+// it sleep until it is their turn: nobody polls, nobody is overtaken, and no wake-up brings a stampede. Threads and
+// coroutines may stand in one line.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <concepts>
+#include <coroutine>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <mutex>
+#include <optional>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <version>
+
+#if defined(__cpp_lib_jthread)
+#include <stop_token>
+#endif
+
+#include "clock.hpp"
+#include "decision.hpp"
+#include "wait_point.hpp"
+
+namespace weir::inline v0 {
+
+/// How a wait ended.
+enum class waited : std::uint8_t {
+    granted,    ///< the permits are taken
+    timed_out,  ///< the deadline came first
+    too_late,   ///< refused at once: it could not have been granted before the deadline (line_options::refuse_too_late)
+    stopped,    ///< the stop token said so
+    line_full,  ///< as many were waiting as may
+    never,      ///< more was asked for than the limiter can ever grant
+};
+
+constexpr std::string_view to_string(waited w) noexcept {
+    switch (w) {
+        case waited::granted:
+            return "granted";
+        case waited::timed_out:
+            return "timed out";
+        case waited::too_late:
+            return "too late";
+        case waited::stopped:
+            return "stopped";
+        case waited::line_full:
+            return "line full";
+        case waited::never:
+            return "never";
+    }
+    return "unknown";
+}
+
+/// How many may wait, and what of those who could only be granted after their deadline.
+struct line_options {
+    std::size_t max_waiting = std::numeric_limits<std::size_t>::max();  ///< 0: nobody waits, an attempt succeeds or not
+    /// Refuse at once who could be granted before the deadline only if permits came back (a refund, a settlement, a
+    /// change of limits). Off by default, since they may.
+    bool refuse_too_late = false;
+};
+
+/// Something that can ask for a wait to end: std::stop_token, or any type with stop_requested() for which
+/// stop_callback_for names a callback type, constructed from (token, f): it calls f once when the stop is requested, on
+/// whatever thread, or in its constructor if it was, and its destructor waits for a call under way elsewhere.
+template <class T>
+concept stoppable_token = requires(T const& t) {
+    { t.stop_requested() } -> std::convertible_to<bool>;
+};
+
+/// The callback type of a token: Token::callback_type<F>, unless specialised.
+template <class Token, class F> struct stop_callback_for { using type = typename Token::template callback_type<F>; };
+
+#if defined(__cpp_lib_jthread)
+template <class F> struct stop_callback_for<std::stop_token, F> { using type = std::stop_callback<F>; };
+#endif
+
+/// The token of a wait that nobody stops.
+struct never_stop {
+    static constexpr bool stop_requested() noexcept { return false; }
+    template <class F> struct callback_type {
+        constexpr callback_type(never_stop, F) noexcept {}
+    };
+};
+
+/// What a timer calls when it fires.
+struct timer_callback {
+    void (*run)(void*) = nullptr;
+    void* context = nullptr;
+
+    void operator()() const { run(context); }
+};
+
+/// The caller's timer, by which a coroutine waits: one wait at a time.
+/// - wait_until(t, f): calls f once, at or after `t` (time_point::max(): no time at all) or soon after wake(); from the
+///   timer's executor, and never from within wait_until. f may call wait_until again, or destroy the timer.
+/// - wake(): from any thread, while a lock is held, so it must not call f itself: it hands the call to the executor.
+/// One
+///   that comes while nothing is waited for is kept for the next wait_until.
+/// - cancel(): from where f is called; the wait ends and f is not called.
+template <class T, class TimePoint>
+concept line_timer = requires(T& timer, TimePoint t, timer_callback f) {
+    timer.wait_until(t, f);
+    timer.wake();
+    timer.cancel();
+};
+
+}  // namespace weir::inline v0
+
+namespace weir::inline v0::detail {
+
+/// Numbers are permits, whatever their type; anything else is what it is.
+template <class T> constexpr decltype(auto) as_argument(T&& t) noexcept {
+    if constexpr (std::integral<std::remove_cvref_t<T>>) {
+        return static_cast<permits>(t);
+    } else {
+        return std::forward<T>(t);
+    }
+}
+
+/// A place in a line, on the stack of whoever waits, or in its coroutine's frame.
+struct line_place {
+    explicit line_place(void (*w)(line_place&)) noexcept : wake{w} {}
+    line_place(line_place const&) = delete;
+    line_place& operator=(line_place const&) = delete;
+
+    void (*wake)(line_place&);  // called with the queue's mutex held
+    line_place* previous = nullptr;
+    line_place* next = nullptr;
+    bool queued = false;
+};
+
+/// The order of those who wait. Everything is O(1) and a few instructions under a mutex: a holder that is suspended
+/// delays those who join and leave, not an attempt that meets an empty line, nor any direct user of the limiter.
+class line_queue {
+public:
+    /// Whether nobody waits. Relaxed: who has learnt of another's joining, by whatever means, sees it by coherence; to
+    /// all others the joining is concurrent, and either order is the order of arrival.
+    bool empty() const noexcept { return length_.load(std::memory_order_relaxed) == 0; }
+    std::size_t length() const noexcept { return length_.load(std::memory_order_relaxed); }
+
+    bool join(line_place& p, std::size_t most) {
+        std::lock_guard const lock{mutex_};
+        if (length() >= most) return false;
+        p.previous = last_;
+        p.next = nullptr;
+        (last_ != nullptr ? last_->next : first_) = &p;
+        last_ = &p;
+        p.queued = true;
+        length_.fetch_add(1, std::memory_order_relaxed);
+        return true;
+    }
+
+    /// Leaves the line; when it was the first, the next is woken.
+    void leave(line_place& p) {
+        std::lock_guard const lock{mutex_};
+        bool const was_first = first_ == &p;
+        (p.previous != nullptr ? p.previous->next : first_) = p.next;
+        (p.next != nullptr ? p.next->previous : last_) = p.previous;
+        p.queued = false;
+        length_.fetch_sub(1, std::memory_order_relaxed);
+        if (was_first && first_ != nullptr) first_->wake(*first_);
+    }
+
+    bool is_first(line_place const& p) const {
+        std::lock_guard const lock{mutex_};
+        return first_ == &p;
+    }
+
+    /// Takes the mutex even when the line looks empty: who joins after this attempts after it and sees what it brought.
+    void wake_first() {
+        std::lock_guard const lock{mutex_};
+        if (first_ != nullptr) first_->wake(*first_);
+    }
+
+private:
+    mutable std::mutex mutex_;
+    line_place* first_ = nullptr;
+    line_place* last_ = nullptr;
+    std::atomic<std::size_t> length_{0};
+};
+
+}  // namespace weir::inline v0::detail
+
+namespace weir::inline v0 {
+
+/// A line in front of a limiter, which it refers to and which must outlive it. First come, first served, large attempts
+/// included: while anybody waits, a newcomer queues, though the limiter would grant it, so that a stream of small
+/// attempts does not starve a large one.
+///
+///     weir::waiting_line line{bucket};
+///     line.acquire(10);                                             // sleeps until there are ten
+///     if (auto a = line.try_acquire_for(1, 100ms)) use(*a);         // *a is the limiter's decision
+///     else log(to_string(a.why()));
+///
+/// What is asked for ("cost") is whatever the limiter's try_acquire takes: a number of permits, a type of its own, or
+/// for anything else a callable that takes the limiter and returns its decision. All sleeping is done by the limiter's
+/// clock (see wait_point.hpp). The one who is served makes the attempt itself when it runs, so that the time of the
+/// grant is its own.
+///
+/// Permits that come back otherwise than by time must be told to the line, lest the first sleep on: give them back
+/// through the line's refund, settle and change, or call notify(). Whoever asks the limiter past the line overtakes it,
+/// harmlessly otherwise: the first sees its attempt denied and sleeps again.
+///
+/// A mutex guards the order, on purpose: who waits, sleeps anyway. It is held for O(1) steps, in which no limiter and
+/// no clock is called; nothing is allocated. An attempt that meets an empty line costs a relaxed load more than the
+/// limiter's own.
+template <class Limiter> class waiting_line {
+public:
+    using limiter_type = Limiter;
+    using decision = typename Limiter::decision;
+    using time_point = typename Limiter::time_point;
+    using duration = typename Limiter::duration;
+    class admission;
+    template <class Cost, class Timer, class Token> class async_wait;
+
+    constexpr explicit waiting_line(Limiter& limiter, line_options options = {}) noexcept
+        : limiter_{limiter}, options_{options} {}
+    waiting_line(waiting_line const&) = delete;
+    waiting_line& operator=(waiting_line const&) = delete;
+    /// Nobody may be waiting.
+    ~waiting_line() = default;
+
+    /// Waits as long as it takes. Not granted only when stopped, the line is full, or never.
+    template <class Cost = permits, stoppable_token Token = never_stop>
+    admission acquire(Cost cost = Cost{1}, Token token = {}) {
+        return wait(std::move(cost), time_point::max(), std::move(token));
+    }
+
+    /// Does not wait: granted only if nobody else waits and the limiter grants. timed_out when it does not.
+    template <class Cost = permits> admission try_acquire(Cost cost = Cost{1}) {
+        return wait(std::move(cost), time_point::min(), never_stop{});
+    }
+
+    /// Waits for `d` at most; not at all when `d` is not positive.
+    template <class Cost, stoppable_token Token = never_stop>
+    admission try_acquire_for(Cost cost, duration d, Token token = {}) {
+        return wait(std::move(cost), from_now(d), std::move(token));
+    }
+
+    /// Waits until `deadline` at most. The first in line tries once more when it wakes at the deadline, so a grant may
+    /// come later than it by as much as the thread woke late.
+    template <class Cost, stoppable_token Token = never_stop>
+    admission try_acquire_until(Cost cost, time_point deadline, Token token = {}) {
+        return wait(std::move(cost), deadline, std::move(token));
+    }
+
+    /// The same for coroutines: `co_await line.async_acquire(cost, timer)` gives an admission. The wait stands in the
+    /// same line as threads do. It resumes from the timer's executor, or goes on at once where it need not wait. The
+    /// timer is referred to. A coroutine destroyed while it waits leaves no trace; it must be destroyed where the timer
+    /// fires.
+    template <class Cost, class Timer, stoppable_token Token = never_stop>
+    requires line_timer<Timer, time_point> async_wait<Cost, Timer, Token> async_acquire(Cost cost, Timer& timer,
+                                                                                        Token token = {}) {
+        return {*this, std::move(cost), timer, time_point::max(), std::move(token)};
+    }
+    template <class Cost, class Timer, stoppable_token Token = never_stop>
+    requires line_timer<Timer, time_point> async_wait<Cost, Timer, Token> async_try_acquire_for(Cost cost, duration d,
+                                                                                                Timer& timer,
+                                                                                                Token token = {}) {
+        return {*this, std::move(cost), timer, from_now(d), std::move(token)};
+    }
+    template <class Cost, class Timer, stoppable_token Token = never_stop>
+    requires line_timer<Timer, time_point> async_wait<Cost, Timer, Token> async_try_acquire_until(Cost cost,
+                                                                                                  time_point deadline,
+                                                                                                  Timer& timer,
+                                                                                                  Token token = {}) {
+        return {*this, std::move(cost), timer, deadline, std::move(token)};
+    }
+
+    /// The limiter's own verbs; afterwards the first in line tries anew. After a change of limits that leaves no room
+    /// for somebody further back, that one learns it when its turn comes.
+    template <class... Args>
+    requires requires(Limiter& l, Args&&... args) { l.refund(detail::as_argument(std::forward<Args>(args))...); }
+    auto refund(Args&&... args) {
+        auto r = limiter_.refund(detail::as_argument(std::forward<Args>(args))...);
+        queue_.wake_first();
+        return r;
+    }
+    template <class... Args>
+    requires requires(Limiter& l, Args&&... args) { l.settle(detail::as_argument(std::forward<Args>(args))...); }
+    auto settle(Args&&... args) {
+        auto r = limiter_.settle(detail::as_argument(std::forward<Args>(args))...);
+        queue_.wake_first();
+        return r;
+    }
+    template <class... Args>
+    requires requires(Limiter& l, Args&&... args) { l.change(detail::as_argument(std::forward<Args>(args))...); }
+    auto change(Args&&... args) {
+        auto r = limiter_.change(detail::as_argument(std::forward<Args>(args))...);
+        queue_.wake_first();
+        return r;
+    }
+
+    /// Something else has made permits available: the first in line tries anew. O(1), from any thread.
+    void notify() { queue_.wake_first(); }
+
+    /// How many wait. A moment's view.
+    std::size_t waiting() const noexcept { return queue_.length(); }
+    Limiter& limiter() const noexcept { return limiter_; }
+    line_options const& options() const noexcept { return options_; }
+
+private:
+    template <class Cost, class Token> class place;
+    template <class Cost, class Token> class thread_place;
+
+    time_point from_now(duration d) const {
+        if (d <= duration::zero()) return time_point::min();
+        constexpr std::int64_t end = std::numeric_limits<typename duration::rep>::max();
+        auto const t = detail::saturating_add(detail::ticks(time_point{limiter_.clock().now()}), d.count());
+        return time_point{duration{static_cast<typename duration::rep>(std::min(t, end))}};
+    }
+
+    template <class Cost, class Token> admission wait(Cost cost, time_point deadline, Token token) {
+        thread_place<Cost, Token> self{*this, std::move(cost), deadline, std::move(token)};
+        if (!self.settled_at_once()) self.sleep();
+        return std::move(self).result();
+    }
+
+    Limiter& limiter_;
+    line_options options_;
+    detail::line_queue queue_;
+};
+
+/// How a wait ended, and the limiter's decision: the grant, or, with waited::never, the denial.
+template <class Limiter> class [[nodiscard]] waiting_line<Limiter>::admission {
+public:
+    explicit operator bool() const noexcept { return why_ == waited::granted; }
+    bool granted() const noexcept { return why_ == waited::granted; }
+    waited why() const noexcept { return why_; }
+
+    /// There is none unless granted or never.
+    bool has_decision() const noexcept { return decision_.has_value(); }
+    decision& operator*() noexcept { return *decision_; }
+    decision const& operator*() const noexcept { return *decision_; }
+    decision* operator->() noexcept { return &*decision_; }
+    decision const* operator->() const noexcept { return &*decision_; }
+
+private:
+    friend waiting_line;
+    admission(waited why, std::optional<decision> d) noexcept : why_{why}, decision_{std::move(d)} {}
+
+    waited why_;
+    std::optional<decision> decision_;
+};
+
+// What threads and coroutines have in common: a place in the line and the steps from it to an admission.
+template <class Limiter>
+template <class Cost, class Token>
+class waiting_line<Limiter>::place : public detail::line_place {
+public:
+    place(waiting_line& line, Cost cost, time_point deadline, Token token, void (*waker)(line_place&))
+        : line_place{waker}, line_{line}, cost_{std::move(cost)}, deadline_{deadline}, token_{std::move(token)} {}
+    // Out of the line, where an exception or a destroyed coroutine ends the wait: what derives from this calls it
+    // before it destroys what wake() uses.
+    void abandon() {
+        if (queued) line_.queue_.leave(*this);
+    }
+
+    // Whether there is an answer without queuing.
+    bool settled_at_once() {
+        if (token_.stop_requested()) return ends(waited::stopped);
+        if (line_.queue_.empty()) {
+            if (attempted()) return true;
+        } else if (looked()) {
+            return true;
+        }
+        return deadline_ != time_point::max() && expired() && ends(waited::timed_out);
+    }
+
+    bool join() {
+        pause_ = {};
+        if (line_.queue_.join(*this, line_.options_.max_waiting)) return true;
+        ends(waited::line_full);
+        return false;
+    }
+
+    // One turn: true when there is an answer, and the place in the line is given up; else sleep until `until()` or
+    // woken.
+    bool step() {
+        if (token_.stop_requested()) return leaves(waited::stopped);
+        first_ = first_ || line_.queue_.is_first(*this);
+        // Read before the attempt: whoever is woken at the deadline has tried at or after it.
+        bool const last = deadline_ != time_point::max() && expired();
+        if (first_ && attempted()) {
+            line_.queue_.leave(*this);
+            return true;
+        }
+        if (last) return leaves(waited::timed_out);
+        until_ = first_ ? std::min(retry_at_, deadline_) : deadline_;
+        return false;
+    }
+
+    time_point until() const noexcept { return until_; }
+    admission result() && { return admission{why_, std::move(decision_)}; }
+
+private:
+    bool ends(waited why) noexcept {
+        why_ = why;
+        return true;
+    }
+    bool leaves(waited why) {
+        line_.queue_.leave(*this);
+        return ends(why);
+    }
+    bool expired() const { return time_point{line_.limiter_.clock().now()} >= deadline_; }
+
+    // Asks the limiter: true when that settles it; else retry_at_ is set.
+    bool attempted() {
+        decision d = ask(line_.limiter_);
+        if (d) {
+            decision_.emplace(std::move(d));
+            return ends(waited::granted);
+        }
+        bool const by_time = d.retry_after() > duration::zero();
+        if (denied_for_good(std::move(d))) return true;
+        if (by_time) {
+            pause_ = {};
+            return false;
+        }
+        // Denied, and yet nothing to wait for by the clock: the attempt lost a race, or waits for something in flight.
+        // The line is told when that ends; where it is not, look again now and then.
+        using std::chrono::ceil;
+        pause_ = std::clamp(pause_ * 2, ceil<duration>(std::chrono::microseconds{100}),
+                            ceil<duration>(std::chrono::milliseconds{10}));
+        retry_at_ = line_.limiter_.clock().now() + pause_;
+        return false;
+    }
+
+    // Somebody waits already, and must not be overtaken; but what can never be granted, or not in time, need not queue.
+    bool looked() {
+        if constexpr (!std::invocable<Cost&, Limiter&>) {
+            if constexpr (requires(Limiter & l, Cost const& c) { l.check(detail::as_argument(c)); }) {
+                return denied_for_good(line_.limiter_.check(detail::as_argument(std::as_const(cost_))));
+            }
+        }
+        return false;
+    }
+
+    bool denied_for_good(decision&& d) {
+        if (d) return false;
+        if (d.never()) {
+            decision_.emplace(std::move(d));
+            return ends(waited::never);
+        }
+        retry_at_ = d.retry_at();
+        return line_.options_.refuse_too_late && retry_at_ > deadline_ && deadline_ != time_point::min() &&
+               ends(waited::too_late);
+    }
+
+    decision ask(Limiter& l) {
+        if constexpr (std::invocable<Cost&, Limiter&>) {
+            return cost_(l);
+        } else {
+            return l.try_acquire(detail::as_argument(std::as_const(cost_)));
+        }
+    }
+
+protected:
+    waiting_line& line_;
+    Cost cost_;
+    time_point deadline_;
+    Token token_;
+
+private:
+    time_point until_{};
+    time_point retry_at_{};
+    duration pause_{};
+    std::optional<decision> decision_;
+    waited why_ = waited::timed_out;
+    bool first_ = false;  // once first, first until it leaves
+};
+
+template <class Limiter>
+template <class Cost, class Token>
+class waiting_line<Limiter>::thread_place : public place<Cost, Token> {
+    using base = place<Cost, Token>;
+
+public:
+    thread_place(waiting_line& line, Cost cost, time_point deadline, Token token)
+        : base{line, std::move(cost), deadline, std::move(token),
+               [](detail::line_place& p) { static_cast<thread_place&>(p).seat_.notify(); }} {}
+
+    ~thread_place() { this->abandon(); }
+
+    void sleep() {
+        struct notify {
+            wait_point* seat;
+            void operator()() const { seat->notify(); }
+        };
+        // Before joining, since it may call back at once, and what it does takes a lock.
+        typename stop_callback_for<Token, notify>::type const on_stop{this->token_, notify{&seat_}};
+        if (!this->join()) return;
+        while (!this->step())
+            weir::wait_until(this->line_.limiter_.clock(), seat_, this->until());
+    }
+
+private:
+    // Notified with the queue's mutex held, which this thread takes to leave: so the seat outlives the notification.
+    wait_point seat_;
+};
+
+/// What async_acquire returns: awaitable once, in the expression that made it. Where coroutines are not wanted,
+/// ready(), start() and result() are what co_await does with it: while it is waited for it must stay where it is.
+template <class Limiter>
+template <class Cost, class Timer, class Token>
+class [[nodiscard]] waiting_line<Limiter>::async_wait : place<Cost, Token> {
+    using base = place<Cost, Token>;
+
+public:
+    async_wait(waiting_line& line, Cost cost, Timer& timer, time_point deadline, Token token)
+        : base{line, std::move(cost), deadline, std::move(token),
+               [](detail::line_place& p) { static_cast<async_wait&>(p).timer_.wake(); }},
+          timer_{timer} {}
+    ~async_wait() {
+        this->abandon();
+        on_stop_.reset();
+        if (armed_) timer_.cancel();
+    }
+
+    /// Whether the answer is there without waiting.
+    bool ready() { return this->settled_at_once(); }
+
+    /// Begins to wait; `done` is called from the timer's executor when the answer is there. False, and `done` is not
+    /// called, when it is there already.
+    bool start(timer_callback done) {
+        done_ = done;
+        on_stop_.emplace(this->token_, wake_timer{&timer_});
+        if (!this->join()) {
+            on_stop_.reset();
+            return false;
+        }
+        return !advance();
+    }
+
+    admission result() { return std::move(static_cast<base&>(*this)).result(); }
+
+    bool await_ready() { return ready(); }
+    bool await_suspend(std::coroutine_handle<> h) {
+        return start({[](void* p) { std::coroutine_handle<>::from_address(p).resume(); }, h.address()});
+    }
+    admission await_resume() { return result(); }
+
+private:
+    struct wake_timer {
+        Timer* timer;
+        void operator()() const { timer->wake(); }
+    };
+
+    // True when there is an answer. Else the timer is armed, and nothing of *this may be touched: it may have fired.
+    bool advance() {
+        if (this->step()) {
+            on_stop_.reset();
+            return true;
+        }
+        armed_ = true;
+        timer_.wait_until(this->until(), {[](void* p) { static_cast<async_wait*>(p)->fired(); }, this});
+        return false;
+    }
+    void fired() {
+        armed_ = false;
+        if (advance()) done_();
+    }
+
+    Timer& timer_;
+    timer_callback done_;
+    std::optional<typename stop_callback_for<Token, wake_timer>::type> on_stop_;
+    bool armed_ = false;
+};
+
+}  // namespace weir::inline v0

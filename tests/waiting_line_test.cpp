@@ -1,0 +1,839 @@
+// SPDX-License-Identifier: MIT
+#include <weir/manual_clock.hpp>
+#include <weir/token_bucket.hpp>
+#include <weir/waiting_line.hpp>
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <coroutine>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <list>
+#include <mutex>
+#include <optional>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace {
+
+using namespace std::chrono_literals;
+using weir::manual_clock;
+using weir::permits;
+using weir::rate;
+using weir::waited;
+using time_point = manual_clock::time_point;
+
+// A token of this test's own, as a program without std::stop_token would write one.
+class stop_source {
+public:
+    struct callback_base {
+        virtual void call() = 0;
+
+    protected:
+        ~callback_base() = default;
+    };
+    struct token {
+        stop_source* source;
+        bool stop_requested() const { return source->stopped_; }
+
+        template <class F> struct callback_type final : callback_base {
+            callback_type(token t, F g) : source{t.source}, f{std::move(g)} {
+                std::lock_guard const lock{source->mutex_};
+                if (source->stopped_)
+                    f();
+                else
+                    source->callbacks_.push_back(this);
+            }
+            callback_type(callback_type const&) = delete;
+            callback_type& operator=(callback_type const&) = delete;
+            ~callback_type() {
+                std::lock_guard const lock{source->mutex_};
+                source->callbacks_.remove(this);
+            }
+            void call() override { f(); }
+            stop_source* source;
+            F f;
+        };
+    };
+    token get_token() { return {this}; }
+    void request_stop() {
+        std::lock_guard const lock{mutex_};
+        stopped_ = true;
+        for (auto* c : callbacks_)
+            c->call();
+        callbacks_.clear();
+    }
+    std::size_t callbacks() {
+        std::lock_guard const lock{mutex_};
+        return callbacks_.size();
+    }
+
+private:
+    std::atomic<bool> stopped_{false};
+    std::mutex mutex_;
+    std::list<callback_base*> callbacks_;
+};
+
+static_assert(weir::stoppable_token<weir::never_stop>);
+static_assert(weir::stoppable_token<stop_source::token>);
+static_assert(!weir::stoppable_token<int>);
+
+using bucket_type = weir::token_bucket<manual_clock&>;
+using line_type = weir::waiting_line<bucket_type>;
+
+// Threads that end with the test, and the order in which they were served.
+class crew {
+public:
+    ~crew() { join(); }
+    template <class F> void add(F f) { threads_.emplace_back(std::move(f)); }
+    void join() {
+        for (auto& t : threads_)
+            t.join();
+        threads_.clear();
+    }
+    void served(int who) {
+        std::lock_guard const lock{mutex_};
+        served_.push_back(who);
+    }
+    std::vector<int> order() {
+        std::lock_guard const lock{mutex_};
+        return served_;
+    }
+
+private:
+    std::vector<std::thread> threads_;
+    std::mutex mutex_;
+    std::vector<int> served_;
+};
+
+// One permit a second, ten at most, none at first.
+class waiting_line : public testing::Test {
+protected:
+    // A thread that waits for n; when this returns it sleeps.
+    template <class Wait> void join(Wait wait) {
+        auto const before = clock.sleepers();
+        threads.add([this, wait, who = next_++] {
+            if (wait()) threads.served(who);
+        });
+        clock.wait_for_sleepers(before + 1);
+    }
+    void join_for(permits n) {
+        join([this, n] { return line.acquire(n).granted(); });
+    }
+    // Waits until as many have been served as should have been: the wake-ups are certain, only not instant.
+    std::vector<int> order(std::size_t n) {
+        while (threads.order().size() < n)
+            std::this_thread::yield();
+        return threads.order();
+    }
+    // Lets time pass whenever all who wait are asleep, until nobody waits.
+    void run_out() {
+        while (line.waiting() > 0) {
+            if (clock.sleepers() == line.waiting()) clock.advance_to_next();
+            std::this_thread::yield();
+        }
+        threads.join();
+    }
+
+    manual_clock clock;
+    bucket_type bucket{rate{1, 1s}, 10, weir::start::empty(), clock};
+    line_type line{bucket};
+    crew threads;
+
+private:
+    int next_ = 0;
+};
+
+using order_of = std::vector<int>;
+
+TEST_F(waiting_line, an_attempt_that_meets_an_empty_line_is_the_limiters_own) {
+    clock.advance(3s);
+    auto a = line.acquire(2);
+    ASSERT_TRUE(a);
+    EXPECT_EQ(a.why(), waited::granted);
+    EXPECT_TRUE(a->granted());
+    EXPECT_EQ(a->retry_at(), clock.now());
+    EXPECT_EQ(bucket.available(), 1U);
+    EXPECT_TRUE(line.try_acquire());
+    auto const denied = line.try_acquire();
+    EXPECT_FALSE(denied);
+    EXPECT_EQ(denied.why(), waited::timed_out);
+    EXPECT_FALSE(denied.has_decision());
+    EXPECT_EQ(line.waiting(), 0U);
+}
+
+TEST_F(waiting_line, the_first_sleeps_until_its_retry_at) {
+    join_for(4);
+    EXPECT_EQ(line.waiting(), 1U);
+    EXPECT_EQ(clock.next_due(), time_point{4s});
+    clock.advance(4s - 1ns);
+    EXPECT_EQ(clock.sleepers(), 1U);
+    clock.advance(1ns);
+    threads.join();
+    EXPECT_EQ(threads.order(), order_of{0});
+    EXPECT_EQ(line.waiting(), 0U);
+    EXPECT_EQ(bucket.available(), 0U);
+}
+
+TEST_F(waiting_line, those_behind_the_first_have_no_alarm_of_their_own) {
+    join_for(10);
+    for (int i = 0; i < 5; ++i)
+        join_for(1);
+    EXPECT_EQ(line.waiting(), 6U);
+    EXPECT_EQ(clock.next_due(), time_point{10s});
+    clock.advance(10s - 1ns);
+    EXPECT_EQ(clock.sleepers(), 6U);
+    run_out();
+    EXPECT_EQ(clock.now(), time_point{15s});
+}
+
+TEST_F(waiting_line, serves_in_order_of_arrival_whatever_the_size) {
+    for (permits const n : {3U, 1U, 10U, 1U, 2U, 7U, 1U})
+        join_for(n);
+    run_out();
+    EXPECT_EQ(threads.order(), (order_of{0, 1, 2, 3, 4, 5, 6}));
+    EXPECT_EQ(clock.now(), time_point{25s});
+}
+
+TEST_F(waiting_line, a_newcomer_does_not_overtake_though_the_limiter_would_grant) {
+    clock.advance(5s);
+    join_for(10);
+    EXPECT_TRUE(bucket.check(1));
+    EXPECT_EQ(line.try_acquire(1).why(), waited::timed_out);
+    EXPECT_EQ(line.try_acquire_for(1, 0s).why(), waited::timed_out);
+    EXPECT_EQ(line.try_acquire_until(1, clock.now()).why(), waited::timed_out);
+    EXPECT_EQ(bucket.available(), 5U);
+    run_out();
+}
+
+TEST_F(waiting_line, a_large_attempt_is_not_starved_by_a_stream_of_small_ones) {
+    join_for(10);
+    for (int i = 1; i <= 10; ++i) {
+        join_for(1);
+        EXPECT_TRUE(threads.order().empty());
+        clock.advance(1s);
+    }
+    EXPECT_EQ(order(1), order_of{0});
+    run_out();
+    EXPECT_EQ(threads.order(), (order_of{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10}));
+}
+
+TEST_F(waiting_line, times_out_at_its_deadline_and_not_before) {
+    join([this] {
+        auto const a = line.try_acquire_for(5, 2s);
+        EXPECT_EQ(a.why(), waited::timed_out);
+        return a.granted();
+    });
+    EXPECT_EQ(clock.next_due(), time_point{2s});
+    clock.advance(2s - 1ns);
+    EXPECT_EQ(clock.sleepers(), 1U);
+    clock.advance(1ns);
+    threads.join();
+    EXPECT_EQ(line.waiting(), 0U);
+    EXPECT_EQ(bucket.available(), 2U);  // nothing was charged
+}
+
+TEST_F(waiting_line, is_granted_when_its_deadline_is_its_retry_at) {
+    join([this] { return line.try_acquire_until(3, time_point{3s}).granted(); });
+    clock.advance(3s);
+    EXPECT_EQ(order(1), order_of{0});
+}
+
+TEST_F(waiting_line, does_not_wait_when_the_deadline_has_passed) {
+    clock.advance(5s);
+    EXPECT_EQ(line.try_acquire_until(6, time_point{1s}).why(), waited::timed_out);
+    EXPECT_EQ(line.try_acquire_for(6, -1s).why(), waited::timed_out);
+    EXPECT_EQ(line.try_acquire_for(6, manual_clock::duration::min()).why(), waited::timed_out);
+    EXPECT_TRUE(line.try_acquire_until(5, time_point{1s}));  // but takes what is there
+}
+
+TEST_F(waiting_line, a_very_long_wait_does_not_overflow) {
+    join([this] { return line.try_acquire_for(1, manual_clock::duration::max()).granted(); });
+    EXPECT_EQ(clock.next_due(), time_point{1s});
+    run_out();
+    EXPECT_EQ(threads.order(), order_of{0});
+}
+
+TEST_F(waiting_line, when_the_first_times_out_the_next_is_served_at_once) {
+    join([this] { return line.try_acquire_for(10, 2s).granted(); });
+    join_for(2);
+    clock.advance(2s);
+    EXPECT_EQ(order(1), order_of{1});
+    EXPECT_EQ(clock.now(), time_point{2s});
+}
+
+TEST_F(waiting_line, one_that_times_out_in_the_middle_leaves_no_trace) {
+    join_for(4);
+    join([this] { return line.try_acquire_for(1, 1s).granted(); });
+    join_for(1);
+    EXPECT_EQ(clock.next_due(), time_point{1s});
+    clock.advance(1s);
+    while (line.waiting() != 2)
+        std::this_thread::yield();
+    run_out();
+    EXPECT_EQ(threads.order(), (order_of{0, 2}));
+    EXPECT_EQ(clock.now(), time_point{5s});
+}
+
+TEST_F(waiting_line, a_stopped_first_leaves_no_trace_and_the_next_is_served_at_once) {
+    stop_source stop;
+    clock.advance(3s);
+    join([&] {
+        auto const a = line.acquire(10, stop.get_token());
+        EXPECT_EQ(a.why(), waited::stopped);
+        return a.granted();
+    });
+    join_for(3);
+    EXPECT_EQ(stop.callbacks(), 1U);
+    stop.request_stop();
+    EXPECT_EQ(order(1), order_of{1});
+    threads.join();
+    EXPECT_EQ(stop.callbacks(), 0U);
+    EXPECT_EQ(bucket.available(), 0U);
+    EXPECT_EQ(line.waiting(), 0U);
+}
+
+TEST_F(waiting_line, one_stopped_in_the_middle_leaves_no_trace) {
+    stop_source stop;
+    join_for(2);
+    join([&] { return line.try_acquire_for(10, 1h, stop.get_token()).granted(); });
+    join_for(1);
+    stop.request_stop();
+    while (line.waiting() != 2)
+        std::this_thread::yield();
+    run_out();
+    EXPECT_EQ(threads.order(), (order_of{0, 2}));
+    EXPECT_EQ(clock.now(), time_point{3s});
+}
+
+TEST_F(waiting_line, does_not_attempt_when_stopped_before) {
+    stop_source stop;
+    stop.request_stop();
+    clock.advance(5s);
+    EXPECT_EQ(line.acquire(1, stop.get_token()).why(), waited::stopped);
+    EXPECT_EQ(bucket.available(), 5U);
+}
+
+#if defined(__cpp_lib_jthread)
+TEST_F(waiting_line, takes_the_standards_stop_token) {
+    std::stop_source stop;
+    join([&] {
+        auto const a = line.acquire(10, stop.get_token());
+        EXPECT_EQ(a.why(), waited::stopped);
+        return a.granted();
+    });
+    stop.request_stop();
+    threads.join();
+    EXPECT_EQ(line.waiting(), 0U);
+}
+#endif
+
+TEST_F(waiting_line, a_bounded_line_refuses) {
+    line_type bounded{bucket, {.max_waiting = 2}};
+    threads.add([&] { EXPECT_TRUE(bounded.acquire(1)); });
+    threads.add([&] { EXPECT_TRUE(bounded.acquire(1)); });
+    clock.wait_for_sleepers(2);
+    EXPECT_EQ(bounded.acquire(1).why(), waited::line_full);
+    EXPECT_EQ(bounded.try_acquire(1).why(), waited::timed_out);
+    clock.advance(2s);
+    threads.join();
+    line_type nobody{bucket, {.max_waiting = 0}};
+    EXPECT_EQ(nobody.acquire(1).why(), waited::line_full);
+    clock.advance(1s);
+    EXPECT_TRUE(nobody.acquire(1));
+}
+
+TEST_F(waiting_line, what_can_never_be_granted_does_not_wait) {
+    auto const a = line.acquire(11);
+    EXPECT_EQ(a.why(), waited::never);
+    ASSERT_TRUE(a.has_decision());
+    EXPECT_TRUE(a->never());
+    join_for(10);
+    EXPECT_EQ(line.acquire(11).why(), waited::never);  // nor behind others
+    EXPECT_EQ(line.try_acquire_for(11, 1s).why(), waited::never);
+    EXPECT_EQ(line.waiting(), 1U);
+    run_out();
+}
+
+TEST_F(waiting_line, one_that_a_change_has_left_no_room_for_learns_it_when_its_turn_comes) {
+    std::atomic<int> nevers{0};
+    auto const wait = [&] {
+        auto const a = line.acquire(10);
+        nevers += a.why() == waited::never ? 1 : 0;
+        return a.granted();
+    };
+    join(wait);
+    join(wait);
+    join_for(5);
+    EXPECT_FALSE(line.change(rate{1, 1s}, 5));
+    while (nevers != 2)
+        std::this_thread::yield();
+    EXPECT_EQ(clock.now(), time_point{});
+    run_out();
+    EXPECT_EQ(threads.order(), order_of{2});
+}
+
+TEST_F(waiting_line, refuses_who_comes_too_late_only_when_told_to) {
+    line_type strict{bucket, {.refuse_too_late = true}};
+    EXPECT_EQ(strict.try_acquire_for(5, 5s - 1ns).why(), waited::too_late);
+    EXPECT_EQ(strict.waiting(), 0U);
+    threads.add([&] { EXPECT_TRUE(strict.try_acquire_for(5, 5s)); });
+    clock.wait_for_sleepers(1);
+    EXPECT_EQ(strict.try_acquire_for(3, 3s - 1ns).why(), waited::too_late);  // by its own reckoning, in line too
+    clock.advance(5s);
+    threads.join();
+    EXPECT_EQ(strict.try_acquire(3).why(), waited::timed_out);
+}
+
+TEST_F(waiting_line, one_who_becomes_too_late_behind_others_is_told_when_its_turn_comes) {
+    line_type strict{bucket, {.refuse_too_late = true}};
+    threads.add([&] { EXPECT_TRUE(strict.acquire(5)); });
+    clock.wait_for_sleepers(1);
+    threads.add([&] { EXPECT_EQ(strict.try_acquire_for(4, 8s).why(), waited::too_late); });
+    clock.wait_for_sleepers(2);
+    clock.advance(5s);
+    threads.join();
+    EXPECT_EQ(clock.now(), time_point{5s});
+}
+
+TEST_F(waiting_line, a_refund_wakes_the_first) {
+    clock.advance(10s);
+    auto a = line.acquire(6);
+    ASSERT_TRUE(a);
+    join_for(8);
+    join_for(2);
+    EXPECT_EQ(clock.next_due(), time_point{14s});
+    EXPECT_EQ(line.refund(*a), 6U);
+    EXPECT_EQ(order(2), (order_of{0, 1}));
+    EXPECT_EQ(clock.now(), time_point{10s});
+}
+
+TEST_F(waiting_line, a_settlement_re_times_the_first) {
+    clock.advance(10s);
+    auto a = line.acquire(10);
+    ASSERT_TRUE(a);
+    join_for(8);
+    EXPECT_EQ(clock.next_due(), time_point{18s});
+    EXPECT_TRUE(line.settle(*a, 6U));  // four come back
+    while (clock.next_due() != time_point{14s})
+        std::this_thread::yield();
+    EXPECT_FALSE(line.settle(*a, 6U));
+    clock.wait_for_sleepers(1);
+    run_out();
+    EXPECT_EQ(clock.now(), time_point{14s});
+}
+
+TEST_F(waiting_line, a_change_of_rate_re_times_the_first) {
+    join_for(10);
+    EXPECT_EQ(clock.next_due(), time_point{10s});
+    EXPECT_FALSE(line.change(rate{10, 1s}, 10));
+    while (clock.next_due() != time_point{1s})
+        std::this_thread::yield();
+    run_out();
+    EXPECT_EQ(clock.now(), time_point{1s});
+}
+
+TEST_F(waiting_line, notify_makes_the_first_try_anew) {
+    clock.advance(10s);
+    auto d = bucket.try_acquire(10);
+    join_for(5);
+    bucket.refund(d);  // past the line
+    EXPECT_EQ(clock.sleepers(), 1U);
+    line.notify();
+    EXPECT_EQ(order(1), order_of{0});
+    line.notify();  // nobody there
+}
+
+TEST_F(waiting_line, somebody_who_asks_the_limiter_past_the_line_only_delays_it) {
+    join_for(2);
+    clock.advance(1s);
+    EXPECT_TRUE(bucket.try_acquire(1));
+    clock.advance(1s);
+    while (clock.next_due() != time_point{3s})
+        std::this_thread::yield();
+    run_out();
+    EXPECT_EQ(threads.order(), order_of{0});
+}
+
+TEST_F(waiting_line, asks_by_a_callable_for_anything_else) {
+    clock.advance(10s);
+    int calls = 0;
+    auto const a = line.acquire([&](bucket_type& b) {
+        ++calls;
+        return b.try_acquire(4, time_point{9s});
+    });
+    EXPECT_TRUE(a);
+    EXPECT_EQ(calls, 1);
+    EXPECT_EQ(bucket.available(time_point{9s}), 5U);
+}
+
+#if defined(__cpp_exceptions)
+TEST_F(waiting_line, an_attempt_that_throws_leaves_no_trace) {
+    join([&] {
+        int calls = 0;
+        EXPECT_THROW((void)line.acquire([&](bucket_type& b) {
+            if (++calls == 3) throw std::runtime_error{"no"};
+            return b.try_acquire(5);
+        }),
+                     std::runtime_error);
+        return false;
+    });
+    join_for(1);
+    clock.advance(1s);
+    line.notify();
+    EXPECT_EQ(order(1), order_of{1});
+    EXPECT_EQ(line.waiting(), 0U);
+}
+#endif
+
+// A limiter of calls in flight, by a cost of its own type: its denials name no time at which they end.
+struct seats {
+    std::uint64_t n;
+};
+class in_flight {
+public:
+    using clock_type = manual_clock;
+    using duration = manual_clock::duration;
+    using time_point = manual_clock::time_point;
+    struct decision {
+        bool ok;
+        time_point at;
+        bool granted() const { return ok; }
+        explicit operator bool() const { return ok; }
+        bool never() const { return false; }
+        time_point retry_at() const { return at; }
+        duration retry_after() const { return {}; }
+    };
+    in_flight(manual_clock& c, std::uint64_t n) : clock_{c}, free_{n} {}
+    decision try_acquire(seats s) {
+        auto f = free_.load();
+        while (f >= s.n) {
+            if (free_.compare_exchange_weak(f, f - s.n)) return {true, clock_.now()};
+        }
+        return {false, clock_.now()};
+    }
+    int settle(seats s) {
+        free_ += s.n;
+        return 7;
+    }
+    manual_clock const& clock() const { return clock_; }
+
+private:
+    manual_clock& clock_;
+    std::atomic<std::uint64_t> free_;
+};
+
+TEST(waiting_line_of_another_cost, waits_for_what_is_in_flight_and_looks_again_now_and_then) {
+    manual_clock clock;
+    in_flight limiter{clock, 3};
+    weir::waiting_line line{limiter};
+    EXPECT_TRUE(line.acquire(seats{3}));
+    std::thread waiter{[&] { EXPECT_TRUE(line.acquire(seats{2})); }};
+    // Nobody tells: it looks after 0.1, 0.2, 0.4 ms, ..., and every 10 ms in the long run.
+    auto last = clock.now();
+    for (auto const pause : {100us, 200us, 400us, 800us, 1600us, 3200us, 6400us, 10000us, 10000us}) {
+        clock.wait_for_sleepers(1);
+        auto const next = clock.next_due();
+        ASSERT_TRUE(next);
+        EXPECT_EQ(*next - last, pause);
+        last = *next;
+        clock.advance_to_next();
+    }
+    clock.wait_for_sleepers(1);
+    EXPECT_EQ(line.settle(seats{3}), 7);
+    waiter.join();
+}
+
+// Coroutines. The executor: a thread that calls run_due() fires what is due or was woken.
+class loop {
+public:
+    class timer {
+    public:
+        timer(loop& l) : loop_{l} {
+            std::lock_guard const lock{loop_.mutex_};
+            loop_.timers_.push_back(this);
+        }
+        timer(timer const&) = delete;
+        timer& operator=(timer const&) = delete;
+        ~timer() {
+            std::lock_guard const lock{loop_.mutex_};
+            loop_.timers_.remove(this);
+        }
+        void wait_until(time_point t, weir::timer_callback f) {
+            std::lock_guard const lock{loop_.mutex_};
+            due_ = t;
+            f_ = f;
+        }
+        void wake() {
+            std::lock_guard const lock{loop_.mutex_};
+            woken_ = true;
+        }
+        void cancel() {
+            std::lock_guard const lock{loop_.mutex_};
+            f_.reset();
+        }
+
+    private:
+        friend loop;
+        loop& loop_;
+        time_point due_{};
+        std::optional<weir::timer_callback> f_;
+        bool woken_ = false;
+    };
+
+    explicit loop(manual_clock const& c) : clock_{c} {}
+
+    // Fires until nothing is due; how many were.
+    int run_due() {
+        for (int fired = 0;; ++fired) {
+            weir::timer_callback f;
+            {
+                std::lock_guard const lock{mutex_};
+                auto const t = std::find_if(timers_.begin(), timers_.end(),
+                                            [&](timer* x) { return x->f_ && (x->woken_ || x->due_ <= clock_.now()); });
+                if (t == timers_.end()) return fired;
+                (*t)->woken_ = false;
+                f = *std::exchange((*t)->f_, std::nullopt);
+            }
+            f();
+        }
+    }
+    std::optional<time_point> next_due() {
+        std::lock_guard const lock{mutex_};
+        std::optional<time_point> next;
+        for (auto* t : timers_) {
+            if (t->f_ && t->due_ != time_point::max() && (!next || t->due_ < *next)) next = t->due_;
+        }
+        return next;
+    }
+
+private:
+    manual_clock const& clock_;
+    std::mutex mutex_;
+    std::list<timer*> timers_;
+};
+
+static_assert(weir::line_timer<loop::timer, time_point>);
+
+// A coroutine that runs until its end, or until its handle is destroyed.
+struct task {
+    struct promise_type {
+        task get_return_object() { return task{std::coroutine_handle<promise_type>::from_promise(*this)}; }
+        std::suspend_never initial_suspend() noexcept { return {}; }
+        std::suspend_always final_suspend() noexcept { return {}; }
+        void return_void() {}
+        void unhandled_exception() { std::terminate(); }
+    };
+    explicit task(std::coroutine_handle<promise_type> h) : handle{h} {}
+    task(task&& other) noexcept : handle{std::exchange(other.handle, {})} {}
+    task& operator=(task&&) = delete;
+    ~task() { destroy(); }
+    void destroy() {
+        if (handle) std::exchange(handle, {}).destroy();
+    }
+    bool done() const { return handle.done(); }
+    std::coroutine_handle<promise_type> handle;
+};
+
+class waiting_line_of_coroutines : public waiting_line {
+protected:
+    loop executor{clock};
+
+    task acquire(permits n, int who) {
+        loop::timer timer{executor};
+        auto const a = co_await line.async_acquire(n, timer);
+        EXPECT_EQ(a.why(), waited::granted);
+        threads.served(who);
+    }
+    task acquire_for(permits n, manual_clock::duration d, std::optional<waited>& why) {
+        loop::timer timer{executor};
+        why = (co_await line.async_try_acquire_for(n, d, timer)).why();
+    }
+    task acquire_unless(permits n, stop_source& stop, std::optional<waited>& why) {
+        loop::timer timer{executor};
+        why = (co_await line.async_acquire(n, timer, stop.get_token())).why();
+    }
+};
+
+TEST_F(waiting_line_of_coroutines, goes_on_at_once_where_it_need_not_wait) {
+    clock.advance(5s);
+    auto const t = acquire(3, 1);
+    EXPECT_TRUE(t.done());
+    std::optional<waited> why;
+    auto const never = acquire_for(11, 1s, why);
+    EXPECT_EQ(why, waited::never);
+    auto const late = acquire_for(5, 0s, why);
+    EXPECT_EQ(why, waited::timed_out);
+}
+
+TEST_F(waiting_line_of_coroutines, is_resumed_at_its_retry_at_in_order) {
+    auto const a = acquire(4, 1);
+    auto const b = acquire(1, 2);
+    auto const c = acquire(1, 3);
+    EXPECT_EQ(line.waiting(), 3U);
+    EXPECT_EQ(executor.next_due(), time_point{4s});
+    clock.advance(4s - 1ns);
+    EXPECT_EQ(executor.run_due(), 0);
+    clock.advance(1ns);
+    executor.run_due();
+    EXPECT_EQ(threads.order(), order_of{1});
+    EXPECT_EQ(executor.next_due(), time_point{5s});
+    clock.advance(1s);
+    executor.run_due();
+    clock.advance(1s);
+    executor.run_due();
+    EXPECT_EQ(threads.order(), (order_of{1, 2, 3}));
+    EXPECT_EQ(line.waiting(), 0U);
+}
+
+TEST_F(waiting_line_of_coroutines, times_out_and_is_stopped) {
+    std::optional<waited> first;
+    std::optional<waited> second;
+    std::optional<waited> third;
+    stop_source stop;
+    auto const a = acquire_for(10, 2s, first);
+    auto const b = acquire_unless(10, stop, second);
+    auto const c = acquire_for(2, 1s, third);
+    EXPECT_EQ(executor.next_due(), time_point{1s});
+    clock.advance(1s - 1ns);
+    EXPECT_EQ(executor.run_due(), 0);
+    clock.advance(1ns);
+    executor.run_due();
+    EXPECT_EQ(third, waited::timed_out);
+    EXPECT_FALSE(first || second);
+    stop.request_stop();
+    executor.run_due();
+    EXPECT_EQ(second, waited::stopped);
+    clock.advance(1s);
+    executor.run_due();
+    EXPECT_EQ(first, waited::timed_out);
+    EXPECT_EQ(line.waiting(), 0U);
+    EXPECT_EQ(stop.callbacks(), 0U);
+}
+
+TEST_F(waiting_line_of_coroutines, one_that_is_destroyed_while_it_waits_leaves_no_trace) {
+    auto a = acquire(10, 1);
+    auto b = acquire(5, 2);
+    auto const c = acquire(2, 3);
+    clock.advance(2s);
+    b.destroy();
+    EXPECT_EQ(line.waiting(), 2U);
+    EXPECT_EQ(executor.run_due(), 0);
+    a.destroy();
+    executor.run_due();
+    EXPECT_EQ(threads.order(), order_of{3});
+    EXPECT_TRUE(c.done());
+    EXPECT_EQ(line.waiting(), 0U);
+}
+
+TEST_F(waiting_line_of_coroutines, refuses_when_the_line_is_full) {
+    line_type bounded{bucket, {.max_waiting = 1}};
+    auto const wait = [](line_type& l, loop& e, std::optional<waited>& why) -> task {
+        loop::timer timer{e};
+        why = (co_await l.async_acquire(1, timer)).why();
+    };
+    std::optional<waited> first;
+    std::optional<waited> second;
+    auto const a = wait(bounded, executor, first);
+    auto const b = wait(bounded, executor, second);
+    EXPECT_EQ(second, waited::line_full);
+    clock.advance(1s);
+    executor.run_due();
+    EXPECT_EQ(first, waited::granted);
+}
+
+TEST_F(waiting_line_of_coroutines, threads_and_coroutines_stand_in_one_line) {
+    join_for(2);  // 0
+    auto const a = acquire(1, 100);
+    join_for(3);  // 1
+    auto const b = acquire(2, 101);
+    auto const c = acquire(1, 102);
+    join_for(1);  // 2
+    EXPECT_EQ(line.waiting(), 6U);
+    order_of const expected{0, 100, 1, 101, 102, 2};
+    for (std::size_t n = 0; n < expected.size();) {
+        clock.advance(1s);
+        // All that this second pays for is served before the next begins.
+        auto const seconds = static_cast<std::size_t>(clock.now().time_since_epoch() / 1s);
+        std::size_t const paid[] = {2, 3, 6, 8, 9, 10};
+        while (n < expected.size() && paid[n] <= seconds) {
+            executor.run_due();
+            if (threads.order().size() > n)
+                ++n;
+            else
+                std::this_thread::yield();
+        }
+        EXPECT_EQ(threads.order().size(), n);
+    }
+    EXPECT_EQ(threads.order(), expected);
+    EXPECT_EQ(clock.now(), time_point{10s});
+}
+
+// Many threads, random costs, deadlines and stops, while another thread moves the clock and gives permits back: what
+// was granted keeps the bucket's promise, nobody is left behind, every kind of end comes about.
+TEST(waiting_line_under_load, keeps_the_limiters_promise_and_forgets_nobody) {
+    auto const seed = std::random_device{}();
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    manual_clock clock;
+    bucket_type bucket{rate{1, 1ms}, 10, clock};
+    line_type line{bucket, {.max_waiting = 5}};
+    std::atomic<std::uint64_t> granted{0};
+    std::atomic<int> ends[6] = {};
+    std::atomic<int> running{7};
+    crew threads;
+    for (unsigned i = 0; i < 7; ++i) {
+        threads.add([&, i] {
+            std::mt19937_64 rng{seed + i};
+            for (int k = 0; k < 600; ++k) {
+                permits const n = 1 + rng() % (rng() % 20 == 0 ? 11 : 5);
+                waited why{};
+                auto const take = [&](auto a) {
+                    why = a.why();
+                    if (!a) return;
+                    if (rng() % 8 == 0) {
+                        granted += n - line.refund(*a);
+                    } else {
+                        granted += n;
+                    }
+                };
+                switch (rng() % 3) {
+                    case 0:
+                        take(line.acquire(n));
+                        break;
+                    case 1:
+                        take(line.try_acquire_for(n, std::chrono::microseconds{rng() % 4000}));
+                        break;
+                    default: {
+                        stop_source stop;
+                        std::thread stopper{[&] { stop.request_stop(); }};
+                        take(line.try_acquire_until(n, clock.now() + 20ms, stop.get_token()));
+                        stopper.join();
+                    }
+                }
+                ++ends[static_cast<int>(why)];
+            }
+            --running;
+        });
+    }
+    while (running > 0) {
+        clock.advance(100us);
+        std::this_thread::yield();
+    }
+    threads.join();
+    EXPECT_EQ(line.waiting(), 0U);
+    EXPECT_EQ(clock.sleepers(), 0U);
+    EXPECT_LE(granted, 10U + static_cast<std::uint64_t>(clock.now().time_since_epoch() / 1ms));
+    for (auto const w : {waited::granted, waited::timed_out, waited::stopped, waited::line_full, waited::never}) {
+        EXPECT_GT(ends[static_cast<int>(w)], 0) << weir::to_string(w);
+    }
+}
+
+}  // namespace
