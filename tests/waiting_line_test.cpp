@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <concepts>
 #include <coroutine>
 #include <cstddef>
 #include <cstdint>
@@ -117,16 +118,28 @@ private:
 // One permit a second, ten at most, none at first.
 class waiting_line : public testing::Test {
 protected:
-    // A thread that waits for n; when this returns it sleeps.
+    // A thread that waits; when this returns it sleeps.
     template <class Wait> void join(Wait wait) {
         auto const before = clock.sleepers();
         threads.add([this, wait, who = next_++] {
-            if (wait()) threads.served(who);
+            if constexpr (std::invocable<Wait&, int>) {
+                wait(who);
+            } else {
+                if (wait()) threads.served(who);
+            }
         });
         clock.wait_for_sleepers(before + 1);
     }
+    // The same for n, noting its turn in the attempt itself: once it has left the line, the next may be quicker to
+    // tell.
     void join_for(permits n) {
-        join([this, n] { return line.acquire(n).granted(); });
+        join([this, n](int who) {
+            (void)line.acquire([&](bucket_type& b) {
+                auto d = b.try_acquire(n);
+                if (d) threads.served(who);
+                return d;
+            });
+        });
     }
     // Waits until as many have been served as should have been: the wake-ups are certain, only not instant.
     std::vector<int> order(std::size_t n) {
