@@ -104,11 +104,11 @@ public:
         : clock_{static_cast<Clock&&>(c)}, options_{o} {
         detail::require(validate(q, o, resolution_of(clock_.get())));
         time_point const begin = clock_.get().now();
-        bool const full = o.start != quota_start::empty;
+        duration const tick = resolution_of(clock_.get());
         duration const minute = window(std::chrono::minutes{1}, o);
         duration const second = window(std::chrono::seconds{1}, o);
-        if (q.rpm) rpm_.emplace(*q.rpm, minute, cut(full), clock_.get(), begin);
-        if (q.rps) rps_.emplace(*q.rps, second, cut(full), clock_.get(), begin);
+        if (q.rpm) rpm_.emplace(*q.rpm, minute, cut(*q.rpm, minute, o, tick), clock_.get(), begin);
+        if (q.rps) rps_.emplace(*q.rps, second, cut(*q.rps, second, o, tick), clock_.get(), begin);
         if (q.tpm) tpm_.emplace(*q.tpm, minute, o, clock_.get(), begin);
         if (q.tps) tps_.emplace(*q.tps, second, o, clock_.get(), begin);
     }
@@ -127,10 +127,10 @@ public:
         duration const minute = window(std::chrono::minutes{1}, o);
         duration const second = window(std::chrono::seconds{1}, o);
         if (q.rpm) {
-            if (auto e = counter::validate(*q.rpm, minute, cut(false), resolution)) return e;
+            if (auto e = counter::validate(*q.rpm, minute, cut(*q.rpm, minute, o, resolution), resolution)) return e;
         }
         if (q.rps) {
-            if (auto e = counter::validate(*q.rps, second, cut(false), resolution)) return e;
+            if (auto e = counter::validate(*q.rps, second, cut(*q.rps, second, o, resolution), resolution)) return e;
         }
         if (q.tpm) {
             if (auto e = token_part::validate(*q.tpm, minute, o, resolution)) return e;
@@ -240,16 +240,24 @@ public:
 private:
     using counter = sliding_window_counter<clock_type const&, Atomics>;
 
-    /// A thousandth of a window is the slack of the counters; holds last minutes and may be cut more coarsely.
-    static constexpr std::uint32_t segments = 1000;
+    /// A thousandth of a window is the slack of the counters, more where the limit leaves no room for so many segments.
+    static constexpr std::uint32_t segments_for(std::uint64_t limit, duration w, duration resolution) noexcept {
+        for (std::uint32_t const s : {1000U, 500U, 250U, 125U, 60U}) {
+            if (!counter::validate(limit, w, {.segments = s}, resolution)) return s;
+        }
+        return 20;
+    }
+    /// Holds last minutes and may be cut more coarsely.
     static constexpr std::uint32_t hold_segments = 250;
 
     static constexpr duration ceil(std::chrono::nanoseconds d) noexcept { return std::chrono::ceil<duration>(d); }
     static constexpr duration window(std::chrono::nanoseconds w, quota_options const& o) noexcept {
         return ceil(w + o.jitter);
     }
-    static constexpr counter_options cut(bool full) noexcept {
-        return {.segments = segments, .start = full ? start::empty() : start::full()};
+    static constexpr counter_options cut(std::uint64_t limit, duration w, quota_options const& o,
+                                         duration resolution) noexcept {
+        return {.segments = segments_for(limit, w, resolution),
+                .start = o.start == quota_start::empty ? start::full() : start::empty()};
     }
 
     /// What was charged to a token limit.
@@ -264,7 +272,7 @@ private:
         counter held;
 
         token_part(std::uint64_t limit, duration w, quota_options const& o, clock_type const& c, time_point begin)
-            : counted{limit, w, cut(o.start != quota_start::empty), c, begin},
+            : counted{limit, w, cut(limit, w, o, resolution_of(c)), c, begin},
               held{hold_limit(limit, w, o, resolution_of(c)), hold_window(w, o), {.segments = hold_segments}, c, begin} {
             if (o.start == quota_start::full_in_flight) held.restore(limit, begin);
         }
@@ -282,7 +290,7 @@ private:
             return most;
         }
         static error validate(std::uint64_t limit, duration w, quota_options const& o, duration resolution) {
-            if (auto e = counter::validate(limit, w, cut(false), resolution)) return e;
+            if (auto e = counter::validate(limit, w, cut(limit, w, o, resolution), resolution)) return e;
             return counter::validate(limit, hold_window(w, o), {.segments = hold_segments}, resolution);
         }
 
