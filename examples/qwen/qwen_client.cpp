@@ -150,6 +150,8 @@ private:
     std::size_t busy_ = 0;     // calls in flight
     std::size_t opening_ = 0;  // spare connections on their way
 
+    int added_ = 0, running_ = 0;  // handles that libcurl has, and those of them that are not over
+
     // Sockets as libcurl opens and closes them: what is open, in use by no call, is ready.
     std::size_t open_ = 0, opening_with_socket_ = 0;
     unsigned barren_ = 0;          // spare connections in a row that did not stay open
@@ -301,12 +303,12 @@ void qwen_client::impl::start(transfer_ptr t) {
         throw client_error(std::string("libcurl: ") + curl_multi_strerror(code));
     }
     live_.insert(t.release());
+    ++added_;
     perform();
 }
 
 void qwen_client::impl::perform() {
-    int running = 0;
-    if (auto const code = curl_multi_perform(multi_, &running); code != CURLM_OK) {
+    if (auto const code = curl_multi_perform(multi_, &running_); code != CURLM_OK) {
         throw client_error(std::string("libcurl: ") + curl_multi_strerror(code));
     }
 }
@@ -324,6 +326,7 @@ void qwen_client::impl::check_endpoint() {
         if (auto const* message = curl_multi_info_read(multi_, &left); message != nullptr && message->msg == CURLMSG_DONE) {
             auto const result = message->data.result;
             curl_multi_remove_handle(multi_, raw->easy);
+            --added_;
             transfer_ptr const mine(raw);
             live_.erase(raw);
             read_reply(*raw, result);
@@ -464,6 +467,7 @@ void qwen_client::impl::reap() {
         live_.erase(raw);
         read_reply(*t, result);
         curl_multi_remove_handle(multi_, easy);
+        --added_;
         free_easy_.push_back(std::exchange(t->easy, nullptr));
         if (t->is_call) {
             --busy_;
@@ -571,6 +575,7 @@ void qwen_client::impl::end_call(transfer_ptr t) {
 
 // Sleeps in the kernel while there is time, then watches the clock: a thread that sleeps wakes late, by up to milliseconds.
 void qwen_client::impl::wait(steady_time until) {
+    if (running_ < added_) return;  // over already, seen while something was sent: no socket would wake us for it
     auto const now = steady_clock::now();
     if (until > now + options_.spin) {
         auto const sleep = until == steady_time::max() ? 1000ms : std::chrono::floor<std::chrono::milliseconds>(until - now - options_.spin);

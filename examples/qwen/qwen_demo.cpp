@@ -544,7 +544,7 @@ struct run_result {
     std::vector<sent_attempt> attempts;
     std::string failure;  // why it ended early, or the first request that failed
     bool ended_early = false;
-    [[nodiscard]] double share() const { return quota_time > 0 ? ideal / quota_time : answered == 1 ? 1 : 0; }
+    [[nodiscard]] double share() const { return quota_time > 0 ? ideal / quota_time : 0; }
 };
 
 class demo {
@@ -806,7 +806,7 @@ private:
         row("requests", format("%zu answered, %zu failed", r.answered, r.failed) + (r.unsent != 0 ? format(", %zu not finished", r.unsent) : std::string{}));
         row("time", format("%.1f s", r.time) + (s_.speed != 1 ? format(", %.1f s of the server's", r.quota_time) : std::string{}) +
                         ", first send to last arrival");
-        if (r.answered > 1) {
+        if (r.ideal > 0) {
             row("goodput", format("%.1f%% of the ideal (%.1f s)", 100 * r.share(), r.ideal) +
                                (todo_.size() < batch_.items.size() ? ", which begins with empty windows" : ""));
         }
