@@ -50,20 +50,18 @@ public:
     };
     template <class Duration>
     constexpr fraction per() const noexcept {
-        // One period is ticks_ * num_/den_ seconds; one tick of Duration is period::num/period::den seconds.
-        std::uint64_t p = count_;
-        std::uint64_t q = static_cast<std::uint64_t>(ticks_);
-        std::uint64_t const up[2] = {static_cast<std::uint64_t>(den_), static_cast<std::uint64_t>(Duration::period::num)};
-        std::uint64_t const down[2] = {static_cast<std::uint64_t>(num_), static_cast<std::uint64_t>(Duration::period::den)};
-        reduce(p, q);
-        for (int i = 0; i < 2; ++i) {
-            std::uint64_t u = up[i];
-            std::uint64_t d = down[i];
-            reduce(u, q);
-            reduce(p, d);
-            reduce(u, d);
-            if (__builtin_mul_overflow(p, u, &p) || __builtin_mul_overflow(q, d, &q)) return {0, 0};
-            reduce(p, q);
+        // One period is ticks_ * num_/den_ seconds; one tick of Duration is period::num/period::den seconds. Each factor
+        // above the line is reduced with each one below, so that a product overflows only where the fraction does not fit.
+        std::uint64_t above[3] = {count_, static_cast<std::uint64_t>(den_), static_cast<std::uint64_t>(Duration::period::num)};
+        std::uint64_t below[3] = {static_cast<std::uint64_t>(ticks_), static_cast<std::uint64_t>(num_),
+                                  static_cast<std::uint64_t>(Duration::period::den)};
+        for (std::uint64_t& a : above) {
+            for (std::uint64_t& b : below) reduce(a, b);
+        }
+        std::uint64_t p = above[0];
+        std::uint64_t q = below[0];
+        for (int i = 1; i < 3; ++i) {
+            if (__builtin_mul_overflow(p, above[i], &p) || __builtin_mul_overflow(q, below[i], &q)) return {0, 0};
         }
         if ((p | q) >> 63U) return {0, 0};
         return {p, q};

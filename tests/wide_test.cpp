@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: MIT
+#include <weir/detail/wide.hpp>
+
+#include <gtest/gtest.h>
+
+#include "gcra_oracle.hpp"
+
+#include <cstdint>
+#include <vector>
+
+namespace {
+
+using gcra_oracle::any_size;
+using gcra_oracle::random_engine;
+using weir::detail::div;
+using weir::detail::div_portable;
+using weir::detail::mul;
+using weir::detail::mul_div_ceil;
+using weir::detail::mul_div_floor;
+using weir::detail::mul_portable;
+using native = gcra_oracle::u128;
+
+constexpr std::uint64_t all = ~std::uint64_t{0};
+
+std::vector<std::uint64_t> operands(random_engine& random) {
+    std::vector<std::uint64_t> v{
+        0, 1, 2, 3, 0xffff'ffff, 0x1'0000'0000, 0x1'0000'0001, all >> 1U, (all >> 1U) + 1, all - 1, all};
+    for (int i = 0; i < 200; ++i) v.push_back(any_size(random, all));
+    return v;
+}
+
+TEST(wide, products_are_exact_in_both_forms) {
+    random_engine random{1};
+    auto const v = operands(random);
+    for (auto a : v) {
+        for (auto b : v) {
+            native const p = static_cast<native>(a) * b;
+            ASSERT_EQ(mul(a, b), mul_portable(a, b)) << a << " * " << b;
+            ASSERT_EQ((static_cast<native>(mul(a, b).hi) << 64U) | mul(a, b).lo, p) << a << " * " << b;
+        }
+    }
+}
+
+TEST(wide, quotients_are_exact_in_both_forms) {
+    random_engine random{2};
+    auto const v = operands(random);
+    for (auto d : v) {
+        for (auto hi : v) {
+            if (hi >= d) continue;
+            for (int i = 0; i < 8; ++i) {
+                std::uint64_t const lo = i == 0 ? 0 : i == 1 ? all : any_size(random, all);
+                auto const q = div({hi, lo}, d);
+                auto const p = div_portable({hi, lo}, d);
+                ASSERT_EQ(q.value, p.value) << hi << ' ' << lo << " / " << d;
+                ASSERT_EQ(q.remainder, p.remainder) << hi << ' ' << lo << " / " << d;
+                ASSERT_LT(q.remainder, d);
+                ASSERT_EQ(static_cast<native>(q.value) * d + q.remainder, (static_cast<native>(hi) << 64U) | lo);
+            }
+        }
+    }
+}
+
+TEST(wide, mul_div_rounds_as_it_says_and_saturates) {
+    random_engine random{3};
+    auto const v = operands(random);
+    for (auto a : v) {
+        for (auto b : v) {
+            std::uint64_t const d = v[random() % v.size()];
+            if (d == 0) continue;
+            native const p = static_cast<native>(a) * b;
+            native const down = p / d;
+            native const up = down + (p % d != 0 ? 1 : 0);
+            ASSERT_EQ(mul_div_floor(a, b, d), down > all ? all : static_cast<std::uint64_t>(down))
+                << a << ' ' << b << ' ' << d;
+            ASSERT_EQ(mul_div_ceil(a, b, d), up > all ? all : static_cast<std::uint64_t>(up))
+                << a << ' ' << b << ' ' << d;
+        }
+    }
+}
+
+TEST(wide, works_in_a_constant_expression) {
+    static_assert(mul(all, all) == weir::detail::u128{all - 1, 1});
+    static_assert(mul_portable(all, all) == mul(all, all));
+    static_assert(div({1, 0}, 3).value == 0x5555'5555'5555'5555);
+    static_assert(div_portable({1, 0}, 3).remainder == 1);
+    static_assert(mul_div_floor(10, 10, 3) == 33 && mul_div_ceil(10, 10, 3) == 34);
+}
+
+}  // namespace
