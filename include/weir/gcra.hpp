@@ -69,29 +69,43 @@ public:
     constexpr std::uint64_t unit() const noexcept { return unit_; }
     constexpr std::uint64_t span() const noexcept { return span_; }
 
-    /// What `t` ticks have earned. Two multiplications. Beyond the horizon time stands still.
+    /// What `t` ticks have earned, t ≤ horizon. One multiplication for a rate of whole units a tick, else three.
     ///
-    /// factor = ⌈ρ·2^(128 − shift)⌉, so the product exceeds ρt by less than 2^-64. A ρt that is no integer is at least
-    /// 2^-63 away from the next (the denominator of ρ has 63 bits), hence the floor is exact, and ρt is an integer exactly
-    /// when the first 64 fraction bits are zero.
+    /// ρ = whole + fraction·2^-128, the fraction rounded up, so the sum exceeds ρt by less than 2^-64. A ρt that is no
+    /// integer is at least 2^-63 away from the next (the denominator of ρ has 63 bits), hence the floor is exact, and ρt is
+    /// an integer exactly when the first 64 bits after the point are zero.
     constexpr position at(std::uint64_t t) const noexcept {
-        std::uint64_t const x = (t < horizon_ ? t : horizon_) << shift_;
-        detail::u128 const high = detail::mul(x, factor_.hi);
-        std::uint64_t const fraction = high.lo + detail::mul(x, factor_.lo).hi;
-        std::uint64_t const whole = high.hi + (fraction < high.lo ? 1U : 0U);
-        return {whole, whole + (fraction != 0 ? 1U : 0U)};
+        if (one_) [[likely]] return {t, t};
+        return scaled(t);
     }
 
-    /// The first tick at which `units` are earned; all ones where that is beyond the horizon. One division: for the cold path.
+    /// Ticks since the start, as a number that `at` takes: beyond the horizon time stands still.
+    constexpr std::uint64_t clamp(std::uint64_t t) const noexcept { return t < horizon_ ? t : horizon_; }
+
+    /// The first tick at which `units` are earned; all ones where that is beyond the horizon. For the cold path.
     constexpr std::uint64_t first(std::uint64_t units) const noexcept {
-        if (units == 0) return 0;
         if (at(horizon_).floor < units) return std::numeric_limits<std::uint64_t>::max();
-        // units·2^64/(factor.hi + 1) is at most the answer and, factor.hi having more than 59 bits where time is long,
-        // within a few ticks of it.
-        std::uint64_t const d = factor_.hi + (factor_.hi != std::numeric_limits<std::uint64_t>::max() ? 1U : 0U);
-        std::uint64_t t = detail::div({units, 0}, d).value >> shift_;
-        while (at(t).floor < units) ++t;
-        return t;
+        // ρ lies between whole and whole + 1, or, where it is below one, between fraction.hi·2^-64 and (fraction.hi + 1)·2^-64:
+        // with many bits of either, two near bounds. Halving settles the rest.
+        std::uint64_t low = 0;
+        std::uint64_t high = horizon_;
+        if (whole_ != 0) {
+            low = units / (whole_ + 1);
+            high = units / whole_ + (units % whole_ != 0 ? 1U : 0U);
+        } else if (units < fraction_.hi) {
+            low = detail::div({units, 0}, fraction_.hi + (fraction_.hi != ~std::uint64_t{0} ? 1U : 0U)).value;
+            high = detail::div({units, 0}, fraction_.hi).value + 1;
+        }
+        if (high > horizon_) high = horizon_;
+        while (low < high) {
+            std::uint64_t const mid = low + (high - low) / 2;
+            if (at(mid).floor >= units) {
+                high = mid;
+            } else {
+                low = mid + 1;
+            }
+        }
+        return low;
     }
 
     /// TAT after n more permits at `now`, whether or not they are to be had. n ≤ burst, so that the product does not wrap.
@@ -99,9 +113,9 @@ public:
         return (tat > now.ceil ? tat : now.ceil) + n * unit_;
     }
 
-    /// Whether n permits are to be had at `now`. n ≤ burst.
+    /// Whether n permits are to be had at `now`. n ≤ burst, so that a TAT below ⌊ρt⌋ need not be raised to it.
     constexpr bool allows(std::uint64_t tat, position now, permits n) const noexcept {
-        return (tat > now.floor ? tat : now.floor) + n * unit_ <= now.floor + span_;
+        return tat + n * unit_ <= now.floor + span_;
     }
 
     /// What must be earned before n permits are to be had. 1 ≤ n ≤ burst.
@@ -129,7 +143,8 @@ public:
         std::uint64_t next = at(t).ceil;
         if (used <= old.span_) {
             std::uint64_t const credit = detail::mul_div_floor(old.span_ - used, unit_, old.unit_);
-            next += credit >= span_ ? 0 : span_ - credit;
+            // What is full stays full: the next grant clamps its own time up.
+            next = credit >= span_ ? at(t).floor : next + (span_ - credit);
         } else {
             std::uint64_t const debt = detail::mul_div_ceil(used - old.span_, unit_, old.unit_);
             std::uint64_t const due = old.first(tat - old.span_);
@@ -147,16 +162,17 @@ public:
         std::uint64_t word[words];
     };
     constexpr packed pack() const noexcept {
-        return {{factor_.hi, factor_.lo, unit_, span_, burst_, horizon_, shift_}};
+        return {{whole_, fraction_.hi, fraction_.lo, unit_, span_, burst_, horizon_}};
     }
     static constexpr gcra unpack(packed const& p) noexcept {
         gcra g;
-        g.factor_ = {p.word[0], p.word[1]};
-        g.unit_ = p.word[2];
-        g.span_ = p.word[3];
-        g.burst_ = p.word[4];
-        g.horizon_ = p.word[5];
-        g.shift_ = static_cast<unsigned>(p.word[6]);
+        g.whole_ = p.word[0];
+        g.fraction_ = {p.word[1], p.word[2]};
+        g.unit_ = p.word[3];
+        g.span_ = p.word[4];
+        g.burst_ = p.word[5];
+        g.horizon_ = p.word[6];
+        g.one_ = g.whole_ == 1 && g.fraction_.hi == 0 && g.fraction_.lo == 0;
         return g;
     }
 
@@ -188,21 +204,14 @@ private:
         burst_ = burst;
         span_ = burst * unit_;
 
-        // ρ = unit·permits/ticks as 64.128 fixed point, then shifted so that the factor has its top bit near the top.
-        detail::u128 const earned = detail::mul(unit_, per_tick.permits);
-        detail::quotient const whole = detail::div(earned, per_tick.ticks);
+        // ρ = unit·permits/ticks as 64.128 fixed point, rounded up.
+        detail::quotient const whole = detail::div(detail::mul(unit_, per_tick.permits), per_tick.ticks);
         detail::quotient const f1 = detail::div({whole.remainder, 0}, per_tick.ticks);
         detail::quotient const f2 = detail::div({f1.remainder, 0}, per_tick.ticks);
-        shift_ = static_cast<unsigned>(64 - std::countl_zero(whole.value));
-        bool inexact = f2.remainder != 0;
-        if (shift_ == 0) {
-            factor_ = {f1.value, f2.value};
-        } else {
-            inexact = inexact || (f2.value << (64U - shift_)) != 0;
-            factor_ = {(whole.value << (64U - shift_)) | (f1.value >> shift_),
-                       (f1.value << (64U - shift_)) | (f2.value >> shift_)};
-        }
-        if (inexact && ++factor_.lo == 0) ++factor_.hi;
+        whole_ = whole.value;
+        fraction_ = {f1.value, f2.value};
+        if (f2.remainder != 0 && ++fraction_.lo == 0) ++fraction_.hi;
+        one_ = whole_ == 1 && fraction_.hi == 0 && fraction_.lo == 0;
         return {};
     }
 
@@ -227,12 +236,20 @@ private:
         return best >= most / 8 ? best : most;
     }
 
-    detail::u128 factor_{0, 0};
+    constexpr position scaled(std::uint64_t t) const noexcept {
+        detail::u128 const high = detail::mul(t, fraction_.hi);
+        std::uint64_t const rest = high.lo + detail::mul(t, fraction_.lo).hi;
+        std::uint64_t const floor = t * whole_ + high.hi + (rest < high.lo ? 1U : 0U);
+        return {floor, floor + (rest != 0 ? 1U : 0U)};
+    }
+
     std::uint64_t unit_ = 1;
     std::uint64_t span_ = 1;
     permits burst_ = 1;
     std::uint64_t horizon_ = 0;
-    unsigned shift_ = 0;
+    std::uint64_t whole_ = 1;
+    detail::u128 fraction_{0, 0};
+    bool one_ = true;  // ρ = 1: time is its own measure, as it is for most rates of human size
 };
 
 }  // namespace weir::inline v0

@@ -109,14 +109,9 @@ private:
         auto g = gcra::make<duration>(r, waiting + 1, resolution_of(c));
         return g ? *g : gcra{};
     }
-    constexpr std::uint64_t since_origin(time_point t) const noexcept {
-        std::int64_t const d = detail::saturating_sub(detail::ticks(t), origin_);
-        return d < 0 ? 0 : static_cast<std::uint64_t>(d);
-    }
+    constexpr std::uint64_t since_origin(time_point t) const noexcept { return detail::ticks_since<duration>(t, origin_); }
     constexpr time_point from_origin(std::uint64_t t) const noexcept {
-        if (t >> 63U) return time_point::max();
-        std::int64_t const at = detail::saturating_add(origin_, static_cast<std::int64_t>(t));
-        return time_point{duration{static_cast<typename duration::rep>(at)}};
+        return detail::time_since<time_point>(origin_, t);
     }
 
     [[no_unique_address]] detail::clock_box<Clock> clock_;
@@ -163,7 +158,7 @@ public:
     }
     constexpr duration retry_after() const noexcept {
         time_point const at = retry_at();
-        return at == time_point::max() ? duration::max() : at - t_;
+        return at == time_point::max() ? duration::max() : detail::wait_between(t_, at);
     }
 
 private:

@@ -260,6 +260,13 @@ private:
                 .start = o.start == quota_start::empty ? start::full() : start::empty()};
     }
 
+    static bool take(counter& c, std::uint64_t n, time_point t, typename counter::receipt& r) noexcept {
+        auto d = c.try_acquire(n, t);
+        if (!d.granted()) return false;
+        r = std::move(d.receipt());
+        return true;
+    }
+
     /// What was charged to a token limit.
     struct token_receipt {
         typename counter::receipt counted{};
@@ -274,7 +281,7 @@ private:
         token_part(std::uint64_t limit, duration w, quota_options const& o, clock_type const& c, time_point begin)
             : counted{limit, w, cut(limit, w, o, resolution_of(c)), c, begin},
               held{hold_limit(limit, w, o, resolution_of(c)), hold_window(w, o), {.segments = hold_segments}, c, begin} {
-            if (o.start == quota_start::full_in_flight) held.restore(limit, begin);
+            if (o.start == quota_start::full_in_flight && o.accounting != accounting::reserve) held.restore(limit, begin);
         }
 
         static duration hold_window(duration w, quota_options const& o) noexcept { return w + ceil(o.server_timeout); }
@@ -300,6 +307,7 @@ private:
             std::uint64_t hold;
             std::uint64_t own;
             bool never;
+            bool alone;  // nothing is ever held beside it
         };
         plan plan_for(tokens n, quota_options const& o) const noexcept {
             std::uint64_t const limit = counted.limit();
@@ -307,25 +315,28 @@ private:
             bool const strict = o.accounting == accounting::any || o.accounting == accounting::reserve;
             if ((strict ? total : n.input) > limit) {
                 std::uint64_t const hold = o.accounting == accounting::reserve ? 0 : std::min(n.output, limit);
-                return {limit, hold, hold, o.oversize == oversize::refuse};
+                return {limit, hold, hold, o.oversize == oversize::refuse, o.accounting == accounting::reserve};
             }
-            if (o.accounting == accounting::reserve || n.output == 0) return {total, 0, 0, false};
+            if (o.accounting == accounting::reserve) return {total, 0, 0, false, true};
+            if (n.output == 0) return {total, 0, 0, false, false};
             // An exchange on the window's word is what makes an admission one event: at least one token is counted.
             std::uint64_t const hold = std::min(n.input == 0 ? n.output - 1 : n.output, limit);
             std::uint64_t const count = n.input == 0 ? 1 : n.input;
-            return {count, hold, strict ? 0 : hold, false};
+            return {count, hold, strict ? 0 : hold, false, false};
         }
 
         bool fits(plan const& p, time_point t) noexcept {
+            if (p.alone) return counted.check(p.count, t).granted();
             std::uint64_t const ahead = p.hold - p.own;
             return counted.check_beside(p.count, t, [&] { return held_beside(ahead, 0, t); }).granted();
         }
 
         bool charge(plan const& p, time_point t, token_receipt& r) noexcept {
+            if (p.alone) return take(counted, p.count, t, r.counted);
             if (p.hold != 0) r.held = held.charge(p.hold, t).receipt;
             auto d = counted.try_acquire_beside(p.count, t, [&] { return held_beside(0, p.own, t); });
             if (!d.granted()) {
-                held.refund(r.held);
+                held.refund_at_once(r.held);
                 return false;
             }
             r.counted = std::move(d.receipt());
@@ -344,13 +355,13 @@ private:
                 std::uint64_t const late = used.output + (used.input > charged ? used.input - charged : 0);
                 if (late != 0) counted.charge(late, now);
                 if (used.input < charged) counted.refund(r.counted, charged - used.input);
-                held.refund(r.held);
+                held.refund_at_once(r.held);
             }
         }
 
         void refund(token_receipt& r) noexcept {
             counted.refund(r.counted);
-            held.refund(r.held);
+            held.refund_at_once(r.held);
         }
 
         void restore(past_call const& c, accounting how) noexcept {
@@ -441,11 +452,7 @@ private:
     }
 
     static bool charge(std::optional<counter>& part, typename counter::receipt& r, time_point t) noexcept {
-        if (!part) return true;
-        auto d = part->try_acquire(1, t);
-        if (!d.granted()) return false;
-        r = std::move(d.receipt());
-        return true;
+        return !part || take(*part, 1, t, r);
     }
 
     void give_back(decision& d) noexcept {

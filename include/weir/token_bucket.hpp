@@ -82,8 +82,9 @@ public:
 
     /// Takes n permits if they are there. n = 0 is granted and takes nothing; n above the burst is denied for ever.
     /// O(1): one exchange when granted; a denial writes nothing. Lock-free.
-    decision try_acquire(permits n = 1) noexcept { return try_acquire(n, clock_.get().now()); }
-    decision try_acquire(time_point t) noexcept { return try_acquire(1, t); }
+    /// Always inlined, so that a caller who looks at one bit of the decision pays for no more.
+    [[gnu::always_inline]] decision try_acquire(permits n = 1) noexcept { return try_acquire(n, clock_.get().now()); }
+    [[gnu::always_inline]] decision try_acquire(time_point t) noexcept { return try_acquire(1, t); }
     [[gnu::always_inline]] constexpr decision try_acquire(permits n, time_point t) noexcept {
         if (n == 0) return decision{this, t, 0, nothing()};
         return decision{this, t, n, cell_.try_charge(n, since_origin(t))};
@@ -102,12 +103,11 @@ public:
     /// O(1), one division when there is a wait. Lock-free.
     reservation reserve(permits n, duration max_wait) noexcept { return reserve(n, max_wait, clock_.get().now()); }
     constexpr reservation reserve(permits n, duration max_wait, time_point t) noexcept {
-        if (n == 0) return reservation{this, t, 0, nothing(), t};
+        std::uint64_t const wait = max_wait.count() > 0 ? static_cast<std::uint64_t>(max_wait.count()) : 0;
+        if (n == 0) return reservation{this, t, 0, nothing(), t, wait};
         std::uint64_t const at = since_origin(t);
-        std::int64_t const wait = static_cast<std::int64_t>(max_wait.count());
-        std::uint64_t const latest = wait > 0 ? add(at, static_cast<std::uint64_t>(wait)) : at;
-        auto const b = cell_.try_book(n, at, latest);
-        return reservation{this, t, n, b.made, b.made.what.granted && b.due > at ? from_origin(b.due) : t};
+        auto const b = cell_.try_book(n, at, add(at, wait));
+        return reservation{this, t, n, b.made, b.made.what.granted && b.due > at ? from_origin(b.due) : t, wait};
     }
 
     /// Gives back what a grant or a reservation took, or k permits of it, once: whole when nobody has taken since, else what
@@ -120,9 +120,8 @@ public:
         permits const live = d.live_;
         k = k < live ? k : live;
         d.live_ -= k;
-        std::uint64_t const units = cell_.give_back(d.made_, since_origin(d.t_), live, k,
-                                                    [this] { return since_origin(clock_.get().now()); });
-        return units / cell_.look().g.unit();
+        return cell_.give_back(d.made_, since_origin(d.t_), live, k,
+                               [this] { return since_origin(clock_.get().now()); });
     }
 
     /// Tells how many permits a grant or reservation used in the end, once. Fewer: the rest is refunded. More: the overrun is
@@ -175,14 +174,9 @@ private:
     static constexpr std::uint64_t add(std::uint64_t a, std::uint64_t b) noexcept {
         return a + b < a ? std::numeric_limits<std::uint64_t>::max() : a + b;
     }
-    constexpr std::uint64_t since_origin(time_point t) const noexcept {
-        std::int64_t const d = detail::saturating_sub(detail::ticks(t), origin_);
-        return d < 0 ? 0 : static_cast<std::uint64_t>(d);
-    }
+    constexpr std::uint64_t since_origin(time_point t) const noexcept { return detail::ticks_since<duration>(t, origin_); }
     constexpr time_point from_origin(std::uint64_t t) const noexcept {
-        if (t >> 63U) return time_point::max();
-        std::int64_t const at = detail::saturating_add(origin_, static_cast<std::int64_t>(t));
-        return time_point{duration{static_cast<typename duration::rep>(at)}};
+        return detail::time_since<time_point>(origin_, t);
     }
 
     [[no_unique_address]] detail::clock_box<Clock> clock_;
@@ -219,17 +213,8 @@ public:
 
     /// The earliest instant at which the same attempt is granted if nobody else takes; one tick earlier it is denied.
     /// time_point::max() when never, or beyond the 30 years. The time of the attempt when granted. One division.
-    constexpr time_point retry_at() const noexcept {
-        if (made_.granted) return t_;
-        if (never_) return time_point::max();
-        std::uint64_t const t = bucket_->since_origin(t_);
-        std::uint64_t const at = bucket_->cell_.retry(made_, n_, t);
-        return at == t ? t_ : bucket_->from_origin(at);
-    }
-    constexpr duration retry_after() const noexcept {
-        time_point const at = retry_at();
-        return at == time_point::max() ? duration::max() : at - t_;
-    }
+    constexpr time_point retry_at() const noexcept { return retry_at_with(0); }
+    constexpr duration retry_after() const noexcept { return after(retry_at()); }
 
 private:
     friend class token_bucket;
@@ -240,6 +225,18 @@ private:
     constexpr decision(token_bucket const* bucket, time_point t, permits n, attempt const& a, permits live) noexcept
         : bucket_{bucket}, t_{t}, n_{n}, live_{live}, made_{a.what}, never_{a.too_many} {}
 
+    constexpr time_point retry_at_with(std::uint64_t wait) const noexcept {
+        if (made_.granted) return t_;
+        if (never_) return time_point::max();
+        std::uint64_t const t = bucket_->since_origin(t_);
+        std::uint64_t const at = bucket_->cell_.retry(made_, n_, t);
+        if (at == std::numeric_limits<std::uint64_t>::max()) return time_point::max();
+        return at - t <= wait ? t_ : bucket_->from_origin(at - wait);
+    }
+    constexpr duration after(time_point at) const noexcept {
+        return at == time_point::max() ? duration::max() : detail::wait_between(t_, at);
+    }
+
     token_bucket const* bucket_;
     time_point t_;
     permits n_;
@@ -249,7 +246,8 @@ private:
 };
 
 /// Permits booked for `starts_at()`. A decision otherwise: refund cancels it, settle settles it. Cancelled as the last
-/// booking it is given back whole; otherwise what is certain is, and the rest of its gap stays unused.
+/// booking it is given back whole; otherwise what is certain is, and the rest of its gap stays unused. `retry_at` of a
+/// refused one is the earliest instant at which the same wait would do.
 template <class Clock, class Atomics>
     requires clock<Clock>
 class token_bucket<Clock, Atomics>::reservation : public decision {
@@ -257,14 +255,18 @@ public:
     /// When the permits may be used; the time of the attempt when at once, and when refused.
     constexpr time_point starts_at() const noexcept { return starts_at_; }
 
+    constexpr time_point retry_at() const noexcept { return this->retry_at_with(wait_); }
+    constexpr duration retry_after() const noexcept { return this->after(retry_at()); }
+
 private:
     friend class token_bucket;
 
     constexpr reservation(token_bucket const* bucket, time_point t, permits n, typename cell::attempt const& a,
-                          time_point starts_at) noexcept
-        : decision{bucket, t, n, a}, starts_at_{starts_at} {}
+                          time_point starts_at, std::uint64_t wait) noexcept
+        : decision{bucket, t, n, a}, starts_at_{starts_at}, wait_{wait} {}
 
     time_point starts_at_;
+    std::uint64_t wait_;
 };
 
 token_bucket(rate, permits)->token_bucket<std::chrono::steady_clock>;

@@ -7,7 +7,9 @@
 // - TAT: see gcra.hpp. A grant raises it, and nothing else is written: a denial writes nothing.
 // - Refund count: TAT only rises, but for refunds. A refund that stalls between its load and its exchange must not succeed
 //   on a word that came back to the same TAT by another refund, for what it may give back has shrunk meanwhile. So each
-//   refund counts. (Four of them, ending at the very same TAT, would have to fit in one stall to be mistaken.)
+//   refund of a part counts. (Four of them, ending at the very same TAT, would have to fit in one stall to be mistaken.)
+//   Taking the last charge back whole does not count: it leads to a state in which the same permits are live as when the
+//   word was last the same, and that is all that anybody concludes from the word.
 // - Configuration: 0 is the one that the constructor set, in plain members that never change. A change writes one of three
 //   slots and then moves the word over to it, 0 → 1 → 2 → 3 → 1 …, so that one exchange changes configuration and TAT
 //   together, and an attempt that began under the old one fails its exchange. A slot is written only while the word names
@@ -16,18 +18,56 @@
 //
 // Pairs:  (1) attempt's acquire-load of the word        with (2) changer's release-exchange of the word
 //         (3) reader's acquire-loads of a slot          with (4) changer's release-exchanges of the slot
+//         (7) refund's acquire-load of the word, before (9)     with (8) booking's and refund's release-exchange of the word,
+//         its relaxed loads of the two marks below              after they raised a mark
 // All else on the word is relaxed: the word is the whole state, and read-modify-writes always see the last value. Attempts
-// continue the release sequence of (2), for they are read-modify-writes too.
+// continue the release sequence of (2) and (8), for they are read-modify-writes too.
+//
+// Two marks stand beside the word, each a tick that only rises, raised before the exchange that it speaks of:
+// - booked_until_: the latest moment that anybody booked. No live permit counts at a moment later than it and now.
+// - refunded_after_: one more than the clock at the latest refund of a part. A charge made at or after it has seen none since;
+//   receipts are kept for long, so the two bits of the word could not tell.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 #include <limits>
 
+#include "../clock.hpp"
 #include "../gcra.hpp"
 #include "../policy.hpp"
 
 namespace weir::inline v0::detail {
+
+/// Ticks of `t` since `origin`, between 0 and the horizon of gcra: time before the start is the start, and beyond the
+/// horizon it stands still.
+template <class Duration, class TimePoint>
+constexpr std::uint64_t ticks_since(TimePoint t, std::int64_t origin) noexcept {
+    constexpr std::uint64_t horizon = gcra::horizon<Duration>();
+    // A difference that wraps lands beyond the horizon too, and is then looked at closely.
+    std::uint64_t const d = static_cast<std::uint64_t>(ticks(t)) - static_cast<std::uint64_t>(origin);
+    if (d <= horizon) [[likely]] return d;
+    return ticks(t) < origin ? 0 : horizon;
+}
+
+/// The time point t ticks after `origin`; time_point::max() where it has none.
+template <class TimePoint>
+constexpr TimePoint time_since(std::int64_t origin, std::uint64_t t) noexcept {
+    using rep = typename TimePoint::rep;
+    if (t >> 63U) return TimePoint::max();
+    std::int64_t const at = saturating_add(origin, static_cast<std::int64_t>(t));
+    if (at > std::numeric_limits<rep>::max()) return TimePoint::max();
+    return TimePoint{typename TimePoint::duration{static_cast<rep>(at)}};
+}
+
+/// later - earlier, at most duration::max().
+template <class TimePoint>
+constexpr typename TimePoint::duration wait_between(TimePoint earlier, TimePoint later) noexcept {
+    using rep = typename TimePoint::rep;
+    std::int64_t const d = saturating_sub(ticks(later), ticks(earlier));
+    if (d > std::numeric_limits<rep>::max()) return TimePoint::duration::max();
+    return typename TimePoint::duration{static_cast<rep>(d)};
+}
 
 template <class Atomics>
 class gcra_cell {
@@ -66,10 +106,14 @@ public:
         std::uint64_t word = word_.load(std::memory_order_acquire);  // (1)
         while (true) {
             if ((word >> version_shift) != 0) [[unlikely]] return try_charge_changed(n, t);
-            if (n > first_.burst()) [[unlikely]] return {{false, word, word, 0}, true};
+            if (n != 1 && n > first_.burst()) [[unlikely]] return {{false, word, word, 0}, true};
             auto const now = first_.at(t);
             if (!first_.allows(tat_of(word), now, n)) return {{false, word, word, 0}, false};
-            std::uint64_t const next = with_tat(word, first_.charged(tat_of(word), now, n));
+            // `charged`, with a branch for its maximum, so that the exchange need not wait for the comparison.
+            std::uint64_t next = word + n * first_.unit();
+            if (__builtin_expect_with_probability(tat_of(word) <= now.ceil, 1, 0.9)) {
+                next = (word & ~tat_max) + (now.ceil + n * first_.unit());
+            }
             // Acquire on failure is (1) of the next round.
             if (word_.compare_exchange_weak(word, next, std::memory_order_relaxed, std::memory_order_acquire)) {
                 return {{true, word, next, 0}, false};
@@ -99,12 +143,14 @@ public:
             bool const at_once = v.g.allows(tat_of(v.word), now, n);
             std::uint64_t const next = v.g.charged(tat_of(v.word), now, n);
             // By `latest` there must have been earned what is charged, less the burst. The second bound keeps the word.
-            if (!at_once && (next > v.g.at(latest).floor + v.g.span() || next > tat_max)) {
+            if (!at_once && (next > v.g.at(v.g.clamp(latest)).floor + v.g.span() || next > tat_max)) {
                 return {{{false, v.word, v.word, v.version}, false}, 0};
             }
             std::uint64_t const word = with_tat(v.word, next);
-            if (word_.compare_exchange_weak(v.word, word, std::memory_order_relaxed, std::memory_order_relaxed)) {
-                return {{{true, v.word, word, v.version}, false}, at_once ? t : v.g.first(next - v.g.span())};
+            std::uint64_t const due = at_once ? t : v.g.first(next - v.g.span());
+            if (!at_once) raise(booked_until_, due);
+            if (word_.compare_exchange_weak(v.word, word, std::memory_order_release, std::memory_order_relaxed)) {  // (8)
+                return {{{true, v.word, word, v.version}, false}, due};
             }
         }
     }
@@ -134,43 +180,46 @@ public:
         }
     }
 
-    /// Gives back k of the `live` permits of `c`, made at tick t. `now` is called after each load, since what is certain shrinks as time
-    /// runs; it returns ticks. Returns what was given back, in units, and whether the charge was made under the
-    /// configuration in force (if not, nothing is given back).
+    /// Gives back k of the `live` permits of `c`, made at tick t. `now` is called after each load, since what is certain
+    /// shrinks as time runs; it returns ticks. Returns what was given back, in whole permits; 0 where the charge was made
+    /// under another configuration.
     ///
-    /// Undone whole when nothing has happened since: the word is then what the charge left. Otherwise what is certain is
-    /// given back. Let c be where the charge stands on the scale of what is earned, L the latest effective time of any
-    /// grant. For every s ≤ L: (permits live since s)·unit + ρs ≤ TAT. With s = c that bounds what is live after c, so
+    /// Undone whole when it is the last charge: the word is then what it left, and goes back to what it was before. (Without
+    /// refunds of a part the word falls by such steps alone; to see it again after it had risen, all that came after must
+    /// have been undone, and only undoing this charge makes it fall below.) Otherwise what is certain is given back. Let
+    /// c be where the charge stands on the scale of what is earned, L the latest moment at which a live permit counts.
+    /// For every s ≤ L: (permits live since s)·unit + ρs ≤ TAT. With s = c that bounds what is live after c, so
     /// for c < s ≤ L: live(s)·unit + ρs ≤ TAT − live·unit + (ρL − ρc); hence TAT may go down by live·unit − (ρL − ρc), and
-    /// by k·unit at most for the sake of s ≤ c. ρL ≤ max(⌈ρ·now⌉, TAT − span), the second for what is booked ahead.
+    /// by k·unit at most for the sake of s ≤ c. L ≤ max(now, booked_until_). (TAT − span says nothing of L: refunds lower it.)
     template <class Now>
-    constexpr std::uint64_t give_back(charge const& c, std::uint64_t t, permits live, permits k, Now now) noexcept {
+    constexpr permits give_back(charge const& c, std::uint64_t t, permits live, permits k, Now now) noexcept {
         while (true) {
-            view v = look();
+            view v = look();  // (7)
             if (v.version != c.version) return 0;
-            std::uint64_t const tat = tat_of(v.word);
-            std::uint64_t const worth = k * v.g.unit();
-            std::uint64_t lower = 0;
-            if (v.word == c.after && k == live) {
-                lower = tat_of(c.before);
-            } else {
-                std::uint64_t const span = v.g.span();
-                std::uint64_t const earned = v.g.at(now()).ceil;
-                std::uint64_t const booked = tat > span ? tat - span : 0;
-                std::uint64_t const latest = earned > booked ? earned : booked;
-                std::uint64_t const charged = v.g.at(t).floor;
-                std::uint64_t const ahead = tat_of(c.after) > span ? tat_of(c.after) - span : 0;
-                std::uint64_t const at = charged > ahead ? charged : ahead;
-                std::uint64_t const gone = latest > at ? latest - at : 0;
-                std::uint64_t const whole = live * v.g.unit();
-                if (gone >= whole) return 0;
-                std::uint64_t const certain = whole - gone;
-                std::uint64_t const give = certain < worth ? certain : worth;
-                lower = tat > give ? tat - give : 0;
+            if (v.word == c.after && k == live && refunded_after_.load(std::memory_order_relaxed) <= t) {  // (9)
+                if (word_.compare_exchange_weak(v.word, c.before, std::memory_order_relaxed, std::memory_order_relaxed)) {
+                    return k;
+                }
+                continue;
             }
-            if (word_.compare_exchange_weak(v.word, after_refund(v.word, lower), std::memory_order_relaxed,
-                                            std::memory_order_relaxed)) {
-                return tat - lower;
+            std::uint64_t const tat = tat_of(v.word);
+            std::uint64_t const span = v.g.span();
+            std::uint64_t const worth = k * v.g.unit();
+            std::uint64_t const whole = live * v.g.unit();
+            std::uint64_t const clock = now();
+            std::uint64_t const booked = booked_until_.load(std::memory_order_relaxed);  // (9)
+            std::uint64_t const latest = v.g.at(clock > booked ? clock : booked).ceil;
+            std::uint64_t const charged = v.g.at(t).floor;
+            std::uint64_t const ahead = tat_of(c.after) > span ? tat_of(c.after) - span : 0;
+            std::uint64_t const at = charged > ahead ? charged : ahead;
+            std::uint64_t const gone = latest > at ? latest - at : 0;
+            if (gone >= whole) return 0;
+            std::uint64_t const certain = whole - gone < worth ? whole - gone : worth;
+            std::uint64_t const give = certain < tat ? certain : tat;
+            raise(refunded_after_, clock + 1);
+            if (word_.compare_exchange_weak(v.word, after_refund(v.word, tat - give), std::memory_order_release,
+                                            std::memory_order_relaxed)) {  // (8)
+                return give / v.g.unit();
             }
         }
     }
@@ -269,8 +318,18 @@ private:
         }
     }
 
+    using mark = typename Atomics::template atomic<std::uint64_t>;
+
+    static constexpr void raise(mark& m, std::uint64_t to) noexcept {
+        std::uint64_t seen = m.load(std::memory_order_relaxed);
+        while (seen < to && !m.compare_exchange_weak(seen, to, std::memory_order_relaxed, std::memory_order_relaxed)) {
+        }
+    }
+
     typename Atomics::template atomic<std::uint64_t> word_;
     gcra first_;
+    mark booked_until_{0};
+    mark refunded_after_{0};
     typename Atomics::template atomic<std::uint32_t> changing_{0};
     slot slots_[3] = {};
 };
