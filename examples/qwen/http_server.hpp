@@ -162,6 +162,11 @@ class http_server final : public httplib::Server {
 public:
     explicit http_server(std::size_t max_connections) {
         new_task_queue = [max_connections] { return new elastic_pool{max_connections}; };
+        // The library's own choice, SO_REUSEPORT, lets two servers have one port and splits the clients between them.
+        set_socket_options([](socket_t fd) {
+            int const on = 1;
+            ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+        });
     }
 
     /// A port of 127.0.0.1, or 0 for a free one. The port, or -1.
