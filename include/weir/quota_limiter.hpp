@@ -260,7 +260,7 @@ private:
                 .start = o.start == quota_start::empty ? start::full() : start::empty()};
     }
 
-    static bool take(counter& c, std::uint64_t n, time_point t, typename counter::receipt& r) noexcept {
+    [[gnu::always_inline]] static bool take(counter& c, std::uint64_t n, time_point t, typename counter::receipt& r) noexcept {
         auto d = c.try_acquire(n, t);
         if (!d.granted()) return false;
         r = std::move(d.receipt());
@@ -309,7 +309,7 @@ private:
             bool never;
             bool alone;  // nothing is ever held beside it
         };
-        plan plan_for(tokens n, quota_options const& o) const noexcept {
+        [[gnu::always_inline]] plan plan_for(tokens n, quota_options const& o) const noexcept {
             std::uint64_t const limit = counted.limit();
             std::uint64_t const total = n.total();
             bool const strict = o.accounting == accounting::any || o.accounting == accounting::reserve;
@@ -325,14 +325,19 @@ private:
             return {count, hold, strict ? 0 : hold, false, false};
         }
 
-        bool fits(plan const& p, time_point t) noexcept {
-            if (p.alone) return counted.check(p.count, t).granted();
+        [[gnu::always_inline]] bool fits(plan const& p, time_point t) noexcept {
+            return p.alone ? counted.check(p.count, t).granted() : fits_beside(p, t);
+        }
+        [[gnu::always_inline]] bool charge(plan const& p, time_point t, token_receipt& r) noexcept {
+            return p.alone ? take(counted, p.count, t, r.counted) : charge_beside(p, t, r);
+        }
+
+        [[gnu::noinline]] bool fits_beside(plan p, time_point t) noexcept {
             std::uint64_t const ahead = p.hold - p.own;
             return counted.check_beside(p.count, t, [&] { return held_beside(ahead, 0, t); }).granted();
         }
 
-        bool charge(plan const& p, time_point t, token_receipt& r) noexcept {
-            if (p.alone) return take(counted, p.count, t, r.counted);
+        [[gnu::noinline]] bool charge_beside(plan p, time_point t, token_receipt& r) noexcept {
             if (p.hold != 0) r.held = held.charge(p.hold, t).receipt;
             auto d = counted.try_acquire_beside(p.count, t, [&] { return held_beside(0, p.own, t); });
             if (!d.granted()) {
@@ -424,7 +429,7 @@ private:
         }
     };
 
-    decision attempt(tokens n, time_point t, bool take) noexcept {
+    [[gnu::always_inline]] decision attempt(tokens n, time_point t, bool take) noexcept {
         decision d{this, n, t};
         using plan = typename token_part::plan;
         bool const counts_tokens = n.input != 0 || n.output != 0;
