@@ -150,6 +150,7 @@ inline std::uint64_t below(random_engine& random, std::uint64_t n) { return rand
 
 /// Mostly small numbers, of every magnitude up to `most`.
 inline std::uint64_t any_size(random_engine& random, std::uint64_t most) {
+    if (most == 0) return 0;
     unsigned bits = 0;
     while (bits < 64 && (most >> bits) != 0) ++bits;
     std::uint64_t const mask = ~std::uint64_t{0} >> (63U - below(random, bits));

@@ -142,9 +142,10 @@ public:
     permits available() const noexcept { return available(clock_.get().now()); }
     constexpr permits available(time_point t) const noexcept { return cell_.available(since_origin(t)); }
 
-    /// Puts another rate and burst in force from now on. What is available stays available, up to the new burst; debt and
-    /// bookings stay. Grants made before it can no longer be refunded. Errors, with nothing changed: what `validate`
-    /// names; another thread is changing it (`busy`); a debt that does not fit. Attempts stay lock-free meanwhile.
+    /// Puts another rate and burst in force from now on. What is available stays available, up to the new burst, less what
+    /// rounding takes (less than a unit of the arithmetic, so that one permit may show a moment late); debt and bookings
+    /// stay. Grants made before it can no longer be refunded. Errors, with nothing changed: what `validate` names;
+    /// another thread is changing it (`busy`); a debt that does not fit. Attempts stay lock-free meanwhile.
     error change(rate r, permits burst) noexcept {
         return change_from(r, burst, [this] { return since_origin(clock_.get().now()); });
     }
