@@ -12,6 +12,7 @@
 //     closed   segment | 0          | total of the B segments before it: V + C
 //     ring[i]  segment | 0          | count: V + C                (K >= B + 1 of them, a power of two; i = segment mod K)
 //     limit[v] segment | 0          | the limit named by version v of head: V + C  (the segment it was written in)
+//     released segment | 0          | what refund_at_once gave back of what closed counts: V + C   (of another segment: nothing)
 // and two that only save work, since they follow from these:
 //     ceiling  segment | 0 | version: V | limit less closed's total: C   (what head may reach; another segment or version: unknown)
 //     until    the last tick of the open segment, or of an older one
@@ -457,6 +458,17 @@ public:
         return lower(r.segment_, k);
     }
 
+    /// The same for a counter that only stands beside others (below): used() and first_fit() know at once of permits of a past
+    /// segment, not with the next. Attempts on this counter itself learn of them with the next segment, as after refund.
+    ///
+    /// Why it is safe: head was seen at segment e before the ring's word was lowered, so closed at e had been summed by then, of
+    /// words that had been published and not yet lowered by this: it counts them. Noted under e, they are subtracted from closed
+    /// at e and from no other.
+    permits refund_at_once(receipt& r) noexcept {
+        permits const k = std::exchange(r.live_, permits{0});
+        return k == 0 ? 0 : lower<true>(r.segment_, k);
+    }
+
     // ---- looking ----
 
     /// The limit less what the window holds, 0 where that is more. O(1) in the open segment, else O(K); advances nothing.
@@ -560,6 +572,7 @@ public:
                        std::memory_order_relaxed);
         closed_.exchange(words_.cell(e, sum_before(e)), std::memory_order_relaxed);
         ceiling_.exchange(0, std::memory_order_relaxed);
+        released_.exchange(0, std::memory_order_relaxed);
     }
 
     // ---- two counters, one limit ----
@@ -860,6 +873,7 @@ private:
     // ---- the protocol: refunds ----
 
     /// k fewer where they were charged. Returns by how many it was.
+    template <bool AtOnce = false>
     [[gnu::noinline]] permits lower(std::uint64_t segment, permits k) noexcept {
         for (;;) {
             // (1) - shows the word of every segment before head's as published
@@ -876,9 +890,31 @@ private:
             word const less = words_.lowered(w, k);
             if (less == w) return 0;
             // (9) - this release-CAS synchronizes-with the acquire-loads (1) and (8): for two counters only
-            if (place.compare_exchange_weak(w, less, std::memory_order_release, std::memory_order_relaxed))
-                return w - less;
+            if (!place.compare_exchange_weak(w, less, std::memory_order_release, std::memory_order_relaxed)) continue;
+            if (AtOnce && segment < e && segment >= e - plan_.segments) note_released(e, w - less);
+            return w - less;
         }
+    }
+
+    /// k permits that closed at segment e counts are no longer there.
+    void note_released(std::uint64_t e, permits k) noexcept {
+        word r = released_.load(std::memory_order_relaxed);
+        while (words_.segment(r) <= e) {
+            permits const before = words_.segment(r) == e ? words_.total(r) : 0;
+            // (12) - this release-CAS synchronizes-with the acquire-load (13)
+            if (released_.compare_exchange_weak(r, words_.cell(e, before + k), std::memory_order_release,
+                                                std::memory_order_relaxed)) {
+                return;
+            }
+        }
+    }
+
+    /// What the window holds, of a head that is open and its closed.
+    permits total_of(word h, word c) const noexcept {
+        // (13) - this acquire-load synchronizes-with the release-CAS (12). An older value only makes the answer higher.
+        word const r = released_.load(std::memory_order_acquire);
+        permits const sum = words_.total(c) + words_.count(h);
+        return words_.segment(r) == words_.segment(h) ? sum - words_.total(r) : sum;
     }
 
     // ---- the protocol: looking without advancing ----
@@ -900,7 +936,7 @@ private:
         word const h = head_.load(std::memory_order_acquire);
         word const c = closed_.load(std::memory_order_relaxed);
         if (want <= words_.segment(h) && words_.agree(h, c)) [[likely]] {
-            return {words_.total(c) + words_.count(h), words_.segment(h)};
+            return {total_of(h, c), words_.segment(h)};
         }
         return scan(want);
     }
@@ -912,7 +948,7 @@ private:
             word const h = head_.load(std::memory_order_acquire);
             word const c = closed_.load(std::memory_order_relaxed);
             std::uint64_t const e = words_.segment(h);
-            if (want <= e && words_.agree(h, c)) return {words_.total(c) + words_.count(h), e};
+            if (want <= e && words_.agree(h, c)) return {total_of(h, c), e};
             std::uint64_t const g = std::max(want, e);
             std::uint64_t const from = g - plan_.segments;
             permits used = e >= from ? words_.count(h) : 0;
@@ -937,7 +973,7 @@ private:
             std::uint64_t const e = words_.segment(h);
             if (want > e + plan_.segments) return want;
             // In the open segment closed counts, which may be above the ring's sum, after a refund.
-            if (want <= e && words_.agree(h, c) && words_.total(c) + words_.count(h) <= budget) return want;
+            if (want <= e && words_.agree(h, c) && total_of(h, c) <= budget) return want;
             // From the newest segment to the oldest that counts in the next: the first that is too much must age out.
             permits sum = words_.count(h);
             std::uint64_t too_much = sum > budget ? e : 0;
@@ -958,6 +994,7 @@ private:
     alignas(detail::cache_line) atomic_word ceiling_{};
     typename Atomics::template atomic<std::int64_t> until_{std::numeric_limits<std::int64_t>::min()};
     atomic_word closed_{};
+    atomic_word released_{};
     plan plan_;
     words words_;
     detail::reciprocal reciprocal_;
