@@ -268,7 +268,7 @@ private:
 };
 
 std::uint64_t fnv(std::uint64_t h, std::string_view text) {
-    for (unsigned char const c : text) h = (h ^ c) * 0x100000001b3u;
+    for (char const c : text) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
     return h;
 }
 

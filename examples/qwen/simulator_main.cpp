@@ -122,8 +122,12 @@ options parse(std::vector<std::string> arguments) {
     std::vector<std::function<void(qwen::model_settings&)>> for_all;
 
     for (std::size_t i = 0; i < arguments.size(); ++i) {
-        auto [flag, value] = split(arguments[i], '=');
+        auto const parts = split(arguments[i], '=');
+        auto const& flag = parts.first;
+        auto value = parts.second;
         bool has_value = flag.size() != arguments[i].size();
+        if (has_value && (flag == "--help" || flag == "--log" || flag == "--retry-after" || flag == "--international"))
+            complain(flag + ": takes no value");
         auto const next = [&]() -> std::string const& {
             if (!has_value) {
                 if (++i >= arguments.size()) complain(flag + ": needs a value");
