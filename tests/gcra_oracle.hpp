@@ -12,12 +12,16 @@
 #include <cstdint>
 #include <ostream>
 #include <random>
+#include <thread>
 #include <vector>
 
 namespace gcra_oracle {
 
 __extension__ typedef __int128 i128;
 __extension__ typedef unsigned __int128 u128;
+
+using random_engine = std::mt19937_64;
+inline std::uint64_t below(random_engine& random, std::uint64_t n) { return random() % n; }
 
 /// `permits` per `ticks`, not necessarily reduced.
 struct fraction {
@@ -112,7 +116,8 @@ inline std::vector<named_rate> awkward_rates() {
     };
 }
 
-/// std::atomic that counts the exchanges which failed because another came first.
+/// std::atomic that now and then lets another thread run before an exchange, and counts the exchanges that failed because
+/// another came first.
 struct counting_atomics {
     static inline std::atomic<std::uint64_t> collisions{0};
 
@@ -123,30 +128,60 @@ struct counting_atomics {
         bool compare_exchange_weak(T& expected, T desired, std::memory_order success,
                                    std::memory_order failure) noexcept {
             T const old = expected;
+            pause();
             return counted(old, expected, std::atomic<T>::compare_exchange_weak(expected, desired, success, failure));
         }
         bool compare_exchange_strong(T& expected, T desired, std::memory_order success,
                                      std::memory_order failure) noexcept {
             T const old = expected;
+            pause();
             return counted(old, expected, std::atomic<T>::compare_exchange_strong(expected, desired, success, failure));
         }
 
     private:
+        static void pause() noexcept {
+            thread_local std::minstd_rand random{};
+            if (random() % 64 == 0) std::this_thread::yield();
+        }
         // A spurious failure leaves `expected` as it was, and is no collision.
-        static bool counted(T old, T seen, bool done) noexcept {
+        static bool counted(T old, T& seen, bool done) noexcept {
             if (!done && old != seen) collisions.fetch_add(1, std::memory_order_relaxed);
             return done;
         }
     };
 };
 
+/// A clock for many threads: moved without a lock, never back.
+struct shared_clock {
+    using duration = std::chrono::nanoseconds;
+    using rep = duration::rep;
+    using period = duration::period;
+    using time_point = std::chrono::time_point<shared_clock>;
+    static constexpr bool is_steady = true;
+
+    time_point now() const noexcept { return time_point{duration{ticks.load(std::memory_order_acquire)}}; }
+    void advance(std::int64_t by) noexcept { ticks.fetch_add(by, std::memory_order_acq_rel); }
+
+    std::atomic<std::int64_t> ticks{0};
+};
+
+/// Runs `body(thread number, random engine)` on `count` threads and waits for them all.
+template <class Body>
+void on_threads(std::size_t count, std::uint64_t seed, Body body) {
+    std::vector<std::thread> pool;
+    for (std::size_t i = 0; i < count; ++i) {
+        pool.emplace_back([&body, i, seed] {
+            random_engine random{seed * 1000 + i};
+            body(i, random);
+        });
+    }
+    for (auto& t : pool) t.join();
+}
+
 inline weir::manual_clock::time_point at(std::int64_t t) {
     return weir::manual_clock::time_point{weir::manual_clock::duration{t}};
 }
 inline std::int64_t ticks(weir::manual_clock::time_point t) { return t.time_since_epoch().count(); }
-
-using random_engine = std::mt19937_64;
-inline std::uint64_t below(random_engine& random, std::uint64_t n) { return random() % n; }
 
 /// Mostly small numbers, of every magnitude up to `most`.
 inline std::uint64_t any_size(random_engine& random, std::uint64_t most) {
