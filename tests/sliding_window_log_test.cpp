@@ -668,6 +668,227 @@ TEST(sliding_window_log, a_deep_tree_finds_what_is_free_and_denies_only_when_not
     }
 }
 
+// ---- others in between ----
+
+// Plain cells that, before each access, may let somebody else do a whole operation, within which others may come in
+// turn; and whose weak exchanges sometimes fail for nothing. So any thread may stall anywhere while others go on: on one thread, and
+// the same again from the seed.
+struct interrupted_cells {
+    static inline void (*interrupt)() = nullptr;
+    static inline bool (*fails)() = nullptr;
+
+    template <class T>
+    class atomic {
+    public:
+        atomic(T value) noexcept : cell_{value} {}
+        T load(std::memory_order = {}) const noexcept {
+            if (interrupt != nullptr) interrupt();
+            return cell_.load();
+        }
+        T exchange(T desired, std::memory_order = {}) noexcept {
+            interrupt();
+            return cell_.exchange(desired);
+        }
+        bool compare_exchange_strong(T& expected, T desired, std::memory_order, std::memory_order) noexcept {
+            interrupt();
+            return cell_.compare_exchange_strong(expected, desired);
+        }
+        bool compare_exchange_weak(T& expected, T desired, std::memory_order, std::memory_order) noexcept {
+            interrupt();
+            return !fails() && cell_.compare_exchange_strong(expected, desired);
+        }
+
+    private:
+        weir::plain_cells::atomic<T> cell_;
+    };
+};
+
+struct crowd {
+    using table = weir::detail::log_slots<interrupted_cells, 2>;
+    struct held {
+        weir::detail::log_grip grip;
+        std::int64_t t;
+        std::uint32_t n;
+    };
+
+    crowd(std::uint64_t seed, bool several, bool change)
+        : rng{seed},
+          capacity{static_cast<std::uint32_t>(1 + draw(rng, several ? 24 : 10))},
+          window{static_cast<std::int64_t>(1 + rng() % 60)},
+          several_at_once{several},
+          changes{change},
+          slots{capacity, capacity, static_cast<std::uint64_t>(window), 0, 0},
+          exact{capacity, window} {
+        current = this;
+        interrupted_cells::interrupt = [] { current->maybe_operate(); };
+        interrupted_cells::fails = [] { return current->rng() % 16 == 0; };
+    }
+    crowd(crowd const&) = delete;
+    crowd& operator=(crowd const&) = delete;
+    ~crowd() { interrupted_cells::interrupt = nullptr; }
+
+    void maybe_operate() {
+        if (depth == 0 || depth > 3 || quiet || rng() % 8 != 0) return;
+        operate();
+    }
+
+    void operate() {
+        ++depth;
+        ++operations;
+        now += static_cast<std::int64_t>(rng() % (static_cast<std::uint64_t>(window) / capacity + 2));
+        switch (draw(rng, 8)) {
+            case 0:
+            case 1:
+            case 2:
+                take(1);
+                break;
+            case 3:
+                take(several_at_once ? static_cast<std::uint32_t>(1 + draw(rng, capacity)) : 1);
+                break;
+            case 4:
+                look();
+                break;
+            case 5:
+                if (changes) change();
+                break;
+            default:
+                give_back();
+                break;
+        }
+        --depth;
+    }
+
+    void take(std::uint32_t n) {
+        std::int64_t const t = now;
+        std::uint64_t const began = operations;
+        std::uint64_t const changed = changes_begun + changes_ended;
+        std::size_t const limit = exact.limit();
+        bool const undisturbed = changes_begun == changes_ended;
+        bool const grants = exact.grants(n, t);
+        weir::detail::log_grip g;
+        std::uint64_t oldest = 0;
+        bool const granted = n == 1 ? slots.take(stamp(t), g, oldest) : slots.take_many(n, stamp(t), g, oldest);
+        if (depth == 1 && began == operations) {
+            // (What several at once took and lost again while the limit was lowered stays booked.)
+            bool const may_leak = changes && several_at_once;
+            ASSERT_TRUE(may_leak ? !granted || grants : granted == grants) << "alone";
+            if (!granted && n <= limit && !may_leak) {
+                ASSERT_EQ(oldest + static_cast<std::uint64_t>(window), stamp(*exact.retry_at(n, t)));
+            }
+        }
+        if (!granted) return;
+        exact.take(n, t);
+        for (std::uint32_t i = 0; i < n; ++i) permits_held.insert(t);
+        if (undisturbed && changed == changes_begun + changes_ended) {
+            ASSERT_LE(most_around(permits_held, t, window), limit);
+        }
+        receipts.push_back({g, t, n});
+    }
+
+    void look() {
+        std::uint64_t const began = operations;
+        std::uint64_t oldest = 0;
+        bool const grants = exact.grants(1, now);
+        bool const granted = slots.can_take(stamp(now), oldest);
+        if (depth == 1 && began == operations && !(changes && several_at_once)) {
+            ASSERT_EQ(granted, grants);
+        }
+    }
+
+    void give_back() {
+        if (receipts.empty()) return;
+        std::swap(receipts[draw(rng, receipts.size())], receipts.back());
+        held r = receipts.back();
+        receipts.pop_back();
+        forget(r.t, r.n);
+        auto const got = slots.give_back(r.grip);
+        ASSERT_LE(got, r.n);
+        if (!changes && r.t + window > now) {
+            ASSERT_EQ(got, r.n) << "lost";
+        }
+        exact.take(r.n - got, r.t);
+        for (std::uint32_t i = got; i < r.n; ++i) permits_held.insert(r.t);
+        if (!changes) {
+            ASSERT_LE(most_around(permits_held, r.t, window), capacity);
+        }
+    }
+
+    void change() {
+        auto const n = static_cast<std::uint32_t>(1 + draw(rng, capacity));
+        bool const alone = changes_begun == changes_ended;
+        std::uint64_t const mine = ++changes_begun;
+        bool const done = slots.change_limit(n);
+        ASSERT_TRUE(done || !alone || changes_begun != mine);
+        ++changes_ended;
+        if (done) exact.limit(n);
+    }
+
+    void forget(std::int64_t t, std::uint32_t n) {
+        exact.give_back(n, t);
+        for (std::uint32_t i = 0; i < n; ++i) permits_held.erase(permits_held.find(t));
+    }
+
+    // Nothing is under way: nothing is lost.
+    void check_at_rest() {
+        quiet = true;
+        ASSERT_EQ(slots.count_untrue_bounds(), 0U);
+        auto const free = slots.count_free(stamp(now), capacity);
+        if (changes && several_at_once) {
+            ASSERT_LE(free, exact.available(now));
+        } else {
+            ASSERT_EQ(free, exact.available(now));
+        }
+        if (!changes) {
+            ASSERT_LE(most_in_a_window({permits_held.begin(), permits_held.end()}, window), capacity);
+        }
+        quiet = false;
+    }
+
+    static std::uint64_t stamp(std::int64_t t) { return static_cast<std::uint64_t>(t) + (1U << 30U); }
+
+    static inline crowd* current = nullptr;
+    std::mt19937_64 rng;
+    std::uint32_t capacity;
+    std::int64_t window;
+    bool several_at_once;
+    bool changes;
+    table slots;
+    exact_log exact;
+    std::multiset<std::int64_t> permits_held;
+    std::vector<held> receipts;
+    std::int64_t now = 0;
+    int depth = 0;
+    bool quiet = false;
+    std::uint64_t operations = 0;
+    std::uint64_t changes_begun = 0;
+    std::uint64_t changes_ended = 0;
+};
+
+void run_crowds(bool several, bool change) {
+    std::uint64_t operations = 0;
+    for (std::uint64_t seed = 1; seed <= 600; ++seed) {
+        SCOPED_TRACE(testing::Message() << "seed " << seed);
+        crowd c{seed, several, change};
+        for (int step = 0; step < 120; ++step) {
+            c.operate();
+            c.check_at_rest();
+            if (testing::Test::HasFatalFailure()) return;
+        }
+        operations += c.operations;
+    }
+    EXPECT_GT(operations, 2U * 600 * 120) << "nobody came in between";
+}
+
+TEST(sliding_window_log, wherever_one_stalls_the_promise_holds_and_nothing_is_lost) { run_crowds(false, false); }
+
+TEST(sliding_window_log, wherever_one_stalls_the_promise_holds_for_several_at_once) { run_crowds(true, false); }
+
+TEST(sliding_window_log, wherever_one_stalls_a_change_of_limit_keeps_the_promise) { run_crowds(false, true); }
+
+TEST(sliding_window_log, wherever_one_stalls_a_change_of_limit_keeps_the_promise_for_several_at_once) {
+    run_crowds(true, true);
+}
+
 // ---- threads ----
 
 // std::atomic that counts the exchanges which failed because somebody had been there.

@@ -357,14 +357,16 @@ public:
         }
     }
 
-    /// For tests: the bounds that are above a stamp below them. None, when nothing is under way.
+    /// For tests: how many slots have a stamp less than a bound above them. None, when nothing is under way. (A bound may be
+    /// above the next one below: each goes its own way down.)
     std::uint32_t count_untrue_bounds() const noexcept {
         std::uint32_t n = 0;
-        for (unsigned level = 1; level <= top_; ++level) {
-            for (std::uint32_t i = 0; i < width_[level - 1]; ++i) {
-                word const below = cell(level - 1, i).load(std::memory_order_relaxed);
-                word const s = level == 1 ? w::key(below) : w::stamp(below);
-                n += s < w::stamp(cell(level, i / Fanout).load(std::memory_order_relaxed)) ? 1U : 0U;
+        for (std::uint32_t i = 0; i < capacity_; ++i) {
+            word const s = w::key(cells_[i].load(std::memory_order_relaxed));
+            std::uint32_t node = i;
+            for (unsigned level = 1; level <= top_; ++level) {
+                node /= Fanout;
+                n += s < w::stamp(cell(level, node).load(std::memory_order_relaxed)) ? 1U : 0U;
             }
         }
         return n;
