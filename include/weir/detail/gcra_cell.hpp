@@ -18,8 +18,9 @@
 //
 // Pairs:  (1) attempt's acquire-load of the word        with (2) changer's release-exchange of the word
 //         (3) reader's acquire-loads of a slot          with (4) changer's release-exchanges of the slot
-//         (7) refund's acquire-load of the word, before (9)     with (8) booking's and refund's release-exchange of the word,
-//         its relaxed loads of the two marks below              after they raised a mark
+//         (7) refund's acquire-load of the word, before it      with (8) release-exchange of the word by a grant, after it read
+//         reads the clock and, relaxed, the marks below (9)     the clock, and by a booking and a refund, after they raised a mark
+// The clock is part of (7): a refund that sees a grant must not see a time before it.
 // All else on the word is relaxed: the word is the whole state, and read-modify-writes always see the last value. Attempts
 // continue the release sequence of (2) and (8), for they are read-modify-writes too.
 //
@@ -114,8 +115,8 @@ public:
             if (__builtin_expect_with_probability(tat_of(word) <= now.ceil, 1, 0.9)) {
                 next = (word & ~tat_max) + (now.ceil + n * first_.unit());
             }
-            // Acquire on failure is (1) of the next round.
-            if (word_.compare_exchange_weak(word, next, std::memory_order_relaxed, std::memory_order_acquire)) {
+            // Release is (8); acquire on failure is (1) of the next round.
+            if (word_.compare_exchange_weak(word, next, std::memory_order_release, std::memory_order_acquire)) {
                 return {{true, word, next, 0}, false};
             }
         }
@@ -292,7 +293,7 @@ private:
             auto const now = v.g.at(t);
             if (!v.g.allows(tat_of(v.word), now, n)) return {{false, v.word, v.word, v.version}, false};
             std::uint64_t const next = with_tat(v.word, v.g.charged(tat_of(v.word), now, n));
-            if (word_.compare_exchange_weak(v.word, next, std::memory_order_relaxed, std::memory_order_relaxed)) {
+            if (word_.compare_exchange_weak(v.word, next, std::memory_order_release, std::memory_order_relaxed)) {  // (8)
                 return {{true, v.word, next, v.version}, false};
             }
         }
