@@ -157,7 +157,6 @@ struct shared_clock {
     using rep = duration::rep;
     using period = duration::period;
     using time_point = std::chrono::time_point<shared_clock>;
-    static constexpr bool is_steady = true;
 
     time_point now() const noexcept { return time_point{duration{ticks.load(std::memory_order_acquire)}}; }
     void advance(std::int64_t by) noexcept { ticks.fetch_add(by, std::memory_order_acq_rel); }

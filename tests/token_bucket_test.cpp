@@ -261,7 +261,6 @@ struct narrow_clock {
     using rep = duration::rep;
     using period = duration::period;
     using time_point = std::chrono::time_point<narrow_clock, duration>;
-    static constexpr bool is_steady = true;
     static time_point now() { return time_point{duration{2'147'483'000}}; }
 };
 
@@ -859,7 +858,6 @@ struct slow_clock {
     using rep = duration::rep;
     using period = duration::period;
     using time_point = std::chrono::time_point<slow_clock>;
-    static constexpr bool is_steady = true;
     duration step{4ms};
     time_point now() const noexcept { return {}; }
     duration resolution() const noexcept { return step; }
@@ -883,7 +881,6 @@ struct still_clock {
     using rep = duration::rep;
     using period = duration::period;
     using time_point = std::chrono::time_point<still_clock>;
-    static constexpr bool is_steady = true;
     static constexpr time_point now() noexcept { return {}; }
 };
 
