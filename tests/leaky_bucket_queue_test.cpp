@@ -1,0 +1,370 @@
+// SPDX-License-Identifier: MIT
+#include <weir/leaky_bucket_queue.hpp>
+
+#include <gtest/gtest.h>
+
+#include <weir/manual_clock.hpp>
+
+#include "gcra_oracle.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <limits>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace {
+
+using namespace std::chrono_literals;
+using gcra_oracle::any_size;
+using gcra_oracle::at;
+using gcra_oracle::below;
+using gcra_oracle::counting_atomics;
+using gcra_oracle::i128;
+using gcra_oracle::random_engine;
+using gcra_oracle::shared_clock;
+using gcra_oracle::ticks;
+using std::chrono::nanoseconds;
+using weir::manual_clock;
+using weir::permits;
+using weir::rate;
+
+using queue = weir::leaky_bucket_queue<manual_clock&>;
+
+/// n permits whose first departs at a time.
+struct departure {
+    std::int64_t time;
+    permits n;
+};
+
+/// Exact departures that tick up to these: the earliest ones, each as early as its tick and those before it allow. Whether
+/// none of them would come after its tick; p permits per q ticks.
+bool are_one_interval_apart(std::vector<departure> d, std::int64_t p, std::int64_t q) {
+    std::sort(d.begin(), d.end(), [](auto const& a, auto const& b) { return a.time < b.time; });
+    bool first = true;
+    i128 next = 0;  // in 1/p of a tick
+    for (auto const& x : d) {
+        // The exact moment lies in (time − 1, time].
+        i128 exact = p * (static_cast<i128>(x.time) - 1) + 1;
+        if (!first) exact = std::max(exact, next);
+        if (exact > p * static_cast<i128>(x.time)) return false;
+        next = exact + q * static_cast<i128>(x.n);
+        first = false;
+    }
+    return true;
+}
+
+TEST(leaky_bucket_queue, spaces_departures_by_the_interval_and_bounds_the_queue) {
+    manual_clock clock;
+    queue pace{rate{10, 1s}, 3, clock};
+    EXPECT_EQ(pace.waiting(), 3U);
+    EXPECT_EQ(pace.available(), 4U);
+    for (int i = 0; i < 4; ++i) {
+        auto d = pace.try_acquire();
+        ASSERT_TRUE(d);
+        EXPECT_EQ(d.departs_at(), at(i * 100'000'000));
+        EXPECT_EQ(d.retry_at(), clock.now());
+    }
+    auto d = pace.try_acquire();
+    EXPECT_FALSE(d);
+    EXPECT_FALSE(d.never());
+    EXPECT_EQ(d.departs_at(), clock.now());
+    EXPECT_EQ(d.retry_after(), 100ms);
+    EXPECT_EQ(pace.available(), 0U);
+    clock.advance(99'999'999ns);
+    EXPECT_FALSE(pace.try_acquire());
+    clock.advance(1ns);
+    EXPECT_EQ(pace.available(), 1U);
+    EXPECT_EQ(pace.try_acquire().departs_at(), at(400'000'000));
+    clock.advance(1h);
+    EXPECT_EQ(pace.try_acquire().departs_at(), clock.now());
+    EXPECT_EQ(pace.try_acquire().departs_at(), clock.now() + 100ms);
+}
+
+TEST(leaky_bucket_queue, keeps_the_places_of_a_booking_of_many) {
+    manual_clock clock;
+    queue pace{rate{10, 1s}, 5, clock};
+    EXPECT_EQ(pace.try_acquire(3).departs_at(), at(0));
+    EXPECT_EQ(pace.try_acquire(2).departs_at(), at(300'000'000));
+    EXPECT_FALSE(pace.try_acquire(2));
+    EXPECT_EQ(pace.try_acquire(1).departs_at(), at(500'000'000));
+    EXPECT_TRUE(pace.try_acquire(7).never());
+    EXPECT_EQ(pace.try_acquire(7).retry_at(), manual_clock::time_point::max());
+    EXPECT_EQ(pace.try_acquire(6).retry_after(), 600ms);
+    auto nothing = pace.try_acquire(0);
+    EXPECT_TRUE(nothing);
+    EXPECT_EQ(nothing.departs_at(), clock.now());
+    EXPECT_FALSE(pace.refund(nothing));
+}
+
+TEST(leaky_bucket_queue, grants_one_an_interval_when_nobody_may_wait) {
+    manual_clock clock;
+    queue pace{rate{3, 1s}, 0, clock};
+    EXPECT_TRUE(pace.try_acquire());
+    auto d = pace.try_acquire();
+    EXPECT_FALSE(d);
+    EXPECT_EQ(d.retry_at(), at(333'333'334));
+    EXPECT_TRUE(pace.check(1, at(333'333'334)));
+    EXPECT_FALSE(pace.check(1, at(333'333'333)));
+    EXPECT_TRUE(pace.try_acquire(2).never());
+}
+
+TEST(leaky_bucket_queue, departs_in_order_one_interval_apart_and_within_the_bound) {
+    for (auto const& r : gcra_oracle::awkward_rates()) {
+        if (queue::validate(r.rate, 3)) continue;  // the clock is too coarse to pace it
+        for (std::uint64_t seed = 1; seed <= 40; ++seed) {
+            random_engine random{seed};
+            permits const waiting = any_size(random, 40);
+            manual_clock clock{at(static_cast<std::int64_t>(any_size(random, 1'000'000'000)))};
+            queue pace{r.rate, waiting, clock};
+            std::int64_t const begin = ticks(clock.now());
+            SCOPED_TRACE(testing::Message() << r << " waiting " << waiting << " seed " << seed);
+            auto const p = r.per_tick.permits;
+            auto const q = r.per_tick.ticks;
+            auto const permit = static_cast<std::uint64_t>(std::max<std::int64_t>(1, q / p));
+            std::vector<departure> all;
+            std::int64_t last = std::numeric_limits<std::int64_t>::min();
+            for (int i = 0; i < 200; ++i) {
+                clock.advance(
+                    nanoseconds{below(random, 4) == 0 ? below(random, permit * 3) : below(random, permit / 2 + 1)});
+                auto t = clock.now();
+                if (below(random, 8) == 0) t -= nanoseconds{below(random, permit)};
+                permits const n = 1 + below(random, waiting + 1);
+                permits const room = pace.available(t);
+                auto const c = pace.check(n, t);
+                auto d = pace.try_acquire(n, t);
+                ASSERT_EQ(d.granted(), n <= room);
+                ASSERT_EQ(c.granted(), d.granted());
+                if (!d) {
+                    if (d.retry_at() == manual_clock::time_point::max()) break;
+                    ASSERT_GT(d.retry_at(), t);
+                    ASSERT_TRUE(pace.check(n, d.retry_at()));
+                    ASSERT_FALSE(pace.check(n, d.retry_at() - 1ns));
+                    ASSERT_EQ(pace.available(t), room);
+                    continue;
+                }
+                ASSERT_GE(d.departs_at(), t);
+                ASSERT_GE(ticks(d.departs_at()), last) << "first booked, first out";
+                last = ticks(d.departs_at());
+                // Nobody waits longer than `waiting` intervals, counting the places that it takes itself.
+                ASSERT_LE(static_cast<i128>(last - std::max(ticks(t), begin) - 1) * p,
+                          static_cast<i128>(q) * static_cast<std::int64_t>(waiting + 1 - n));
+                all.push_back({last, n});
+            }
+            ASSERT_TRUE(are_one_interval_apart(all, p, q));
+        }
+    }
+}
+
+TEST(leaky_bucket_queue, loses_no_place_when_it_is_kept_full) {
+    for (auto const& r : gcra_oracle::awkward_rates()) {
+        if (queue::validate(r.rate, 3)) continue;
+        manual_clock clock;
+        queue pace{r.rate, 3, clock};
+        for (std::int64_t k = 0; k < 300; ++k) {
+            auto d = pace.try_acquire();
+            if (!d) {
+                if (d.retry_at() == manual_clock::time_point::max()) break;
+                clock.advance_to(d.retry_at());
+                d = pace.try_acquire();
+            }
+            ASSERT_TRUE(d);
+            if (d.departs_at() == manual_clock::time_point::max()) break;  // beyond 30 years
+            i128 const exact = (static_cast<i128>(k) * r.per_tick.ticks + r.per_tick.permits - 1) / r.per_tick.permits;
+            ASSERT_EQ(ticks(d.departs_at()), static_cast<std::int64_t>(exact)) << r << " departure " << k;
+        }
+    }
+}
+
+TEST(leaky_bucket_queue, cancels_the_last_booking_whole_and_leaves_the_gap_of_another) {
+    manual_clock clock;
+    queue pace{rate{10, 1s}, 3, clock};
+    auto a = pace.try_acquire();
+    auto b = pace.try_acquire();
+    auto c = pace.try_acquire();
+    auto d = pace.try_acquire();
+    EXPECT_FALSE(pace.refund(b)) << "not the last one";
+    EXPECT_FALSE(pace.refund(b));
+    EXPECT_EQ(pace.available(), 0U) << "a gap counts as a place";
+    EXPECT_TRUE(pace.refund(d));
+    EXPECT_FALSE(pace.refund(d)) << "once";
+    EXPECT_EQ(pace.available(), 1U);
+    auto e = pace.try_acquire();
+    EXPECT_EQ(e.departs_at(), at(300'000'000));
+    EXPECT_FALSE(pace.refund(d)) << "not by another's receipt";
+    EXPECT_TRUE(pace.refund(e));
+    EXPECT_TRUE(pace.refund(c)) << "it is the last one now";
+    EXPECT_EQ(pace.available(), 2U);
+    EXPECT_FALSE(pace.refund(a)) << "the gap of b lies behind it";
+    EXPECT_EQ(pace.try_acquire().departs_at(), at(200'000'000));
+}
+
+TEST(leaky_bucket_queue, cancels_nothing_that_is_not_its_own) {
+    manual_clock clock;
+    queue a{rate{10, 1s}, 3, clock};
+    queue b{rate{10, 1s}, 3, clock};
+    auto d = a.try_acquire();
+    ASSERT_TRUE(b.try_acquire());
+    EXPECT_FALSE(b.refund(d));
+    EXPECT_EQ(b.available(), 3U);
+    auto moved = std::move(d);
+    EXPECT_FALSE(a.refund(d));  // NOLINT: a decision that was moved from cancels nothing
+    auto& same = moved;
+    moved = std::move(same);
+    EXPECT_TRUE(a.refund(moved));
+    auto check = a.check();
+    EXPECT_TRUE(check);
+    EXPECT_FALSE(a.refund(check));
+    for (int i = 0; i < 4; ++i) ASSERT_TRUE(a.try_acquire());
+    auto denied = a.try_acquire();
+    EXPECT_FALSE(a.refund(denied));
+    EXPECT_EQ(a.available(), 0U);
+}
+
+TEST(leaky_bucket_queue, cancels_as_a_stack_would) {
+    for (std::uint64_t seed = 1; seed <= 3000; ++seed) {
+        random_engine random{seed};
+        manual_clock clock;
+        permits const waiting = below(random, 12);
+        auto const q = static_cast<std::int64_t>(1 + below(random, 5));
+        queue pace{rate{1, nanoseconds{q}}, waiting, clock};
+        // The reference: the moment from which the line is free, and the bookings in order with the moment before each.
+        struct booked {
+            queue::decision d;
+            std::int64_t before, after;
+            bool live;
+        };
+        std::vector<booked> stack;
+        std::int64_t free_from = 0;
+        for (int i = 0; i < 80; ++i) {
+            auto const what = below(random, 6);
+            if (what < 2) {
+                clock.advance(nanoseconds{below(random, static_cast<std::uint64_t>(2 * q))});
+            } else if (what < 4) {
+                permits const n = 1 + below(random, waiting + 1);
+                auto d = pace.try_acquire(n);
+                std::int64_t const from = std::max(free_from, ticks(clock.now()));
+                bool const fits = from + q * static_cast<std::int64_t>(n) <=
+                                  ticks(clock.now()) + q * static_cast<std::int64_t>(waiting + 1);
+                ASSERT_EQ(d.granted(), fits) << "seed " << seed;
+                if (!fits) continue;
+                ASSERT_EQ(ticks(d.departs_at()), from) << "seed " << seed;
+                stack.push_back({std::move(d), free_from, from + q * static_cast<std::int64_t>(n), true});
+                free_from = stack.back().after;
+            } else if (!stack.empty()) {
+                std::size_t const j = below(random, 2) == 0 ? stack.size() - 1 : below(random, stack.size());
+                bool const last = stack[j].live && stack[j].after == free_from;
+                ASSERT_EQ(pace.refund(stack[j].d), last) << "seed " << seed;
+                stack[j].live = false;
+                if (last) {
+                    free_from = stack[j].before;
+                    stack.erase(stack.begin() + static_cast<std::ptrdiff_t>(j), stack.end());
+                }
+            }
+        }
+    }
+}
+
+TEST(leaky_bucket_queue, takes_any_time_point) {
+    using limits = std::numeric_limits<std::int64_t>;
+    for (std::int64_t origin : {limits::min(), std::int64_t{0}, limits::max()}) {
+        for (std::int64_t t : {limits::min(), std::int64_t{-1}, std::int64_t{1}, limits::max()}) {
+            manual_clock clock{at(origin)};
+            queue pace{rate{1, 1s}, 1, clock};
+            EXPECT_EQ(pace.try_acquire(1, at(t)).departs_at(), at(t));
+            auto d = pace.try_acquire(1, at(t));
+            EXPECT_TRUE(d);
+            EXPECT_GE(d.departs_at(), at(t));
+            auto e = pace.try_acquire(1, at(t));
+            EXPECT_FALSE(e);
+            EXPECT_GT(e.retry_after(), 0ns);
+            pace.refund(d);
+        }
+    }
+}
+
+TEST(leaky_bucket_queue, is_refused_with_the_reason) {
+    manual_clock clock;
+    EXPECT_NO_THROW((queue{rate{1, 1ns}, 3, clock}));
+    EXPECT_THROW((queue{rate{1'000'000'007, 1s}, 3, clock}), std::invalid_argument) << "less than a tick apart";
+    EXPECT_THROW((queue{rate{1, 1s}, std::numeric_limits<permits>::max(), clock}), std::invalid_argument);
+    EXPECT_THROW((queue{rate{1, 1s}, weir::gcra::tat_max - 1, clock}), std::invalid_argument);
+    auto const made = queue::make(rate{1'000'000'007, 1s}, 3, clock);
+    EXPECT_FALSE(made);
+    EXPECT_NE(std::string{made.error().reason}.find("too coarse"), std::string::npos);
+}
+
+constexpr bool works_in_a_constant() {
+    using clock = std::chrono::steady_clock;
+    using time = clock::time_point;
+    weir::leaky_bucket_queue<clock, weir::plain_cells> pace{rate{10, 1s}, 1, time{1h}, clock{}};
+    auto a = pace.try_acquire(1, time{1h});
+    auto b = pace.try_acquire(1, time{1h});
+    auto const c = pace.try_acquire(1, time{1h});
+    bool ok = a && b && !c && b.departs_at() == time{1h + 100ms} && c.retry_after() == 100ms;
+    return ok && pace.refund(b) && !pace.refund(b) && pace.available(time{1h}) == 1;
+}
+
+TEST(leaky_bucket_queue, works_in_a_constant_expression) { static_assert(works_in_a_constant()); }
+
+TEST(leaky_bucket_queue, decides_with_plain_cells_as_with_atomics) {
+    random_engine random{21};
+    manual_clock clock;
+    queue a{rate{3, 10ns}, 8, clock};
+    weir::leaky_bucket_queue<manual_clock&, weir::plain_cells> p{rate{3, 10ns}, 8, clock};
+    for (int i = 0; i < 20'000; ++i) {
+        clock.advance(nanoseconds{below(random, 12)});
+        permits const n = below(random, 11);
+        auto x = a.try_acquire(n);
+        auto y = p.try_acquire(n);
+        ASSERT_EQ(x.granted(), y.granted());
+        ASSERT_EQ(x.departs_at(), y.departs_at());
+        ASSERT_EQ(x.retry_at(), y.retry_at());
+        if (below(random, 3) == 0) {
+            ASSERT_EQ(a.refund(x), p.refund(y));
+        }
+        ASSERT_EQ(a.available(), p.available());
+    }
+}
+
+TEST(leaky_bucket_queue, spaces_departures_whatever_the_threads_do) {
+    for (std::uint64_t seed = 1; seed <= 4; ++seed) {
+        shared_clock clock;
+        weir::leaky_bucket_queue<shared_clock&, counting_atomics> pace{rate{2, 9ns}, 30, clock};
+        counting_atomics::collisions = 0;
+        std::vector<departure> all;
+        std::atomic<std::uint64_t> cancelled{0};
+        std::atomic<std::uint64_t> late{0};
+        for (std::uint64_t round = 0; round < 50 && (round == 0 || counting_atomics::collisions == 0); ++round) {
+            std::vector<departure> each[3];
+            gcra_oracle::on_threads(3, seed * 100 + round, [&](std::size_t i, random_engine& random) {
+                for (int k = 0; k < 50'000; ++k) {
+                    if (below(random, 3) == 0) clock.advance(static_cast<std::int64_t>(below(random, 15)));
+                    permits const n = 1 + below(random, 5);
+                    auto const t = clock.now();
+                    auto d = pace.try_acquire(n, t);
+                    if (!d) continue;
+                    if ((d.departs_at() - t).count() > 1 + 9 * 30 / 2) late.fetch_add(1, std::memory_order_relaxed);
+                    if (below(random, 4) == 0) {
+                        // Cancelled: whether its place is used again or left as a gap, it departs no more.
+                        if (pace.refund(d)) cancelled.fetch_add(1, std::memory_order_relaxed);
+                    } else {
+                        each[i].push_back({d.departs_at().time_since_epoch().count(), n});
+                    }
+                }
+            });
+            for (auto const& e : each) all.insert(all.end(), e.begin(), e.end());
+        }
+        ASSERT_GT(counting_atomics::collisions.load(), 0U) << "nothing collided, so nothing was tested";
+        ASSERT_GT(cancelled.load(), 100U);
+        ASSERT_EQ(late.load(), 0U);
+        ASSERT_GT(all.size(), 1000U);
+        ASSERT_TRUE(are_one_interval_apart(all, 2, 9)) << "seed " << seed;
+    }
+}
+
+}  // namespace
