@@ -840,6 +840,7 @@ TEST(dashscope_simulator, more_at_once_than_the_cap_are_refused) {
     first.join();
     EXPECT_EQ(simulator.report().judge.total().in_flight, 0u);
     EXPECT_EQ(simulator.report().judge.total().output_tokens, 0u);
+    EXPECT_EQ(simulator.report().answered(200), 0u);
 }
 
 TEST(dashscope_simulator, a_port_that_is_taken_is_an_error) {

@@ -533,12 +533,12 @@ public:
 
     void stop() {
         if (!listener_.joinable()) return;
+        server_.cut_all();  // before anybody wakes: an answer that was not waited for must not get out
         {
             std::lock_guard const lock{sleepers_};
             stopping_ = true;
         }
         wake_.notify_all();
-        server_.cut_all();
         server_.stop();
         listener_.join();
         std::lock_guard const lock{books_};
@@ -758,6 +758,7 @@ private:
         --flying_;
         record.output = whole && !fails ? planned.output : 0;
         judge_.complete(v.ticket, now_ns(), record.output);
+        if (!whole) return problem{failure::model_unavailable};
         if (fails) return problem{failure::internal_error};
         if (model.tier != free_tier::none) {
             std::lock_guard const lock{books_};
