@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT
+#include <weir/all_of.hpp>
 #include <weir/manual_clock.hpp>
+#include <weir/quota_limiter.hpp>
+#include <weir/sliding_window_log.hpp>
 #include <weir/token_bucket.hpp>
 #include <weir/waiting_line.hpp>
 
@@ -122,13 +125,17 @@ protected:
     template <class Wait> void join(Wait wait) {
         auto const before = clock.sleepers();
         threads.add([this, wait, who = next_++] {
-            if constexpr (std::invocable<Wait&, int>) {
-                wait(who);
-            } else {
-                if (wait()) threads.served(who);
-            }
+            if (granted(wait, who)) threads.served(who);
         });
         clock.wait_for_sleepers(before + 1);
+    }
+    template <class Wait> static bool granted(Wait const& wait, int who) {
+        if constexpr (std::invocable<Wait const&, int>) {
+            wait(who);
+            return false;
+        } else {
+            return wait();
+        }
     }
     // The same for n, noting its turn in the attempt itself: once it has left the line, the next may be quicker to
     // tell.
@@ -563,6 +570,45 @@ TEST(waiting_line_of_another_cost, waits_for_what_is_in_flight_and_looks_again_n
     clock.wait_for_sleepers(1);
     EXPECT_EQ(line.settle(seats{3}), 7);
     waiter.join();
+}
+
+TEST(waiting_line_of_another_cost, waits_for_a_quota_of_requests_and_tokens) {
+    manual_clock clock;
+    weir::quota_limiter quota{weir::quota{.rpm = 2, .tpm = 1000}, clock};
+    weir::waiting_line line{quota};
+    auto first = line.acquire(weir::tokens{100, 700});
+    ASSERT_TRUE(first);
+    EXPECT_EQ(line.acquire(weir::tokens{1000, 1}).why(), waited::never);
+    bool second_done = false;
+    std::thread second{[&] { second_done = line.acquire(weir::tokens{100, 200}).granted(); }};
+    clock.wait_for_sleepers(1);
+    EXPECT_TRUE(line.settle(*first, weir::tokens{100, 50}));  // of 700 held, 650 come back
+    second.join();
+    EXPECT_TRUE(second_done);
+    EXPECT_EQ(clock.now(), time_point{});
+    EXPECT_EQ(line.try_acquire_for(weir::tokens{1, 1}, 0s).why(), waited::timed_out);  // two requests, the third waits
+    std::thread third{[&] { EXPECT_TRUE(line.acquire(weir::tokens{1, 1})); }};
+    clock.wait_for_sleepers(1);
+    auto const due = clock.next_due();
+    ASSERT_TRUE(due);
+    EXPECT_GE(*due, time_point{1min});
+    clock.advance_to_next();
+    third.join();
+}
+
+TEST(waiting_line_of_another_cost, waits_for_all_of_several_limiters) {
+    manual_clock clock;
+    bucket_type quick{rate{1, 1s}, 5, clock};
+    weir::sliding_window_log strict{2, 10s, clock};
+    weir::all_of both{quick, strict};
+    weir::waiting_line line{both};
+    EXPECT_TRUE(line.acquire());
+    EXPECT_TRUE(line.acquire());
+    std::thread third{[&] { EXPECT_TRUE(line.acquire()); }};
+    clock.wait_for_sleepers(1);
+    EXPECT_EQ(clock.next_due(), time_point{10s});
+    clock.advance_to_next();
+    third.join();
 }
 
 // Coroutines. The executor: a thread that calls run_due() fires what is due or was woken.

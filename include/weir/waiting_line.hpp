@@ -124,6 +124,15 @@ template <class T> constexpr decltype(auto) as_argument(T&& t) noexcept {
     }
 }
 
+/// An attempt at a limiter: by a callable, or by its own verb.
+template <class Limiter, class Cost> typename Limiter::decision ask(Limiter& l, Cost& cost) {
+    if constexpr (std::invocable<Cost&, Limiter&>) {
+        return cost(l);
+    } else {
+        return l.try_acquire(as_argument(std::as_const(cost)));
+    }
+}
+
 /// A place in a line, on the stack of whoever waits, or in its coroutine's frame.
 struct line_place {
     explicit line_place(void (*w)(line_place&)) noexcept : wake{w} {}
@@ -209,8 +218,8 @@ namespace weir::inline v0 {
 /// harmlessly otherwise: the first sees its attempt denied and sleeps again.
 ///
 /// A mutex guards the order, on purpose: who waits, sleeps anyway. It is held for O(1) steps, in which no limiter and
-/// no clock is called; nothing is allocated. An attempt that meets an empty line costs a relaxed load more than the
-/// limiter's own.
+/// no clock is called; nothing is allocated. An attempt that meets an empty line takes no lock: it costs a relaxed load
+/// and the limiter's own attempt, whose decision is then copied into the admission (68 ns against 36 on an AMD EPYC).
 template <class Limiter> class waiting_line {
 public:
     using limiter_type = Limiter;
@@ -318,8 +327,15 @@ private:
     }
 
     template <class Cost, class Token> admission wait(Cost cost, time_point deadline, Token token) {
+        // The common case by itself, so that it costs no more than it must.
+        std::optional<decision> denied;
+        if (!token.stop_requested() && queue_.empty()) {
+            decision d = detail::ask(limiter_, cost);
+            if (d) return admission{std::move(d)};
+            denied.emplace(std::move(d));
+        }
         thread_place<Cost, Token> self{*this, std::move(cost), deadline, std::move(token)};
-        if (!self.settled_at_once()) self.sleep();
+        if (!(denied ? self.settled_by(std::move(*denied)) : self.settled_at_once())) self.sleep();
         return std::move(self).result();
     }
 
@@ -344,7 +360,9 @@ public:
 
 private:
     friend waiting_line;
-    admission(waited why, std::optional<decision> d) noexcept : why_{why}, decision_{std::move(d)} {}
+    explicit admission(decision&& granted) noexcept
+        : why_{waited::granted}, decision_{std::in_place, std::move(granted)} {}
+    admission(waited why, std::optional<decision>&& d) noexcept : why_{why}, decision_{std::move(d)} {}
 
     waited why_;
     std::optional<decision> decision_;
@@ -366,13 +384,11 @@ public:
     // Whether there is an answer without queuing.
     bool settled_at_once() {
         if (token_.stop_requested()) return ends(waited::stopped);
-        if (line_.queue_.empty()) {
-            if (attempted()) return true;
-        } else if (looked()) {
-            return true;
-        }
-        return deadline_ != time_point::max() && expired() && ends(waited::timed_out);
+        if (line_.queue_.empty()) return settled_by(detail::ask(line_.limiter_, cost_));
+        return looked() || out_of_time();
     }
+    // The same, where the limiter has been asked.
+    bool settled_by(decision&& d) { return answered(std::move(d)) || out_of_time(); }
 
     bool join() {
         pause_ = {};
@@ -388,7 +404,7 @@ public:
         first_ = first_ || line_.queue_.is_first(*this);
         // Read before the attempt: whoever is woken at the deadline has tried at or after it.
         bool const last = deadline_ != time_point::max() && expired();
-        if (first_ && attempted()) {
+        if (first_ && answered(detail::ask(line_.limiter_, cost_))) {
             line_.queue_.leave(*this);
             return true;
         }
@@ -411,9 +427,10 @@ private:
     }
     bool expired() const { return time_point{line_.limiter_.clock().now()} >= deadline_; }
 
-    // Asks the limiter: true when that settles it; else retry_at_ is set.
-    bool attempted() {
-        decision d = ask(line_.limiter_);
+    bool out_of_time() { return deadline_ != time_point::max() && expired() && ends(waited::timed_out); }
+
+    // Takes the limiter's answer: true when that settles it; else retry_at_ is set.
+    bool answered(decision&& d) {
         if (d) {
             decision_.emplace(std::move(d));
             return ends(waited::granted);
@@ -454,14 +471,6 @@ private:
                ends(waited::too_late);
     }
 
-    decision ask(Limiter& l) {
-        if constexpr (std::invocable<Cost&, Limiter&>) {
-            return cost_(l);
-        } else {
-            return l.try_acquire(detail::as_argument(std::as_const(cost_)));
-        }
-    }
-
 protected:
     waiting_line& line_;
     Cost cost_;
@@ -485,7 +494,7 @@ class waiting_line<Limiter>::thread_place : public place<Cost, Token> {
 public:
     thread_place(waiting_line& line, Cost cost, time_point deadline, Token token)
         : base{line, std::move(cost), deadline, std::move(token),
-               [](detail::line_place& p) { static_cast<thread_place&>(p).seat_.notify(); }} {}
+               [](detail::line_place& p) { static_cast<thread_place&>(p).seat_->notify(); }} {}
 
     ~thread_place() { this->abandon(); }
 
@@ -494,16 +503,17 @@ public:
             wait_point* seat;
             void operator()() const { seat->notify(); }
         };
+        seat_.emplace();
         // Before joining, since it may call back at once, and what it does takes a lock.
-        typename stop_callback_for<Token, notify>::type const on_stop{this->token_, notify{&seat_}};
+        typename stop_callback_for<Token, notify>::type const on_stop{this->token_, notify{&*seat_}};
         if (!this->join()) return;
         while (!this->step())
-            weir::wait_until(this->line_.limiter_.clock(), seat_, this->until());
+            weir::wait_until(this->line_.limiter_.clock(), *seat_, this->until());
     }
 
 private:
     // Notified with the queue's mutex held, which this thread takes to leave: so the seat outlives the notification.
-    wait_point seat_;
+    std::optional<wait_point> seat_;  // none before it is needed: making one is not free
 };
 
 /// What async_acquire returns: awaitable once, in the expression that made it. Where coroutines are not wanted,
