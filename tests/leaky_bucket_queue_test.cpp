@@ -147,6 +147,7 @@ TEST(leaky_bucket_queue, departs_in_order_one_interval_apart_and_within_the_boun
                     ASSERT_EQ(pace.available(t), room);
                     continue;
                 }
+                if (d.departs_at() == manual_clock::time_point::max()) break;  // beyond 30 years
                 ASSERT_GE(d.departs_at(), t);
                 ASSERT_GE(ticks(d.departs_at()), last) << "first booked, first out";
                 last = ticks(d.departs_at());
