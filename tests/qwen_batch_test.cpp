@@ -4,9 +4,9 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
+#include <nlohmann/json.hpp>
 #include <filesystem>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
 
@@ -44,9 +44,10 @@ std::string content(std::string const& path) {
     return text.str();
 }
 
-std::string request(std::string const& id, std::string const& rest = "\"max_tokens\":10", std::string const& model = "m") {
-    return "{\"custom_id\":\"" + id + "\",\"method\":\"POST\",\"url\":\"/v1/chat/completions\",\"body\":{\"model\":\"" + model +
-           "\",\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}]," + rest + "}}\n";
+std::string request(std::string const& id, std::string const& rest = "\"max_tokens\":10",
+                    std::string const& model = "m") {
+    return "{\"custom_id\":\"" + id + "\",\"method\":\"POST\",\"url\":\"/v1/chat/completions\",\"body\":{\"model\":\"" +
+           model + "\",\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}]," + rest + "}}\n";
 }
 
 std::string fault_of(std::string const& text) {
@@ -90,7 +91,8 @@ TEST(qwen_batch, takes_the_larger_of_two_bounds) {
 
 TEST(qwen_batch, can_replace_the_model_and_stop_early) {
     folder const f;
-    auto const b = qwen::read_batch(f.with("b.jsonl", request("a") + request("b", "\"n\":1", "other") + "broken"), {.model = "x", .first = 2});
+    auto const b = qwen::read_batch(f.with("b.jsonl", request("a") + request("b", "\"n\":1", "other") + "broken"),
+                                    {.model = "x", .first = 2});
     EXPECT_EQ(b.model, "x");
     EXPECT_EQ(b.items.size(), 2U);
     EXPECT_EQ(nlohmann::json::parse(b.items[1].body)["model"], "x");
@@ -107,15 +109,19 @@ TEST(qwen_batch, names_the_line_and_the_fault) {
     EXPECT_TRUE(fault_of(request("a") + "{\"custom_id\": \n").starts_with(":2: malformed JSON at column"));
     EXPECT_EQ(fault_of(request("a") + "[1]\n"), ":2: not a JSON object");
     EXPECT_EQ(fault_of(request("a") + request("b") + request("a")), ":3: duplicate custom_id \"a\", first on line 1");
-    EXPECT_EQ(fault_of(request("a") + request("b", "\"n\":1", "other")), ":2: mismatched model \"other\", where line 1 has \"m\"");
+    EXPECT_EQ(fault_of(request("a") + request("b", "\"n\":1", "other")),
+              ":2: mismatched model \"other\", where line 1 has \"m\"");
     EXPECT_EQ(fault_of("{\"method\":\"POST\"}\n"), ":1: no \"custom_id\" (a non-empty string)");
     EXPECT_EQ(fault_of("{\"custom_id\":\"a\",\"method\":\"GET\"}"), ":1: \"method\" must be \"POST\"");
     EXPECT_EQ(fault_of("{\"custom_id\":\"a\",\"method\":\"POST\"}"), ":1: no \"url\" (\"/v1/chat/completions\")");
     EXPECT_EQ(fault_of("{\"custom_id\":\"a\",\"method\":\"POST\",\"url\":\"/v1/embeddings\",\"body\":{}}"),
               ":1: url \"/v1/embeddings\" is not a chat completion");
-    EXPECT_EQ(fault_of("{\"custom_id\":\"a\",\"method\":\"POST\",\"url\":\"/v1/chat/completions\"}"), ":1: no \"body\" (an object)");
-    EXPECT_EQ(fault_of("{\"custom_id\":\"a\",\"method\":\"POST\",\"url\":\"/v1/chat/completions\",\"body\":{\"model\":\"m\"}}"),
-              ":1: the body has no \"messages\" (an array that is not empty)");
+    EXPECT_EQ(fault_of("{\"custom_id\":\"a\",\"method\":\"POST\",\"url\":\"/v1/chat/completions\"}"),
+              ":1: no \"body\" (an object)");
+    EXPECT_EQ(
+        fault_of(
+            "{\"custom_id\":\"a\",\"method\":\"POST\",\"url\":\"/v1/chat/completions\",\"body\":{\"model\":\"m\"}}"),
+        ":1: the body has no \"messages\" (an array that is not empty)");
     EXPECT_EQ(fault_of(request("a", "\"max_tokens\":0")), ":1: \"max_tokens\" must be a positive whole number");
     EXPECT_EQ(fault_of(request("a", "\"max_tokens\":-5")), ":1: \"max_tokens\" must be a positive whole number");
     EXPECT_EQ(fault_of(request("a", "\"stream\":true")), ":1: \"stream\": true has no place in a batch");
@@ -141,7 +147,8 @@ TEST(qwen_batch, refuses_more_requests_than_the_vendor_takes) {
 
 TEST(qwen_batch, estimates_by_script_and_by_what_a_body_says) {
     auto const of = [](std::string const& content, std::string const& more = "") {
-        return qwen::estimate_input_tokens("{\"messages\":[{\"role\":\"user\",\"content\":\"" + content + "\"}]" + more + "}");
+        return qwen::estimate_input_tokens("{\"messages\":[{\"role\":\"user\",\"content\":\"" + content + "\"}]" +
+                                           more + "}");
     };
     EXPECT_EQ(of("123456"), 7U + 2);
     EXPECT_EQ(of("1234567"), 7U + 3);
@@ -154,8 +161,10 @@ TEST(qwen_batch, estimates_by_script_and_by_what_a_body_says) {
 
 TEST(qwen_batch, writes_the_answer_as_the_server_sent_it) {
     auto const line = qwen::to_line({"a\"b", 7, 200, "r-1", "{\"z\": 1.50,\n \"a\":\"\\n\"}", "", ""});
-    EXPECT_EQ(line, "{\"id\":\"batch_req_7\",\"custom_id\":\"a\\\"b\",\"response\":{\"status_code\":200,\"request_id\":\"r-1\",\"body\":{\"z\": 1.50,  "
-                    "\"a\":\"\\n\"}},\"error\":null}");
+    EXPECT_EQ(line,
+              "{\"id\":\"batch_req_7\",\"custom_id\":\"a\\\"b\",\"response\":{\"status_code\":200,\"request_id\":\"r-"
+              "1\",\"body\":{\"z\": 1.50,  "
+              "\"a\":\"\\n\"}},\"error\":null}");
     EXPECT_TRUE(nlohmann::json::accept(line));
 }
 

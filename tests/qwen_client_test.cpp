@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <weir/manual_clock.hpp>
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -22,7 +23,6 @@
 #include <thread>
 #include <utility>
 #include <vector>
-#include <weir/manual_clock.hpp>
 
 #include "../examples/qwen/adapter.hpp"
 
@@ -49,7 +49,8 @@ public:
         address.sin_family = AF_INET;
         address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
         socklen_t length = sizeof address;
-        if (::bind(listener_, reinterpret_cast<sockaddr*>(&address), length) != 0 || ::listen(listener_, 256) != 0) throw std::runtime_error("no port");
+        if (::bind(listener_, reinterpret_cast<sockaddr*>(&address), length) != 0 || ::listen(listener_, 256) != 0)
+            throw std::runtime_error("no port");
         ::getsockname(listener_, reinterpret_cast<sockaddr*>(&address), &length);
         port_ = ntohs(address.sin_port);
         acceptor_ = std::thread{[this] { accept_all(); }};
@@ -140,16 +141,20 @@ private:
 };
 
 std::string answer(int status, std::string const& body, std::string const& headers = "") {
-    return "HTTP/1.1 " + std::to_string(status) + " X\r\nContent-Type: application/json\r\n" + headers + "Content-Length: " + std::to_string(body.size()) +
-           "\r\n\r\n" + body;
+    return "HTTP/1.1 " + std::to_string(status) + " X\r\nContent-Type: application/json\r\n" + headers +
+           "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
 }
 std::string models() { return answer(200, R"({"data":[]})"); }
 std::string completion(int input, int output) {
-    return answer(200, R"({"choices":[],"usage":{"prompt_tokens":)" + std::to_string(input) + R"(,"completion_tokens":)" + std::to_string(output) + "}}",
+    return answer(200,
+                  R"({"choices":[],"usage":{"prompt_tokens":)" + std::to_string(input) + R"(,"completion_tokens":)" +
+                      std::to_string(output) + "}}",
                   "X-Request-Id: r-9\r\n");
 }
 std::string rate_limited() {
-    return answer(429, R"({"error":{"message":"Requests rate limit exceeded, please try again later.","type":"limit_requests","code":"limit_requests"}})");
+    return answer(
+        429,
+        R"({"error":{"message":"Requests rate limit exceeded, please try again later.","type":"limit_requests","code":"limit_requests"}})");
 }
 
 // Grants `allowed` calls, one by one or all; keeps what it was told.
@@ -257,7 +262,8 @@ TEST(qwen_client, asks_in_the_order_of_submission_and_keeps_the_line_behind_the_
     std::map<qwen::call_id, int> times;
     f.adapter.rule = [&](qwen::call_id id) {
         // Every third call is denied twice.
-        return id % 3 == 0 && times[id]++ < 2 ? qwen::admission::not_before(steady_clock::now() + 1ms, "requests") : qwen::admission::go();
+        return id % 3 == 0 && times[id]++ < 2 ? qwen::admission::not_before(steady_clock::now() + 1ms, "requests")
+                                              : qwen::admission::go();
     };
     f.client().run();
     EXPECT_TRUE(std::is_sorted(f.adapter.asked.begin(), f.adapter.asked.end()));
@@ -271,7 +277,9 @@ TEST(qwen_client, does_not_send_before_the_time_that_the_limiter_named) {
     scripted_server server([](auto const& r) { return r.is_call() ? completion(1, 1) : models(); });
     fixture f(server.url());
     auto const opens = steady_clock::now() + 30ms;
-    f.adapter.rule = [&](qwen::call_id) { return steady_clock::now() < opens ? qwen::admission::not_before(opens, "x") : qwen::admission::go(); };
+    f.adapter.rule = [&](qwen::call_id) {
+        return steady_clock::now() < opens ? qwen::admission::not_before(opens, "x") : qwen::admission::go();
+    };
     f.submit(1);
     f.client().run();
     ASSERT_EQ(f.observer.good.size(), 1U);
@@ -282,7 +290,8 @@ TEST(qwen_client, asks_again_when_something_in_flight_has_ended) {
     scripted_server server([](auto const& r) { return r.is_call() ? completion(1, 1) : models(); });
     fixture f(server.url());
     f.adapter.rule = [&](qwen::call_id id) {
-        return id == 2 && f.adapter.over.empty() ? qwen::admission::not_before(qwen::steady_time::max(), "tokens") : qwen::admission::go();
+        return id == 2 && f.adapter.over.empty() ? qwen::admission::not_before(qwen::steady_time::max(), "tokens")
+                                                 : qwen::admission::go();
     };
     f.submit(1);
     f.submit(2);
@@ -292,7 +301,9 @@ TEST(qwen_client, asks_again_when_something_in_flight_has_ended) {
 
 TEST(qwen_client, retries_a_429_through_the_limiter) {
     std::atomic<int> left{2};
-    scripted_server server([&](auto const& r) { return !r.is_call() ? models() : left-- > 0 ? rate_limited() : completion(1, 1); });
+    scripted_server server([&](auto const& r) {
+        return !r.is_call() ? models() : left-- > 0 ? rate_limited() : completion(1, 1);
+    });
     fixture f(server.url());
     f.submit(1);
     f.client().run();
@@ -307,7 +318,9 @@ TEST(qwen_client, retries_a_429_through_the_limiter) {
 }
 
 TEST(qwen_client, gives_up_after_the_attempts_of_its_policy_and_goes_on_with_the_others) {
-    scripted_server server([&](auto const& r) { return !r.is_call() ? models() : r.body == "bad" ? answer(500, "oops") : completion(1, 1); });
+    scripted_server server([&](auto const& r) {
+        return !r.is_call() ? models() : r.body == "bad" ? answer(500, "oops") : completion(1, 1);
+    });
     fixture f(server.url());
     f.submit(1, "bad");
     f.submit(2, "good");
@@ -321,7 +334,9 @@ TEST(qwen_client, gives_up_after_the_attempts_of_its_policy_and_goes_on_with_the
 }
 
 TEST(qwen_client, does_not_retry_what_will_fail_again) {
-    scripted_server server([&](auto const& r) { return r.is_call() ? answer(400, R"({"code":"InvalidParameter","message":"no","request_id":"q"})") : models(); });
+    scripted_server server([&](auto const& r) {
+        return r.is_call() ? answer(400, R"({"code":"InvalidParameter","message":"no","request_id":"q"})") : models();
+    });
     fixture f(server.url());
     f.submit(1);
     f.client().run();
@@ -333,7 +348,9 @@ TEST(qwen_client, does_not_retry_what_will_fail_again) {
 
 TEST(qwen_client, ends_the_run_when_every_call_would_be_refused) {
     for (int const status : {401, 403, 404}) {
-        scripted_server server([&](auto const& r) { return r.is_call() ? answer(status, R"({"error":{"code":"no_such","message":"because"}})") : models(); });
+        scripted_server server([&](auto const& r) {
+            return r.is_call() ? answer(status, R"({"error":{"code":"no_such","message":"because"}})") : models();
+        });
         fixture f(server.url());
         f.options.in_flight = 1;
         for (qwen::call_id id = 0; id < 50; ++id) f.submit(id);
@@ -348,7 +365,9 @@ TEST(qwen_client, ends_the_run_when_every_call_would_be_refused) {
 }
 
 TEST(qwen_client, finds_out_about_the_key_before_the_first_call) {
-    scripted_server server([&](auto const&) { return answer(401, R"({"error":{"code":"invalid_api_key","message":"Incorrect API key provided."}})"); });
+    scripted_server server([&](auto const&) {
+        return answer(401, R"({"error":{"code":"invalid_api_key","message":"Incorrect API key provided."}})");
+    });
     fixture f(server.url());
     try {
         f.client().check_endpoint();
@@ -408,6 +427,28 @@ TEST(qwen_client, never_sends_twice_behind_the_limiters_back) {
     EXPECT_EQ(server.calls().size(), 3U) << "one request for each grant";
 }
 
+TEST(qwen_client, takes_back_a_request_that_would_leave_too_late) {
+    scripted_server server([](auto const& r) { return r.is_call() ? completion(1, 1) : models(); });
+    fixture f(server.url());
+    f.options.stall = 20ms;
+    f.options.retry.attempts = 1;
+    int stalls = 3;
+    f.adapter.rule = [&](qwen::call_id) {
+        // The thread gets no time between the stamp and the send.
+        for (auto const until = steady_clock::now() + 21ms; stalls > 0 && steady_clock::now() < until;) {
+        }
+        --stalls;
+        return qwen::admission::go();
+    };
+    f.submit(1);
+    f.client().run();
+    ASSERT_GE(f.adapter.over.size(), 4U);
+    for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(f.adapter.over[i].charge, charge::nothing);
+    ASSERT_EQ(f.observer.good.size(), 1U) << "it is no failed attempt";
+    EXPECT_EQ(f.observer.good[0].number, 0U);
+    EXPECT_EQ(server.calls().size(), 1U);
+}
+
 TEST(qwen_client, opens_connections_before_the_first_call_and_uses_them) {
     std::atomic<std::size_t> greeted{0}, late{0};
     scripted_server server([&](auto const& r) {
@@ -428,7 +469,9 @@ TEST(qwen_client, opens_connections_before_the_first_call_and_uses_them) {
 }
 
 TEST(qwen_client, does_without_spare_connections_where_the_server_closes_each) {
-    scripted_server server([](auto const& r) { return r.is_call() ? answer(200, "{}", "Connection: close\r\n") : answer(200, "{}", "Connection: close\r\n"); });
+    scripted_server server([](auto const& r) {
+        return r.is_call() ? answer(200, "{}", "Connection: close\r\n") : answer(200, "{}", "Connection: close\r\n");
+    });
     fixture f(server.url());
     for (qwen::call_id id = 0; id < 10; ++id) f.submit(id);
     f.client().run();
@@ -459,7 +502,9 @@ TEST(qwen_client, keeps_to_the_most_in_flight) {
 TEST(qwen_client, fails_a_call_that_no_limit_can_ever_admit) {
     scripted_server server([](auto const& r) { return r.is_call() ? completion(1, 1) : models(); });
     fixture f(server.url());
-    f.adapter.rule = [](qwen::call_id id) { return id == 1 ? qwen::admission::impossible("tokens per minute") : qwen::admission::go(); };
+    f.adapter.rule = [](qwen::call_id id) {
+        return id == 1 ? qwen::admission::impossible("tokens per minute") : qwen::admission::go();
+    };
     f.submit(1);
     f.submit(2);
     f.client().run();
@@ -520,7 +565,9 @@ TEST(qwen_client, refuses_a_url_or_key_that_would_break_a_header) {
 
 TEST(qwen_client, waits_as_long_as_the_server_asks) {
     std::atomic<int> left{1};
-    scripted_server server([&](auto const& r) { return !r.is_call() ? models() : left-- > 0 ? answer(429, "{}", "Retry-After: 30\r\n") : completion(1, 1); });
+    scripted_server server([&](auto const& r) {
+        return !r.is_call() ? models() : left-- > 0 ? answer(429, "{}", "Retry-After: 30\r\n") : completion(1, 1);
+    });
     fixture f(server.url());
     f.options.server_second = 1ms;
     f.submit(1);

@@ -12,13 +12,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <nlohmann/json.hpp>
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <functional>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <set>
 #include <sstream>
 #include <string>
@@ -71,7 +71,8 @@ protected:
     std::string batch(std::size_t count, std::string const& name = "b.jsonl") const {
         std::ofstream out(file(name), std::ios::binary);
         for (std::size_t i = 1; i <= count; ++i) {
-            out << R"({"custom_id":"c)" << i << R"(","method":"POST","url":"/v1/chat/completions","body":{"model":"qwen3-max","messages":[{"role":"user",)"
+            out << R"({"custom_id":"c)" << i
+                << R"(","method":"POST","url":"/v1/chat/completions","body":{"model":"qwen3-max","messages":[{"role":"user",)"
                 << R"("content":"question )" << i << R"("}],"max_tokens":40}})" << '\n';
         }
         return file(name);
@@ -93,7 +94,8 @@ protected:
         posix_spawn_file_actions_t actions;
         posix_spawn_file_actions_init(&actions);
         posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
-        posix_spawn_file_actions_addopen(&actions, 1, file("log").c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND, 0600);
+        posix_spawn_file_actions_addopen(&actions, 1, file("log").c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND,
+                                         0600);
         posix_spawn_file_actions_adddup2(&actions, 1, 2);
         pid_t pid = -1;
         int const error = ::posix_spawn(&pid, argv[0], &actions, nullptr, argv.data(), envp.data());
@@ -111,7 +113,8 @@ protected:
     outcome run(std::vector<std::string> arguments) const { return finish(start(std::move(arguments))); }
 
     // Sends the signal when the output file has so many lines.
-    outcome run_until(std::size_t answers, int signal, std::string const& out, std::vector<std::string> arguments) const {
+    outcome run_until(std::size_t answers, int signal, std::string const& out,
+                      std::vector<std::string> arguments) const {
         pid_t const pid = start(std::move(arguments));
         for (;;) {
             int status = 0;
@@ -141,8 +144,9 @@ qwen::simulator_settings sixty_a_minute(qwen::token_mode mode = qwen::token_mode
 }
 
 std::vector<std::string> against(qwen::dashscope_simulator const& server, std::vector<std::string> more) {
-    std::vector<std::string> all{"--base-url", server.base_url(), "--key", "sk-simulator", "--speed", "20", "--jitter", "200",
-                                 "--rpm", "60", "--rps", "0", "--tpm", "100000"};
+    std::vector<std::string> all{
+        "--base-url", server.base_url(), "--key", "sk-simulator", "--speed", "20",    "--jitter",
+        "200",        "--rpm",           "60",    "--rps",        "0",       "--tpm", "100000"};
     all.insert(all.end(), more.begin(), more.end());
     return all;
 }
@@ -151,8 +155,8 @@ TEST_F(qwen_demo, sends_every_request_once_without_a_429) {
     auto const b = batch(80), out = file("out.jsonl"), svg = file("p.svg");
     for (char const* mode : {"actual", "input-strict", "reserve"}) {
         std::filesystem::remove(out);
-        auto const r = run({"--batch", b, "--out", out, "--svg", svg, "--speed", "20", "--jitter", "200", "--token-mode", mode, "--tpm", "2000",
-                            "--price-in", "1", "--price-out", "2"});
+        auto const r = run({"--batch", b, "--out", out, "--svg", svg, "--speed", "20", "--jitter", "200",
+                            "--token-mode", mode, "--tpm", "2000", "--price-in", "1", "--price-out", "2"});
         ASSERT_EQ(r.status, 0) << r.text;
         EXPECT_TRUE(r.says("80 answered, 0 failed")) << r.text;
         if (r.says("VOID")) GTEST_SKIP() << "the machine stalled for more than 200 ms";
@@ -207,7 +211,8 @@ TEST_F(qwen_demo, resumes_at_once_without_a_429_after_an_interruption) {
             EXPECT_EQ(std::set<std::string>(ids.begin(), ids.end()).size(), 100U);
             for (std::size_t i = 0; i < kept.size(); ++i) EXPECT_EQ(kept[i], all[i]) << "what was finished is kept";
             auto const report = server.report();
-            if (report.judge.delay.spread_ns() > 200'000'000) GTEST_SKIP() << "the machine stalled for more than 200 ms";
+            if (report.judge.delay.spread_ns() > 200'000'000)
+                GTEST_SKIP() << "the machine stalled for more than 200 ms";
             EXPECT_EQ(report.answered(429), 0U);
             EXPECT_GT(report.judge.total().peak.requests_minute, 50U) << "or nothing was tested";
         }
@@ -250,9 +255,10 @@ TEST_F(qwen_demo, does_not_write_over_answers) {
 
 TEST_F(qwen_demo, puts_answers_beside_the_batch_and_failures_in_a_file_of_their_own) {
     auto const path = batch(3);
-    std::ofstream(path, std::ios::app) << R"({"custom_id":"odd","method":"POST","url":"/v1/chat/completions","body":{"model":"qwen3-max",)"
-                                       << R"("messages":[{"role":"user","content":"x"}],"max_tokens":9,"metadata":{"simulate_error":"invalid_parameter"}}})"
-                                       << '\n';
+    std::ofstream(path, std::ios::app)
+        << R"({"custom_id":"odd","method":"POST","url":"/v1/chat/completions","body":{"model":"qwen3-max",)"
+        << R"("messages":[{"role":"user","content":"x"}],"max_tokens":9,"metadata":{"simulate_error":"invalid_parameter"}}})"
+        << '\n';
     auto const r = run({"--batch", path, "--speed", "20", "--jitter", "200"});
     EXPECT_EQ(r.status, 1);
     EXPECT_TRUE(r.says("3 answered, 1 failed")) << r.text;
@@ -331,9 +337,18 @@ TEST_F(qwen_demo, compares_with_what_others_do) {
 
 TEST_F(qwen_demo, explains_itself_and_refuses_nonsense) {
     EXPECT_EQ(run({"--help"}).status, 0);
-    for (auto const& arguments : std::vector<std::vector<std::string>>{{"--no-such-option"}, {"--rpm"}, {"--rpm", "many"}, {"--rpm", "-1"}, {"--speed", "0"},
-                                                                       {"--token-mode", "guess"}, {"--resume=yes"}, {"--jitter", "nan"}, {"batch.jsonl"},
-                                                                       {"--compare", "--base-url", "http://127.0.0.1:1/v1"}, {"--resume"}}) {
+    for (auto const& arguments :
+         std::vector<std::vector<std::string>>{{"--no-such-option"},
+                                               {"--rpm"},
+                                               {"--rpm", "many"},
+                                               {"--rpm", "-1"},
+                                               {"--speed", "0"},
+                                               {"--token-mode", "guess"},
+                                               {"--resume=yes"},
+                                               {"--jitter", "nan"},
+                                               {"batch.jsonl"},
+                                               {"--compare", "--base-url", "http://127.0.0.1:1/v1"},
+                                               {"--resume"}}) {
         auto const r = run(arguments);
         EXPECT_EQ(r.status, 2) << arguments[0] << ": " << r.text;
         EXPECT_TRUE(r.text.starts_with("qwen_demo: ")) << r.text;

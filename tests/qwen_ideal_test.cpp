@@ -35,7 +35,8 @@ TEST(qwen_ideal, holds_an_output_at_its_bound_until_the_reply_and_then_at_what_i
     auto const at = qwen::ideal_arrivals(same(4, {10, 20, 50, 5}), {.tpm = 100});
     EXPECT_EQ(at[0], 0);
     EXPECT_EQ(at[1], 5) << "60 + 60 do not fit; at the reply 30 + 60 do";
-    EXPECT_EQ(at[2], 65) << "at 60 s the first input leaves, and 20 + 30 + 60 do not fit; at 65 s the first output and the second input leave";
+    EXPECT_EQ(at[2], 65) << "at 60 s the first input leaves, and 20 + 30 + 60 do not fit; at 65 s the first output and "
+                            "the second input leave";
 }
 
 TEST(qwen_ideal, lets_a_call_above_the_limit_go_alone) {
@@ -45,7 +46,8 @@ TEST(qwen_ideal, lets_a_call_above_the_limit_go_alone) {
 }
 
 // An answer that any exact log of these calls would agree with: by brute force over all instants at which something changes.
-double first_fit(std::vector<ideal_call> const& calls, std::vector<double> const& at, std::size_t i, ideal_limits const& limits) {
+double first_fit(std::vector<ideal_call> const& calls, std::vector<double> const& at, std::size_t i,
+                 ideal_limits const& limits) {
     auto const fits = [&](double t) {
         std::uint64_t requests_minute = 0, requests_second = 0, tokens_minute = 0, tokens_second = 0;
         for (std::size_t j = 0; j < i; ++j) {
@@ -63,9 +65,11 @@ double first_fit(std::vector<ideal_call> const& calls, std::vector<double> const
             }
         }
         auto const need = calls[i].input + calls[i].output_bound;
-        auto const room = [](std::optional<std::uint64_t> limit, std::uint64_t sum, std::uint64_t n) { return !limit || sum == 0 || sum + n <= *limit; };
-        return room(limits.rpm, requests_minute, 1) && room(limits.rps, requests_second, 1) && room(limits.tpm, tokens_minute, need) &&
-               room(limits.tps, tokens_second, need);
+        auto const room = [](std::optional<std::uint64_t> limit, std::uint64_t sum, std::uint64_t n) {
+            return !limit || sum == 0 || sum + n <= *limit;
+        };
+        return room(limits.rpm, requests_minute, 1) && room(limits.rps, requests_second, 1) &&
+               room(limits.tpm, tokens_minute, need) && room(limits.tps, tokens_second, need);
     };
     double const earliest = i == 0 ? 0 : at[i - 1];
     std::vector<double> instants{earliest};
@@ -98,7 +102,8 @@ TEST(qwen_ideal, sends_each_call_at_the_first_instant_with_room_in_all_windows) 
             calls.push_back({pick(100), bound == 0 ? 0 : pick(bound), bound, static_cast<double>(pick(80)) / 4});
         }
         auto const at = qwen::ideal_arrivals(calls, limits);
-        for (std::size_t i = 0; i < calls.size(); ++i) ASSERT_EQ(at[i], first_fit(calls, at, i, limits)) << "seed " << seed << ", call " << i;
+        for (std::size_t i = 0; i < calls.size(); ++i)
+            ASSERT_EQ(at[i], first_fit(calls, at, i, limits)) << "seed " << seed << ", call " << i;
     }
 }
 
@@ -120,6 +125,8 @@ TEST(qwen_svg, draws_a_panel_for_each_limit_and_marks_refusals) {
     EXPECT_NE(refused.find("class=\"over\">peak 30 of 29"), std::string::npos);
 }
 
-TEST(qwen_svg, draws_nothing_without_a_call) { EXPECT_TRUE(qwen::draw_windows("t", {}, {.rpm = 1}).ends_with("</svg>\n")); }
+TEST(qwen_svg, draws_nothing_without_a_call) {
+    EXPECT_TRUE(qwen::draw_windows("t", {}, {.rpm = 1}).ends_with("</svg>\n"));
+}
 
 }  // namespace

@@ -4,10 +4,10 @@
 // folder only shows that they keep their promise. A limiter serves all threads, an adapter like this one the thread of its client.
 #pragma once
 
+#include <weir/quota_limiter.hpp>
 #include <chrono>
 #include <unordered_map>
 #include <utility>
-#include <weir/quota_limiter.hpp>
 
 #include "qwen_client.hpp"
 
@@ -33,11 +33,20 @@ public:
         if (found == receipts_.end()) return;
         auto& receipt = found->second;
         switch (a.charge) {
-            case charge::nothing: limiter_.refund(receipt); break;
-            case charge::request: limiter_.settle(receipt, weir::tokens{0, 0}); break;
-            case charge::used: limiter_.settle(receipt, a.usage); break;
-            case charge::bound: limiter_.settle(receipt, a.bound); break;
-            case charge::unknown: break;  // held until the server has certainly given up: the limiter knows when
+            case charge::nothing:
+                limiter_.refund(receipt);
+                break;
+            case charge::request:
+                limiter_.settle(receipt, weir::tokens{0, 0});
+                break;
+            case charge::used:
+                limiter_.settle(receipt, a.usage);
+                break;
+            case charge::bound:
+                limiter_.settle(receipt, a.bound);
+                break;
+            case charge::unknown:
+                break;  // held until the server has certainly given up: the limiter knows when
         }
         receipts_.erase(found);
     }

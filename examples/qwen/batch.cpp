@@ -5,12 +5,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <nlohmann/json.hpp>
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <fstream>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <system_error>
 #include <unordered_map>
 #include <utility>
@@ -54,7 +54,8 @@ std::optional<std::uint64_t> count_of(json const& object, char const* key) {
     if (it->is_number_unsigned()) return it->get<std::uint64_t>();
     if (it->is_string()) {
         auto const& text = it->get_ref<std::string const&>();
-        if (!text.empty() && text.size() <= 18 && std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; })) {
+        if (!text.empty() && text.size() <= 18 &&
+            std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; })) {
             return std::stoull(text);
         }
     }
@@ -142,13 +143,15 @@ batch read_batch(std::string const& path, read_options const& options) {
         item.custom_id = string_of(line, "custom_id");
         if (item.custom_id.empty()) fail(path, number, "no \"custom_id\" (a non-empty string)");
         if (auto const [it, first] = lines_of.emplace(item.custom_id, number); !first) {
-            fail(path, number, "duplicate custom_id " + in_quotes(item.custom_id) + ", first on line " + std::to_string(it->second));
+            fail(path, number,
+                 "duplicate custom_id " + in_quotes(item.custom_id) + ", first on line " + std::to_string(it->second));
         }
         if (string_of(line, "method") != "POST") fail(path, number, "\"method\" must be \"POST\"");
         auto const url = string_of(line, "url");
         if (url.empty()) fail(path, number, "no \"url\" (\"/v1/chat/completions\")");
         if (result.items.empty()) {
-            if (!url.ends_with("/chat/completions")) fail(path, number, "url " + in_quotes(url) + " is not a chat completion");
+            if (!url.ends_with("/chat/completions"))
+                fail(path, number, "url " + in_quotes(url) + " is not a chat completion");
             result.url = url;
         } else if (url != result.url) {
             fail(path, number, "url " + in_quotes(url) + ", where the lines before have " + in_quotes(result.url));
@@ -164,7 +167,9 @@ batch read_batch(std::string const& path, read_options const& options) {
             result.model = model;
             model_line = number;
         } else if (model != result.model) {
-            fail(path, number, "mismatched model " + in_quotes(model) + ", where line " + std::to_string(model_line) + " has " + in_quotes(result.model));
+            fail(path, number,
+                 "mismatched model " + in_quotes(model) + ", where line " + std::to_string(model_line) + " has " +
+                     in_quotes(result.model));
         }
         auto const messages = body.find("messages");
         if (messages == body.end() || !messages->is_array() || messages->empty()) {
@@ -176,7 +181,8 @@ batch read_batch(std::string const& path, read_options const& options) {
         for (char const* key : {"max_tokens", "max_completion_tokens"}) {
             auto const bound = body.find(key);
             if (bound == body.end() || bound->is_null()) continue;
-            if (!bound->is_number_unsigned() || *bound == 0U) fail(path, number, in_quotes(key) + " must be a positive whole number");
+            if (!bound->is_number_unsigned() || *bound == 0U)
+                fail(path, number, in_quotes(key) + " must be a positive whole number");
             item.max_tokens = std::max(item.max_tokens, bound->get<std::uint64_t>());
         }
         if (item.max_tokens == 0) {
@@ -241,16 +247,19 @@ void line_file::rename(std::string const& path) {
 
 std::string to_line(batch_answer const& answer) {
     json const number = "batch_req_" + std::to_string(answer.number);
-    std::string line = "{\"id\":" + number.dump() + ",\"custom_id\":" + json(answer.custom_id).dump() + ",\"response\":";
+    std::string line =
+        "{\"id\":" + number.dump() + ",\"custom_id\":" + json(answer.custom_id).dump() + ",\"response\":";
     if (answer.status == 0) {
         line += "null";
     } else {
         // The body as the server sent it, not as a parser would print it again. A line break in JSON is only white space.
         std::string body = answer.body;
-        std::replace_if(body.begin(), body.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
+        std::replace_if(
+            body.begin(), body.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
         if (!json::accept(body)) body = json(answer.body).dump(-1, ' ', false, json::error_handler_t::replace);
         line += "{\"status_code\":" + std::to_string(answer.status) +
-                ",\"request_id\":" + json(answer.request_id).dump(-1, ' ', false, json::error_handler_t::replace) + ",\"body\":" + body + "}";
+                ",\"request_id\":" + json(answer.request_id).dump(-1, ' ', false, json::error_handler_t::replace) +
+                ",\"body\":" + body + "}";
     }
     line += ",\"error\":";
     if (answer.error_code.empty()) {
@@ -306,7 +315,8 @@ std::unordered_set<std::string> finished_ids(std::string const& path) {
 }
 
 wall_ns wall_now() noexcept {
-    return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now().time_since_epoch())
+        .count();
 }
 
 // Lines: {"ask":CALL,"in":N,"out":N}, {"sent":CALL,"at":NS}, {"done":CALL,"at":NS,"in":N,"out":N}, {"void":CALL}.
@@ -353,7 +363,8 @@ journal::journal(std::string const& path, std::chrono::nanoseconds horizon) {
 std::uint64_t journal::about_to_send(std::uint64_t input, std::uint64_t output_bound) {
     auto const call = next_++;
     if (is_open()) {
-        file_.append("{\"ask\":" + std::to_string(call) + ",\"in\":" + std::to_string(input) + ",\"out\":" + std::to_string(output_bound) + "}");
+        file_.append("{\"ask\":" + std::to_string(call) + ",\"in\":" + std::to_string(input) +
+                     ",\"out\":" + std::to_string(output_bound) + "}");
     }
     return call;
 }
@@ -367,8 +378,8 @@ void journal::finished(std::uint64_t call, std::uint64_t input, std::uint64_t ou
 }
 
 void journal::write_done(std::uint64_t call, wall_ns at, std::uint64_t input, std::uint64_t output) {
-    file_.append("{\"done\":" + std::to_string(call) + ",\"at\":" + std::to_string(at) + ",\"in\":" + std::to_string(input) +
-                 ",\"out\":" + std::to_string(output) + "}");
+    file_.append("{\"done\":" + std::to_string(call) + ",\"at\":" + std::to_string(at) +
+                 ",\"in\":" + std::to_string(input) + ",\"out\":" + std::to_string(output) + "}");
 }
 
 void journal::never_left(std::uint64_t call) {

@@ -25,7 +25,7 @@ struct batch_error : std::runtime_error {
 struct batch_item {
     std::size_t line = 0;  ///< in its file, from 1
     std::string custom_id;
-    std::string body;  ///< JSON; max_tokens is always there
+    std::string body;                ///< JSON; max_tokens is always there
     std::uint64_t input_tokens = 0;  ///< an upper bound on what the server will count for the prompt
     std::uint64_t max_tokens = 0;    ///< of the answer
 };

@@ -3,6 +3,9 @@
 
 #include <curl/curl.h>
 
+#include <nlohmann/json.hpp>
+#include <sys/socket.h>
+#include <unistd.h>
 #include <algorithm>
 #include <atomic>
 #include <charconv>
@@ -11,11 +14,8 @@
 #include <deque>
 #include <functional>
 #include <mutex>
-#include <nlohmann/json.hpp>
 #include <queue>
 #include <random>
-#include <sys/socket.h>
-#include <unistd.h>
 #include <unordered_set>
 #include <utility>
 #include <vector>
@@ -53,7 +53,8 @@ std::optional<std::uint64_t> count_of(nlohmann::json const& object, char const* 
 
 bool header_is(std::string_view line, std::string_view name) {
     return line.size() > name.size() && line[name.size()] == ':' &&
-           std::equal(name.begin(), name.end(), line.begin(), [](char a, char b) { return a == (b >= 'A' && b <= 'Z' ? b + ('a' - 'A') : b); });
+           std::equal(name.begin(), name.end(), line.begin(),
+                      [](char a, char b) { return a == (b >= 'A' && b <= 'Z' ? b + ('a' - 'A') : b); });
 }
 
 std::string header_value(std::string_view line) {
@@ -61,7 +62,8 @@ std::string header_value(std::string_view line) {
     auto const from = line.find_first_not_of(" \t");
     if (from == std::string_view::npos) return {};
     auto const until = line.find_last_not_of(" \t\r\n");
-    return until == std::string_view::npos || until < from ? std::string{} : std::string(line.substr(from, until - from + 1));
+    return until == std::string_view::npos || until < from ? std::string{}
+                                                           : std::string(line.substr(from, until - from + 1));
 }
 
 }  // namespace
@@ -94,7 +96,7 @@ private:
     struct transfer {
         impl* owner = nullptr;
         chat_call call;
-        bool is_call = true, announced = false, has_socket = false;
+        bool is_call = true, announced = false, has_socket = false, stalled = false;
         std::uint32_t number = 0;
         CURL* easy = nullptr;
         std::size_t read = 0;  // of the body, by libcurl
@@ -115,6 +117,7 @@ private:
     static std::size_t on_body(char* data, std::size_t size, std::size_t count, void* to);
     static std::size_t on_header(char* data, std::size_t size, std::size_t count, void* to);
     static std::size_t on_read(char* to, std::size_t size, std::size_t count, void* from);
+    static int on_connected(void* of, char*, char*, int, int);
     static curl_socket_t on_open(void* to, curlsocktype, curl_sockaddr* address);
     static int on_close(void* to, curl_socket_t socket);
 
@@ -154,8 +157,8 @@ private:
 
     // Sockets as libcurl opens and closes them: what is open, in use by no call, is ready.
     std::size_t open_ = 0, opening_with_socket_ = 0;
-    unsigned barren_ = 0;          // spare connections in a row that did not stay open
-    bool keeps_spares_ = true;     // false: the server closes each connection, or one carries many calls (HTTP/2)
+    unsigned barren_ = 0;           // spare connections in a row that did not stay open
+    bool keeps_spares_ = true;      // false: the server closes each connection, or one carries many calls (HTTP/2)
     bool spares_complete_ = false;  // the first set has been opened
 
     std::atomic<bool> stopped_{false};
@@ -170,7 +173,8 @@ qwen_client::impl::impl(client_options options, limiter_adapter& limiter, call_o
     while (options_.base_url.ends_with('/')) options_.base_url.pop_back();
     if (options_.base_url.empty()) throw client_error("no base URL: set DASHSCOPE_BASE_URL or OPENAI_BASE_URL");
     for (auto const* text : {&options_.base_url, &options_.key}) {
-        if (std::any_of(text->begin(), text->end(), [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; })) {
+        if (std::any_of(text->begin(), text->end(),
+                        [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; })) {
             throw client_error("a line break or control character in the base URL or the key");
         }
     }
@@ -217,7 +221,8 @@ std::size_t qwen_client::impl::on_header(char* data, std::size_t size, std::size
         auto const text = header_value(line);
         std::uint32_t count_of_seconds = 0;
         auto const [end, error] = std::from_chars(text.data(), text.data() + text.size(), count_of_seconds);
-        if (error == std::errc{} && end == text.data() + text.size()) t.hint = t.owner->options_.server_second * count_of_seconds;
+        if (error == std::errc{} && end == text.data() + text.size())
+            t.hint = t.owner->options_.server_second * count_of_seconds;
     }
     return size * count;
 }
@@ -230,6 +235,13 @@ std::size_t qwen_client::impl::on_read(char* to, std::size_t size, std::size_t c
     std::memcpy(to, t.call.body.data() + t.read, n);
     t.read += n;
     return n;
+}
+
+// The connection is there, and the next thing is to write to it: the last moment at which nothing has left.
+int qwen_client::impl::on_connected(void* of, char*, char*, int, int) {
+    auto& t = *static_cast<transfer*>(of);
+    t.stalled = steady_clock::now() - t.now.stamp > t.owner->options_.stall;
+    return t.stalled ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
 }
 
 curl_socket_t qwen_client::impl::on_open(void* to, curlsocktype, curl_sockaddr* address) {
@@ -263,6 +275,7 @@ void qwen_client::impl::prepare(transfer& t) {
     t.owner = this;
     t.easy = easy_handle();
     t.read = 0;
+    t.stalled = false;
     t.now = {};
     t.now.id = t.call.id;
     t.now.number = t.number;
@@ -277,8 +290,10 @@ void qwen_client::impl::prepare(transfer& t) {
     curl_easy_setopt(easy, CURLOPT_USERAGENT, "weir-qwen-client/1");
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers_);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(options_.connect_timeout.count()));
-    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS,
-                     static_cast<long>((t.is_call ? options_.timeout : std::min(options_.timeout, options_.connect_timeout * 3)).count()));
+    curl_easy_setopt(
+        easy, CURLOPT_TIMEOUT_MS,
+        static_cast<long>(
+            (t.is_call ? options_.timeout : std::min(options_.timeout, options_.connect_timeout * 3)).count()));
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, &impl::on_body);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, &t);
     curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, &impl::on_header);
@@ -292,6 +307,10 @@ void qwen_client::impl::prepare(transfer& t) {
         curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(t.call.body.size()));
         curl_easy_setopt(easy, CURLOPT_READFUNCTION, &impl::on_read);
         curl_easy_setopt(easy, CURLOPT_READDATA, &t);
+        if (options_.stall > 0ns) {
+            curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, &impl::on_connected);
+            curl_easy_setopt(easy, CURLOPT_PREREQDATA, &t);
+        }
     } else {
         curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
     }
@@ -323,7 +342,8 @@ void qwen_client::impl::check_endpoint() {
     for (;;) {
         int left = 0;
         perform();
-        if (auto const* message = curl_multi_info_read(multi_, &left); message != nullptr && message->msg == CURLMSG_DONE) {
+        if (auto const* message = curl_multi_info_read(multi_, &left);
+            message != nullptr && message->msg == CURLMSG_DONE) {
             auto const result = message->data.result;
             curl_multi_remove_handle(multi_, raw->easy);
             --added_;
@@ -335,8 +355,8 @@ void qwen_client::impl::check_endpoint() {
             if (raw->has_socket) --opening_with_socket_;
             if (result != CURLE_OK) throw client_error("cannot reach " + options_.base_url + ": " + raw->now.message);
             if (raw->now.status == 401 || raw->now.status == 403) {
-                throw client_error(options_.base_url + " refuses the key: " + std::to_string(raw->now.status) + " " + raw->now.code + ": " +
-                                   raw->now.message);
+                throw client_error(options_.base_url + " refuses the key: " + std::to_string(raw->now.status) + " " +
+                                   raw->now.code + ": " + raw->now.message);
             }
             return;  // a proxy may have no list of models
         }
@@ -444,8 +464,9 @@ steady_time qwen_client::impl::dispatch() {
             free_easy_.push_back(std::exchange(mine->easy, nullptr));
             mine->now.done = steady_clock::now();
             mine->now.code = "exceeds_quota";
-            mine->now.message = "may use " + std::to_string(mine->call.bound.input) + " + " + std::to_string(mine->call.bound.output) +
-                                " tokens, which is more than the limit (" + std::string(answer.limit) + ") can ever admit";
+            mine->now.message = "may use " + std::to_string(mine->call.bound.input) + " + " +
+                                std::to_string(mine->call.bound.output) + " tokens, which is more than the limit (" +
+                                std::string(answer.limit) + ") can ever admit";
             observer_.failed(mine->now);
             continue;
         }
@@ -500,7 +521,8 @@ void qwen_client::impl::read_reply(transfer& t, CURLcode result) {
         a.code = "transport";
         a.message = curl_easy_strerror(result);
         long error = 0;
-        if (curl_easy_getinfo(t.easy, CURLINFO_OS_ERRNO, &error) == CURLE_OK && error != 0 && result == CURLE_COULDNT_CONNECT) {
+        if (curl_easy_getinfo(t.easy, CURLINFO_OS_ERRNO, &error) == CURLE_OK && error != 0 &&
+            result == CURLE_COULDNT_CONNECT) {
             a.message += std::string(": ") + std::strerror(static_cast<int>(error));
         }
         switch (result) {
@@ -509,10 +531,13 @@ void qwen_client::impl::read_reply(transfer& t, CURLcode result) {
             case CURLE_COULDNT_CONNECT:
             case CURLE_SSL_CONNECT_ERROR:
             case CURLE_PEER_FAILED_VERIFICATION:
-            case CURLE_OPERATION_TIMEDOUT: a.connected = sent > 0; break;
-            default: break;
+            case CURLE_OPERATION_TIMEDOUT:
+                a.connected = sent > 0;
+                break;
+            default:
+                break;
         }
-        a.charge = a.connected ? charge::unknown : charge::nothing;
+        a.charge = a.connected && !t.stalled ? charge::unknown : charge::nothing;
         return;
     }
     a.status = static_cast<int>(status);
@@ -542,8 +567,12 @@ void qwen_client::impl::read_reply(transfer& t, CURLcode result) {
         case 403:
         case 404:
         case 413:
-        case 429: a.charge = charge::request; break;
-        default: a.charge = charge::bound; break;
+        case 429:
+            a.charge = charge::request;
+            break;
+        default:
+            a.charge = charge::bound;
+            break;
     }
 }
 
@@ -556,6 +585,13 @@ void qwen_client::impl::end_call(transfer_ptr t) {
         return;
     }
     bool const again = a.status == 0 || a.status == 408 || a.status == 429 || a.status >= 500;
+    if (t->stalled) {
+        observer_.ended(a, true);
+        t->announced = false;
+        retries_.push({a.done, order_++, t.get()});
+        live_.insert(t.release());
+        return;
+    }
     if (t->number == 0) t->first_stamp = a.stamp;
     auto const pause = again ? options_.retry.next(t->number, random_, t->hint, a.done - t->first_stamp) : std::nullopt;
     observer_.ended(a, pause.has_value());
@@ -568,7 +604,8 @@ void qwen_client::impl::end_call(transfer_ptr t) {
     }
     observer_.failed(a);
     if (a.status == 401 || a.status == 403 || a.status == 404 || a.code == "Arrearage") {
-        throw client_error("the endpoint refuses every call: " + std::to_string(a.status) + " " + a.code + ": " + a.message);
+        throw client_error("the endpoint refuses every call: " + std::to_string(a.status) + " " + a.code + ": " +
+                           a.message);
     }
     if (!a.connected) throw client_error("cannot reach " + options_.base_url + " any more: " + a.message);
 }
@@ -578,7 +615,9 @@ void qwen_client::impl::wait(steady_time until) {
     if (running_ < added_) return;  // over already, seen while something was sent: no socket would wake us for it
     auto const now = steady_clock::now();
     if (until > now + options_.spin) {
-        auto const sleep = until == steady_time::max() ? 1000ms : std::chrono::floor<std::chrono::milliseconds>(until - now - options_.spin);
+        auto const sleep = until == steady_time::max()
+                               ? 1000ms
+                               : std::chrono::floor<std::chrono::milliseconds>(until - now - options_.spin);
         if (woken_.load(std::memory_order_relaxed)) return;
         curl_multi_poll(multi_, nullptr, 0, static_cast<int>(std::min(sleep, 1000ms).count()), nullptr);
     } else {

@@ -4,6 +4,8 @@
 // open. Before each send it asks a limiter_adapter; adapter.hpp is the one for weir, and the part to copy into one's own client.
 #pragma once
 
+#include <weir/backoff.hpp>
+#include <weir/quota.hpp>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -12,8 +14,6 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
-#include <weir/backoff.hpp>
-#include <weir/quota.hpp>
 
 namespace qwen {
 
@@ -49,7 +49,8 @@ struct attempt {
     steady_time stamp, done;   ///< taken just before the send; when the answer had been read
     int status = 0;            ///< of HTTP; 0: no answer
     std::string body, request_id;
-    std::string code, message;  ///< of the error, in any of the vendor's shapes; of the transport's failure if status is 0
+    std::string code,
+        message;  ///< of the error, in any of the vendor's shapes; of the transport's failure if status is 0
     qwen::charge charge = charge::unknown;
     weir::tokens bound, usage;
     bool connected = true;  ///< false: there was no connection
@@ -59,8 +60,8 @@ struct attempt {
 /// An answer to "may this call go now?"
 struct admission {
     enum class kind { now, later, never } what = kind::now;
-    steady_time ask_at{};          ///< later: when to ask again; the client also asks again whenever a call has ended
-    std::string_view limit;        ///< the limit that denied it
+    steady_time ask_at{};    ///< later: when to ask again; the client also asks again whenever a call has ended
+    std::string_view limit;  ///< the limit that denied it
 
     static admission go() { return {}; }
     static admission not_before(steady_time t, std::string_view by) { return {kind::later, t, by}; }
@@ -81,12 +82,13 @@ public:
 class call_observer {
 public:
     virtual ~call_observer() = default;
-    virtual void about_to_send(chat_call const&, std::uint32_t /*number*/) {}  ///< before an attempt asks for the first time
+    virtual void about_to_send(chat_call const&, std::uint32_t /*number*/) {
+    }  ///< before an attempt asks for the first time
     virtual void sent(chat_call const&, std::uint32_t /*number*/, steady_time /*stamp*/) {}
     virtual void waiting(admission const&) {}  ///< the first in line was denied
     virtual void ended(attempt const&, bool /*will_retry*/) {}
-    virtual void answered(attempt const&) = 0;                 ///< the call is over, with status 200
-    virtual void failed(attempt const&) = 0;                   ///< the call is over, without
+    virtual void answered(attempt const&) = 0;  ///< the call is over, with status 200
+    virtual void failed(attempt const&) = 0;    ///< the call is over, without
 };
 
 struct client_options {
@@ -95,12 +97,17 @@ struct client_options {
     std::chrono::milliseconds connect_timeout{10'000};
     std::chrono::milliseconds timeout{310'000};  ///< of a call: the server gives up at 300 s
     std::size_t in_flight = 0;                   ///< the most calls at once; 0: as many as the limiter grants
-    std::size_t spare_connections = 16;          ///< open ones kept ready beyond those in use, so that connecting delays no arrival
+    std::size_t spare_connections =
+        16;  ///< open ones kept ready beyond those in use, so that connecting delays no arrival
     weir::backoff retry{};
-    std::uint64_t seed = 1;                       ///< of the jitter in retries
-    std::chrono::nanoseconds server_second{std::chrono::seconds{1}};  ///< what Retry-After counts in; shorter where time is simulated
-    std::chrono::microseconds spin{1500};         ///< how long before a send the client stops sleeping and watches the clock
-    bool send_stamps = false;                     ///< X-Weir-Stamp: CLOCK_MONOTONIC in ns at the stamp, for a server on this machine
+    std::uint64_t seed = 1;  ///< of the jitter in retries
+    std::chrono::nanoseconds server_second{
+        std::chrono::seconds{1}};          ///< what Retry-After counts in; shorter where time is simulated
+    std::chrono::microseconds spin{1500};  ///< how long before a send the client stops sleeping and watches the clock
+    /// If more than this has passed between the stamp and the moment at which the request would leave (the machine stalled), it does
+    /// not: its permits are given back, and it asks again. Half of J is a good choice; 0: it goes however late.
+    std::chrono::nanoseconds stall{0};
+    bool send_stamps = false;  ///< X-Weir-Stamp: CLOCK_MONOTONIC in ns at the stamp, for a server on this machine
 };
 
 /// DASHSCOPE_BASE_URL and DASHSCOPE_API_KEY, else OPENAI_BASE_URL and OPENAI_API_KEY; empty where absent.

@@ -7,6 +7,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <weir/backoff.hpp>
+#include <weir/quota_limiter.hpp>
+#include <weir/scaled_clock.hpp>
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -28,9 +31,6 @@
 #include <thread>
 #include <utility>
 #include <vector>
-#include <weir/backoff.hpp>
-#include <weir/quota_limiter.hpp>
-#include <weir/scaled_clock.hpp>
 
 #include "adapter.hpp"
 #include "batch.hpp"
@@ -46,9 +46,9 @@
 namespace {
 
 using namespace std::chrono_literals;
+using qwen::steady_time;
 using std::chrono::nanoseconds;
 using std::chrono::steady_clock;
-using qwen::steady_time;
 
 constexpr int exit_failed = 1, exit_usage = 2, exit_interrupted = 130;
 constexpr nanoseconds server_timeout = 300s;  // Qwen ends a call then, with what it has
@@ -128,7 +128,8 @@ Number number_of(std::string_view option, std::string const& text) {
 }
 
 template <class Value>
-Value one_of(std::string_view option, std::string const& text, std::initializer_list<std::pair<std::string_view, Value>> values) {
+Value one_of(std::string_view option, std::string const& text,
+             std::initializer_list<std::pair<std::string_view, Value>> values) {
     std::string known;
     for (auto const& [name, value] : values) {
         if (name == text) return value;
@@ -155,44 +156,73 @@ settings read_arguments(int count, char** arguments) {
         if (option == "--help" || option == "-h") {
             std::fwrite(help.data(), 1, help.size(), stdout);
             std::exit(0);
-        } else if (option == "--batch") s.batch = value();
-        else if (option == "--out") s.out = value();
-        else if (option == "--errors") s.errors = value();
-        else if (option == "--svg") s.svg = value();
-        else if (option == "--resume") s.resume = true;
-        else if (option == "--compare") s.compare = true;
-        else if (option == "--verbose") s.verbose = true;
-        else if (option == "--first") s.first = whole();
-        else if (option == "--rpm") s.rpm = whole();
-        else if (option == "--rps") s.rps = whole();
-        else if (option == "--tpm") s.tpm = whole();
-        else if (option == "--tps") s.tps = whole();
-        else if (option == "--jitter") s.jitter = std::chrono::duration<double, std::milli>(number_of<double>(option, value()));
-        else if (option == "--in-flight") s.in_flight = whole();
-        else if (option == "--max-tokens") s.max_tokens = whole();
-        else if (option == "--seed") s.seed = whole();
-        else if (option == "--speed") s.speed = number_of<std::int64_t>(option, value());
-        else if (option == "--spin") s.spin = std::chrono::microseconds(number_of<std::int32_t>(option, value()));
-        else if (option == "--model") s.model = value();
-        else if (option == "--base-url") s.base_url = value();
-        else if (option == "--key") s.key = value();
-        else if (option == "--price-in") s.price_in = number_of<double>(option, value());
-        else if (option == "--price-out") s.price_out = number_of<double>(option, value());
-        else if (option == "--latency-first") s.latency.first_token_s = number_of<double>(option, value());
-        else if (option == "--latency-rate") s.latency.tokens_per_s = number_of<double>(option, value());
+        } else if (option == "--batch")
+            s.batch = value();
+        else if (option == "--out")
+            s.out = value();
+        else if (option == "--errors")
+            s.errors = value();
+        else if (option == "--svg")
+            s.svg = value();
+        else if (option == "--resume")
+            s.resume = true;
+        else if (option == "--compare")
+            s.compare = true;
+        else if (option == "--verbose")
+            s.verbose = true;
+        else if (option == "--first")
+            s.first = whole();
+        else if (option == "--rpm")
+            s.rpm = whole();
+        else if (option == "--rps")
+            s.rps = whole();
+        else if (option == "--tpm")
+            s.tpm = whole();
+        else if (option == "--tps")
+            s.tps = whole();
+        else if (option == "--jitter")
+            s.jitter = std::chrono::duration<double, std::milli>(number_of<double>(option, value()));
+        else if (option == "--in-flight")
+            s.in_flight = whole();
+        else if (option == "--max-tokens")
+            s.max_tokens = whole();
+        else if (option == "--seed")
+            s.seed = whole();
+        else if (option == "--speed")
+            s.speed = number_of<std::int64_t>(option, value());
+        else if (option == "--spin")
+            s.spin = std::chrono::microseconds(number_of<std::int32_t>(option, value()));
+        else if (option == "--model")
+            s.model = value();
+        else if (option == "--base-url")
+            s.base_url = value();
+        else if (option == "--key")
+            s.key = value();
+        else if (option == "--price-in")
+            s.price_in = number_of<double>(option, value());
+        else if (option == "--price-out")
+            s.price_out = number_of<double>(option, value());
+        else if (option == "--latency-first")
+            s.latency.first_token_s = number_of<double>(option, value());
+        else if (option == "--latency-rate")
+            s.latency.tokens_per_s = number_of<double>(option, value());
         else if (option == "--accounting") {
             using a = weir::accounting;
-            s.accounting = one_of<a>(option, value(), {{"any", a::any}, {"actual", a::actual}, {"input-strict", a::input_strict}, {"reserve", a::reserve}});
+            s.accounting = one_of<a>(
+                option, value(),
+                {{"any", a::any}, {"actual", a::actual}, {"input-strict", a::input_strict}, {"reserve", a::reserve}});
         } else if (option == "--token-mode") {
             using m = qwen::token_mode;
-            s.token_mode = one_of<m>(option, value(), {{"actual", m::actual}, {"input-strict", m::input_strict}, {"reserve", m::reserve}});
+            s.token_mode = one_of<m>(
+                option, value(), {{"actual", m::actual}, {"input-strict", m::input_strict}, {"reserve", m::reserve}});
         } else {
             throw usage_error("unknown option " + option + "; see --help");
         }
         if (attached) throw usage_error(option + " takes no value");
         if (option == "--speed" && s.speed == 0) throw usage_error("--speed must be at least 1");
         if (option == "--max-tokens" && s.max_tokens == 0) throw usage_error("--max-tokens must be at least 1");
-        if (option == "--latency-rate" && s.latency.tokens_per_s <= 0) throw usage_error("--latency-rate must be above 0");
+        if (option == "--latency-rate" && s.latency.tokens_per_s <= 0)
+            throw usage_error("--latency-rate must be above 0");
         if (option == "--jitter" && s.jitter > 10s) throw usage_error("--jitter: above 10 s");
     }
     return s;
@@ -248,7 +278,7 @@ std::string to_text(weir::quota const& q) {
 
 double in_seconds(nanoseconds d) { return std::chrono::duration<double>(d).count(); }
 
-// ---------------------------------------------------------------------------------------------------------------------------------------
+// ---------------------------------------------------------------------------------------------------------------------
 // What weir is compared with
 
 // No limiter: everything at once, as many as --in-flight allows, and a retry after a pause.
@@ -275,13 +305,13 @@ private:
     steady_time next_{};
 };
 
-// ---------------------------------------------------------------------------------------------------------------------------------------
+// ---------------------------------------------------------------------------------------------------------------------
 // One run of the batch
 
 struct sent_attempt {
     std::size_t item = 0;
     steady_time stamp, done;
-    bool over = false;
+    bool over = false, left = true;
     int status = 0;
     std::uint64_t input = 0, output = 0;
 };
@@ -297,8 +327,8 @@ struct progress {
 
 class batch_run final : public qwen::call_observer {
 public:
-    batch_run(qwen::batch const& b, std::vector<std::size_t> const& todo, settings const& s, qwen::line_file& out, qwen::line_file& errors,
-              qwen::journal& journal)
+    batch_run(qwen::batch const& b, std::vector<std::size_t> const& todo, settings const& s, qwen::line_file& out,
+              qwen::line_file& errors, qwen::journal& journal)
         : batch_{b}, settings_{s}, out_{out}, errors_{errors}, journal_{journal}, open_(b.items.size()) {
         seen.attempts.reserve(todo.size() + todo.size() / 4);
     }
@@ -308,10 +338,13 @@ public:
     }
 
     void sent(qwen::chat_call const& call, std::uint32_t number, steady_time stamp) override {
-        if (journal_.is_open()) journal_.sent(open_[call.id].journal, qwen::wall_now() - (steady_clock::now() - stamp) / 1ns);
+        if (journal_.is_open())
+            journal_.sent(open_[call.id].journal, qwen::wall_now() - (steady_clock::now() - stamp) / 1ns);
         std::lock_guard const lock{seen.mutex};
         open_[call.id].attempt = seen.attempts.size();
-        seen.attempts.push_back({call.id, stamp, {}, false, 0, 0, 0});
+        auto& s = seen.attempts.emplace_back();
+        s.item = call.id;
+        s.stamp = stamp;
         seen.retries += number > 0;
         ++seen.in_flight;
         seen.waits_for = {};
@@ -327,21 +360,31 @@ public:
     void ended(qwen::attempt const& a, bool will_retry) override {
         auto const& o = open_[a.id];
         switch (a.charge) {
-            case qwen::charge::nothing: journal_.never_left(o.journal); break;
-            case qwen::charge::request: journal_.finished(o.journal, 0, 0); break;
-            case qwen::charge::used: journal_.finished(o.journal, a.usage.input, a.usage.output); break;
-            case qwen::charge::bound: journal_.finished(o.journal, a.bound.input, a.bound.output); break;
-            case qwen::charge::unknown: break;
+            case qwen::charge::nothing:
+                journal_.never_left(o.journal);
+                break;
+            case qwen::charge::request:
+                journal_.finished(o.journal, 0, 0);
+                break;
+            case qwen::charge::used:
+                journal_.finished(o.journal, a.usage.input, a.usage.output);
+                break;
+            case qwen::charge::bound:
+                journal_.finished(o.journal, a.bound.input, a.bound.output);
+                break;
+            case qwen::charge::unknown:
+                break;
         }
         if (settings_.verbose && !a.answered()) {
-            std::fprintf(stderr, "\n%s, attempt %u: %d %s: %s%s\n", batch_.items[a.id].custom_id.c_str(), a.number + 1, a.status, a.code.c_str(),
-                         a.message.c_str(), will_retry ? "; will retry" : "");
+            std::fprintf(stderr, "\n%s, attempt %u: %d %s: %s%s\n", batch_.items[a.id].custom_id.c_str(), a.number + 1,
+                         a.status, a.code.c_str(), a.message.c_str(), will_retry ? "; will retry" : "");
         }
         std::lock_guard const lock{seen.mutex};
         auto& s = seen.attempts[o.attempt];
         s.over = true;
         s.done = a.done;
         s.status = a.status;
+        s.left = a.charge != qwen::charge::nothing;
         if (a.charge == qwen::charge::used) {
             s.input = a.usage.input;
             s.output = a.usage.output;
@@ -361,8 +404,9 @@ public:
     void failed(qwen::attempt const& a) override {
         if (errors_.is_open()) errors_.append(line_of(a));
         if (first_failure.empty()) {
-            first_failure = "line " + std::to_string(batch_.items[a.id].line) + " (" + batch_.items[a.id].custom_id + "): " +
-                            (a.status != 0 ? std::to_string(a.status) + " " : std::string{}) + a.code + ": " + a.message;
+            first_failure = "line " + std::to_string(batch_.items[a.id].line) + " (" + batch_.items[a.id].custom_id +
+                            "): " + (a.status != 0 ? std::to_string(a.status) + " " : std::string{}) + a.code + ": " +
+                            a.message;
         }
         std::lock_guard const lock{seen.mutex};
         ++seen.failed;
@@ -394,9 +438,16 @@ private:
 // A line that is drawn anew on a terminal, every 200 ms; a line every five seconds elsewhere.
 class display {
 public:
-    display(progress& p, weir::quota const& limits, std::size_t total, double average_tokens, std::int64_t speed, std::string name)
-        : progress_{p}, limits_{limits}, total_{total}, average_tokens_{average_tokens}, speed_{speed}, name_{std::move(name)},
-          terminal_{::isatty(STDOUT_FILENO) == 1}, thread_{[this] { loop(); }} {}
+    display(progress& p, weir::quota const& limits, std::size_t total, double average_tokens, std::int64_t speed,
+            std::string name)
+        : progress_{p},
+          limits_{limits},
+          total_{total},
+          average_tokens_{average_tokens},
+          speed_{speed},
+          name_{std::move(name)},
+          terminal_{::isatty(STDOUT_FILENO) == 1},
+          thread_{[this] { loop(); }} {}
     ~display() {
         {
             std::lock_guard const lock{mutex_};
@@ -431,7 +482,7 @@ private:
             in_flight = progress_.in_flight;
             waits_for = progress_.waits_for;
             for (auto const& a : progress_.attempts) {
-                if (a.over && a.status == 429) continue;
+                if (!a.left || (a.over && a.status == 429)) continue;
                 auto const sent = (now - a.stamp) * speed_, done = (now - a.done) * speed_;
                 rpm += sent < 60s;
                 rps += sent < 1s;
@@ -452,8 +503,9 @@ private:
         if (done * 5 > total_) per_second = std::min(per_second, static_cast<double>(done) / elapsed);
         double const left = static_cast<double>(total_ - std::min(total_, done)) / per_second;
 
-        std::string text = format("%s%zu/%zu %3.0f%%  left %s ", name_.c_str(), done, total_, 100.0 * static_cast<double>(done) / static_cast<double>(total_),
-                                  minutes(left).c_str());
+        std::string text =
+            format("%s%zu/%zu %3.0f%%  left %s ", name_.c_str(), done, total_,
+                   100.0 * static_cast<double>(done) / static_cast<double>(total_), minutes(left).c_str());
         auto const use = [&](char const* name, std::uint64_t used, std::optional<std::uint64_t> limit) {
             if (limit) text += std::string(" ") + name + " " + grouped(used) + "/" + grouped(*limit);
         };
@@ -484,7 +536,7 @@ private:
     std::thread thread_;
 };
 
-// ---------------------------------------------------------------------------------------------------------------------------------------
+// ---------------------------------------------------------------------------------------------------------------------
 // Interruption: both signals are blocked in every thread but waited for in one.
 
 class interruption {
@@ -529,15 +581,15 @@ private:
     std::thread thread_;
 };
 
-// ---------------------------------------------------------------------------------------------------------------------------------------
+// ---------------------------------------------------------------------------------------------------------------------
 
 enum class strategy { backoff_only, fixed_interval, weir };
 
 struct run_result {
     std::string name;
-    double time = 0;           // real seconds, first send to last arrival
-    double quota_time = 0;     // the same in the server's time
-    double ideal = 0;          // in the server's time
+    double time = 0;        // real seconds, first send to last arrival
+    double quota_time = 0;  // the same in the server's time
+    double ideal = 0;       // in the server's time
     std::size_t answered = 0, failed = 0, refused = 0, retries = 0, unsent = 0;
     std::uint64_t input = 0, output = 0;
     std::optional<qwen::simulator_report> server;
@@ -568,9 +620,11 @@ public:
         std::printf("%zu requests of %s, %s at %s\n", todo_.size(), s_.batch.c_str(), batch_.model.c_str(),
                     simulated_ ? "a simulator in this process" : s_.base_url.c_str());
         if (todo_.size() < batch_.items.size()) {
-            std::printf("%zu of %zu are in %s already\n", batch_.items.size() - todo_.size(), batch_.items.size(), s_.out.c_str());
+            std::printf("%zu of %zu are in %s already\n", batch_.items.size() - todo_.size(), batch_.items.size(),
+                        s_.out.c_str());
         }
-        std::printf("limits %s; J = %g ms; speed %lld\n", to_text(quota_).c_str(), s_.jitter.count(), static_cast<long long>(s_.speed));
+        std::printf("limits %s; J = %g ms; speed %lld\n", to_text(quota_).c_str(), s_.jitter.count(),
+                    static_cast<long long>(s_.speed));
         std::fflush(stdout);
         if (todo_.empty()) return 0;
 
@@ -581,7 +635,11 @@ public:
         }
         if (!interruption_.happened()) results.push_back(run_one(strategy::weir));
         out_.close();
+        auto const errors = errors_.path();
         errors_.close();
+        std::error_code ignored;
+        if (!errors.empty() && regular(errors) && std::filesystem::is_empty(errors, ignored))
+            std::filesystem::remove(errors, ignored);
         journal_.close();
 
         auto const& last = results.back();
@@ -632,7 +690,9 @@ private:
         }
     }
 
-    static std::string without_suffix(std::string const& path) { return path.ends_with(".jsonl") ? path.substr(0, path.size() - 6) : path; }
+    static std::string without_suffix(std::string const& path) {
+        return path.ends_with(".jsonl") ? path.substr(0, path.size() - 6) : path;
+    }
     // A device or a pipe has no neighbours.
     static bool regular(std::string const& path) {
         struct stat status {};
@@ -642,7 +702,8 @@ private:
     std::unique_ptr<qwen::dashscope_simulator> make_simulator() const {
         qwen::simulator_settings ss;
         qwen::server_limits const limits{quota_.rpm, quota_.rps, quota_.tpm, quota_.tps};
-        auto const known = std::find_if(ss.models.begin(), ss.models.end(), [&](auto const& m) { return m.name == batch_.model; });
+        auto const known =
+            std::find_if(ss.models.begin(), ss.models.end(), [&](auto const& m) { return m.name == batch_.model; });
         auto& model = known != ss.models.end() ? *known : ss.models.emplace_back();
         model.name = batch_.model;
         model.limits = limits;
@@ -667,6 +728,7 @@ private:
         options.in_flight = s_.in_flight;
         options.seed = s_.seed;
         options.spin = s_.spin;
+        if (how == strategy::weir) options.stall = std::chrono::duration_cast<nanoseconds>(s_.jitter) / 2;
         options.server_second = nanoseconds{1s} / s_.speed;
         if (simulated_) {
             simulator = make_simulator();
@@ -677,10 +739,16 @@ private:
         options.send_stamps = options.base_url.starts_with("http://127.0.0.1:");
         options.timeout = std::chrono::ceil<std::chrono::milliseconds>((server_timeout + 10s) / s_.speed) + 1000ms;
         // As many as may be sent at once, and again while they are out.
-        options.spare_connections = std::clamp<std::size_t>(quota_.rps ? *quota_.rps * 2 + 6 : quota_.rpm.value_or(64), 8, 256);
+        options.spare_connections =
+            std::clamp<std::size_t>(quota_.rps ? *quota_.rps * 2 + 6 : quota_.rpm.value_or(64), 8, 256);
 
         auto const scaled = [&](nanoseconds d) { return d / s_.speed; };
-        options.retry = {.base = scaled(1s), .cap = scaled(60s), .attempts = 6, .budget = scaled(30min), .jitter = weir::jitter::additive, .spread = scaled(1s)};
+        options.retry = {.base = scaled(1s),
+                         .cap = scaled(60s),
+                         .attempts = 6,
+                         .budget = scaled(30min),
+                         .jitter = weir::jitter::additive,
+                         .spread = scaled(1s)};
 
         weir::scaled_clock<> clock{s_.speed};
         std::unique_ptr<qwen::limiter_adapter> adapter;
@@ -698,15 +766,20 @@ private:
                 break;
             case strategy::fixed_interval: {
                 result.name = "fixed interval";
-                auto const gap = [](nanoseconds window, std::uint64_t limit) { return nanoseconds{window.count() / static_cast<std::int64_t>(limit)}; };
-                nanoseconds const interval = quota_.rpm ? gap(60s, *quota_.rpm) : quota_.rps ? gap(1s, *quota_.rps) : nanoseconds{100ms};
+                auto const gap = [](nanoseconds window, std::uint64_t limit) {
+                    return nanoseconds{window.count() / static_cast<std::int64_t>(limit)};
+                };
+                nanoseconds const interval = quota_.rpm   ? gap(60s, *quota_.rpm)
+                                             : quota_.rps ? gap(1s, *quota_.rps)
+                                                          : nanoseconds{100ms};
                 adapter = std::make_unique<fixed_interval>(scaled(interval));
                 options.retry.attempts = 12;
                 break;
             }
             case strategy::weir: {
                 result.name = "weir";
-                weir::quota_options const qo{.jitter = jitter_, .server_timeout = server_timeout, .accounting = s_.accounting};
+                weir::quota_options const qo{
+                    .jitter = jitter_, .server_timeout = server_timeout, .accounting = s_.accounting};
                 limiter = std::make_unique<limiter_type>(quota_, qo, clock);
                 restore(*limiter, clock);
                 adapter = std::make_unique<qwen::weir_adapter<limiter_type>>(*limiter);
@@ -714,9 +787,11 @@ private:
             }
         }
         bool const keeps = how == strategy::weir;
-        batch_run observer(batch_, todo_, s_, keeps ? out_ : none, keeps ? errors_ : none, keeps ? journal_ : no_journal);
+        batch_run observer(batch_, todo_, s_, keeps ? out_ : none, keeps ? errors_ : none,
+                           keeps ? journal_ : no_journal);
         double tokens = 1;
-        for (auto const i : todo_) tokens += static_cast<double>(batch_.items[i].input_tokens + batch_.items[i].max_tokens);
+        for (auto const i : todo_)
+            tokens += static_cast<double>(batch_.items[i].input_tokens + batch_.items[i].max_tokens);
         try {
             qwen::qwen_client client(options, *adapter, observer);
             interruption_.stops(&client);
@@ -726,8 +801,8 @@ private:
                     auto const& item = batch_.items[i];
                     client.submit({i, item.body, {item.input_tokens, item.max_tokens}});
                 }
-                display const shown(observer.seen, quota_, todo_.size(), tokens / static_cast<double>(todo_.size()), s_.speed,
-                                    s_.compare ? result.name + ": " : "");
+                display const shown(observer.seen, quota_, todo_.size(), tokens / static_cast<double>(todo_.size()),
+                                    s_.speed, s_.compare ? result.name + ": " : "");
                 client.run();
             } catch (...) {
                 interruption_.stops(nullptr);
@@ -795,7 +870,9 @@ private:
 
     [[nodiscard]] std::string cost(run_result const& r) const {
         if (!s_.price_in && !s_.price_out) return {};
-        return format("%.4f", (static_cast<double>(r.input) * s_.price_in.value_or(0) + static_cast<double>(r.output) * s_.price_out.value_or(0)) / 1e6);
+        return format("%.4f", (static_cast<double>(r.input) * s_.price_in.value_or(0) +
+                               static_cast<double>(r.output) * s_.price_out.value_or(0)) /
+                                  1e6);
     }
 
     static void row(char const* name, std::string const& value) { std::printf("  %-22s %s\n", name, value.c_str()); }
@@ -803,8 +880,10 @@ private:
     void print_table(run_result const& r) const {
         std::printf("\n");
         if (s_.compare) std::printf("weir\n");
-        row("requests", format("%zu answered, %zu failed", r.answered, r.failed) + (r.unsent != 0 ? format(", %zu not finished", r.unsent) : std::string{}));
-        row("time", format("%.1f s", r.time) + (s_.speed != 1 ? format(", %.1f s of the server's", r.quota_time) : std::string{}) +
+        row("requests", format("%zu answered, %zu failed", r.answered, r.failed) +
+                            (r.unsent != 0 ? format(", %zu not finished", r.unsent) : std::string{}));
+        row("time", format("%.1f s", r.time) +
+                        (s_.speed != 1 ? format(", %.1f s of the server's", r.quota_time) : std::string{}) +
                         ", first send to last arrival");
         if (r.ideal > 0) {
             row("goodput", format("%.1f%% of the ideal (%.1f s)", 100 * r.share(), r.ideal) +
@@ -829,12 +908,15 @@ private:
         auto const& delay = r.server->judge.delay;
         if (delay.count == 0) return;
         auto const ms = [](std::int64_t ns) { return static_cast<double>(ns) / 1e6; };
-        row("arrival - stamp", format("%.2f ... %.2f ms (median %.2f, 99th %.2f), so spread over %.2f ms; J = %g ms", ms(delay.min_ns), ms(delay.max_ns),
-                                      ms(delay.p50_ns), ms(delay.p99_ns), ms(delay.spread_ns()), s_.jitter.count()));
+        row("arrival - stamp",
+            format("%.2f ... %.2f ms (median %.2f, 99th %.2f), so spread over %.2f ms; J = %g ms", ms(delay.min_ns),
+                   ms(delay.max_ns), ms(delay.p50_ns), ms(delay.p99_ns), ms(delay.spread_ns()), s_.jitter.count()));
         if (ms(delay.spread_ns()) > s_.jitter.count()) {
-            std::printf("\n  VOID: arrivals were spread over more than J, so nothing was promised for this run. The machine stalled;\n"
-                        "  run it again when it is quieter, or with --jitter %.0f.\n",
-                        std::ceil(ms(delay.spread_ns()) * 1.5));
+            std::printf(
+                "\n  VOID: arrivals were spread over more than J, so nothing was promised for this run. The machine "
+                "stalled;\n"
+                "  run it again when it is quieter, or with --jitter %.0f.\n",
+                std::ceil(ms(delay.spread_ns()) * 1.5));
         }
     }
 
@@ -870,10 +952,13 @@ private:
         auto const first = r.attempts.front().stamp;
         auto const real = [&](nanoseconds d) { return in_seconds(d) * static_cast<double>(s_.speed); };
         for (auto const& a : r.attempts) {
-            calls.push_back({real(a.stamp - first), a.over ? real(a.done - first) : real(a.stamp - first), a.input, a.output, a.status == 429});
+            if (!a.left) continue;
+            calls.push_back({real(a.stamp - first), a.over ? real(a.done - first) : real(a.stamp - first), a.input,
+                             a.output, a.status == 429});
         }
         std::ofstream file(s_.svg, std::ios::binary | std::ios::trunc);
-        file << qwen::draw_windows(batch_.model + ": " + to_text(quota_), calls, {quota_.rpm, quota_.rps, quota_.tpm, quota_.tps});
+        file << qwen::draw_windows(batch_.model + ": " + to_text(quota_), calls,
+                                   {quota_.rpm, quota_.rps, quota_.tpm, quota_.tps});
         file.close();
         if (!file) {
             std::fprintf(stderr, "qwen_demo: cannot write %s\n", s_.svg.c_str());

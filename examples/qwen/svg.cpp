@@ -43,7 +43,8 @@ curve sums(std::vector<sent_call> const& calls, panel const& p, double from, dou
             add(std::max(call.done, call.sent), static_cast<double>(call.output));
         }
     }
-    std::sort(changes.begin(), changes.end());  // at one instant what leaves comes before what arrives: the window is half open
+    std::sort(changes.begin(),
+              changes.end());  // at one instant what leaves comes before what arrives: the window is half open
     curve result;
     result.greatest.assign(columns + 1, 0);
     double sum = 0;
@@ -79,24 +80,33 @@ std::string escaped(std::string_view text) {
     std::string s;
     for (char const c : text) {
         switch (c) {
-            case '&': s += "&amp;"; break;
-            case '<': s += "&lt;"; break;
-            case '>': s += "&gt;"; break;
-            case '"': s += "&quot;"; break;
-            default: s += c;
+            case '&':
+                s += "&amp;";
+                break;
+            case '<':
+                s += "&lt;";
+                break;
+            case '>':
+                s += "&gt;";
+                break;
+            case '"':
+                s += "&quot;";
+                break;
+            default:
+                s += c;
         }
     }
     return s;
 }
 
 std::string label(double x, double y, std::string_view anchor, std::string_view type, std::string const& text) {
-    return "<text x=\"" + number(x) + "\" y=\"" + number(y) + "\" text-anchor=\"" + std::string(anchor) + "\" class=\"" + std::string(type) + "\">" +
-           text + "</text>\n";
+    return "<text x=\"" + number(x) + "\" y=\"" + number(y) + "\" text-anchor=\"" + std::string(anchor) +
+           "\" class=\"" + std::string(type) + "\">" + text + "</text>\n";
 }
 
 std::string line(double x1, double y1, double x2, double y2, std::string_view type) {
-    return "<line x1=\"" + number(x1) + "\" y1=\"" + number(y1) + "\" x2=\"" + number(x2) + "\" y2=\"" + number(y2) + "\" class=\"" +
-           std::string(type) + "\"/>\n";
+    return "<line x1=\"" + number(x1) + "\" y1=\"" + number(y1) + "\" x2=\"" + number(x2) + "\" y2=\"" + number(y2) +
+           "\" class=\"" + std::string(type) + "\"/>\n";
 }
 
 }  // namespace
@@ -119,9 +129,11 @@ std::string draw_windows(std::string const& title, std::vector<sent_call> const&
     }
     double const length = std::max(until - from, 1e-3);
 
-    double const width = left + plot_width + right, height = top + panel_height * static_cast<double>(panels.size()) + bottom;
-    std::string svg = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 " + number(width) + " " + number(height) + "\" width=\"" + number(width) +
-                      "\" height=\"" + number(height) + "\" font-family=\"system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif\">\n" +
+    double const width = left + plot_width + right,
+                 height = top + panel_height * static_cast<double>(panels.size()) + bottom;
+    std::string svg = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 " + number(width) + " " +
+                      number(height) + "\" width=\"" + number(width) + "\" height=\"" + number(height) +
+                      "\" font-family=\"system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif\">\n" +
                       // Mid tones, which stand out from white and from black.
                       "<style>\n"
                       ".title { font-size: 15px; font-weight: 600; fill: #7d8590 }\n"
@@ -144,8 +156,9 @@ std::string draw_windows(std::string const& title, std::vector<sent_call> const&
         bool const over = shown.peak > limit;
 
         svg += label(left, y + 12, "start", "name", std::string(p.name));
-        svg += label(left + plot_width, y + 12, "end", over ? "over" : "note",
-                     "peak " + grouped(static_cast<std::uint64_t>(std::llround(shown.peak))) + " of " + grouped(p.limit));
+        svg +=
+            label(left + plot_width, y + 12, "end", over ? "over" : "note",
+                  "peak " + grouped(static_cast<std::uint64_t>(std::llround(shown.peak))) + " of " + grouped(p.limit));
         std::string path = "M" + number(left) + " " + number(base);
         double last = -1;
         for (std::size_t column = 0; column <= columns; ++column) {
@@ -157,8 +170,8 @@ std::string draw_windows(std::string const& title, std::vector<sent_call> const&
             last = h;
         }
         path += "V" + number(base) + "Z";
-        svg += "<path d=\"" + path + "\" fill=\"" + std::string(p.colour) + "\" fill-opacity=\".32\" stroke=\"" + std::string(p.colour) +
-               "\" stroke-width=\"1\" stroke-linejoin=\"round\"/>\n";
+        svg += "<path d=\"" + path + "\" fill=\"" + std::string(p.colour) + "\" fill-opacity=\".32\" stroke=\"" +
+               std::string(p.colour) + "\" stroke-width=\"1\" stroke-linejoin=\"round\"/>\n";
         svg += line(left, base, left + plot_width, base, "grid");
         svg += line(left, height_of(limit), left + plot_width, height_of(limit), "limit");
         svg += label(left - 8, height_of(limit) + 4, "end", "axis", grouped(p.limit));
@@ -173,7 +186,8 @@ std::string draw_windows(std::string const& title, std::vector<sent_call> const&
 
     // Six to twelve marks on the axis of time.
     double step = 1;
-    for (double const candidate : {1., 2., 5., 10., 15., 30., 60., 120., 300., 600., 1800., 3600., 7200., 14400., 43200., 86400.}) {
+    for (double const candidate :
+         {1., 2., 5., 10., 15., 30., 60., 120., 300., 600., 1800., 3600., 7200., 14400., 43200., 86400.}) {
         step = candidate;
         if (length / candidate <= 12) break;
     }
@@ -185,9 +199,11 @@ std::string draw_windows(std::string const& title, std::vector<sent_call> const&
             svg += label(x, axis + 18, "middle", "axis", step >= 60 ? number(at / 60) + " min" : number(at) + " s");
         }
     }
-    auto const refused = static_cast<std::uint64_t>(std::count_if(calls.begin(), calls.end(), [](auto const& c) { return c.refused; }));
+    auto const refused =
+        static_cast<std::uint64_t>(std::count_if(calls.begin(), calls.end(), [](auto const& c) { return c.refused; }));
     svg += label(left, height - 10, "start", refused == 0 ? "note" : "over",
-                 grouped(calls.size()) + " requests sent, " + (refused == 0 ? std::string("no 429") : grouped(refused) + " refused with 429 (red marks)") +
+                 grouped(calls.size()) + " requests sent, " +
+                     (refused == 0 ? std::string("no 429") : grouped(refused) + " refused with 429 (red marks)") +
                      "; dashed: the server's limit");
     svg += "</svg>\n";
     return svg;
