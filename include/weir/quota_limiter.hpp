@@ -126,6 +126,9 @@ public:
         if (o.jitter > most || o.server_timeout > most) return {"a margin or timeout of more than a year"};
         duration const minute = window(std::chrono::minutes{1}, o);
         duration const second = window(std::chrono::seconds{1}, o);
+        if ((q.rps || q.tps) && second / 10 < std::max(resolution, duration{1})) {
+            return {"the clock is too coarse for a second: more than a tenth of the rate would be lost"};
+        }
         if (q.rpm) {
             if (auto e = counter::validate(*q.rpm, minute, cut(*q.rpm, minute, o, resolution), resolution)) return e;
         }
@@ -524,7 +527,8 @@ public:
     }
     /// The limit that keeps it waiting longest; none when granted.
     limit denied_by() const noexcept { return granted_ ? limit::none : latest().which; }
-    /// Outputs of calls in flight are what it waits for: a settle may let it in before retry_at.
+    /// Outputs of calls in flight are what it waits for: a settle may let it in before retry_at. Under accounting::reserve these
+    /// are not told from others: true for all that wait longest for tokens.
     bool awaits_settlement() const noexcept {
         if (granted_ || never_) return false;
         time_point without = at_;
@@ -532,7 +536,7 @@ public:
         if (limiter_->rpm_) consider(request(*limiter_->rpm_));
         if (limiter_->rps_) consider(request(*limiter_->rps_));
         for (auto const* part : {&limiter_->tpm_, &limiter_->tps_}) {
-            if (*part && asked_.total() != 0) {
+            if (*part && asked_.total() != 0 && limiter_->options_.accounting != accounting::reserve) {
                 consider((*part)->first_fit_without_holds((*part)->plan_for(asked_, limiter_->options_), at_));
             }
         }

@@ -459,7 +459,8 @@ public:
     }
 
     /// The same for a counter that only stands beside others (below): used() and first_fit() know at once of permits of a past
-    /// segment, not with the next. Attempts on this counter itself learn of them with the next segment, as after refund.
+    /// segment, not with the next (but for a refund that meets the beginning of a segment). Attempts on this counter itself learn of
+    /// them with the next segment, as after refund.
     ///
     /// Why it is safe: head was seen at segment e before the ring's word was lowered, so closed at e had been summed by then, of
     /// words that had been published and not yet lowered by this: it counts them. Noted under e, they are subtracted from closed
