@@ -63,8 +63,8 @@ struct log_words {
     static constexpr word low_mask = (word{1} << low_bits) - 1;
     /// Greater than every stamp: what a slot that is out of use answers.
     static constexpr word no_stamp = (word{1} << stamp_bits) - 1;
-    /// The stamp of a slot that was never taken. Bounds go below it, one with each refund.
-    static constexpr word never_taken = word{1} << 20U;
+    /// The stamp of a slot that was never taken. Less is only a bound of which nothing is known.
+    static constexpr word never_taken = 1;
 
     /// What a slot's stamp stands for.
     enum state : word {
@@ -89,12 +89,9 @@ struct log_words {
 
     static constexpr word bound(word stamp) noexcept { return stamp << low_bits; }
     static constexpr word raised(word b, word stamp) noexcept { return (stamp << low_bits) | (b & low_mask); }
-    /// A new tag, and always a lower stamp: so that until somebody raises it again, b takes no value twice, and who scanned
-    /// below it meanwhile cannot publish what is no longer true. (To be fooled takes 16 refunds, each made good by a rise
-    /// to the same stamp, between a scanner's load and its exchange; then a free slot is overlooked for a window at most.)
+    /// A new tag each time: who scanned below meanwhile cannot publish what is no longer true.
     static constexpr word lowered(word b, word to) noexcept {
-        word const s = std::min(stamp(b), to);
-        return (s == 0 ? 0 : (s - 1) << low_bits) | ((b + 1) & low_mask);
+        return (std::min(stamp(b), to) << low_bits) | ((b + 1) & low_mask);
     }
 };
 
@@ -109,14 +106,21 @@ struct log_grip {
 
 /// The slots and their bounds. Times are stamps, from earliest() to latest(); no clock.
 ///
-/// Every write is a read-modify-write, so that the numbered release below heads a release sequence that every later
-/// value of its word continues. Everything else may be relaxed:
-/// - a slot's word says all that its exchange depends on;
-/// - a bound read too old is too low, which costs a scan, or too high by a refund that the reader does not follow;
-/// - to raise a bound publishes nothing: that it is true rests on the order of exchanges on the word itself. Let a scanner
-///   load it (2), scan, and exchange. A refund below whose (1) on this word comes before the value loaded is seen by the scan;
-///   one whose (1) comes between makes the exchange fail; one whose (1) comes after lowers it again. Until
-///   its last (1), a refund is unfinished, and a denial may overlook it.
+/// Every write is a read-modify-write, so that each numbered release heads a release sequence that every later value of its
+/// word continues. A node is two words, its bound and its version. Who lowers something below a node then raises its version
+/// (1), then lowers its bound (2), and goes on with the next node up. Who scans a node loads its version (3), its bound (4),
+/// looks at what is below, and publishes by an exchange of the bound (5) and a look at the version again. Let S scan while L
+/// lowers:
+/// - (1) is before (3): the scan sees what was lowered.
+/// - (2) is before (4): the same.
+/// - (2) is after (5): the bound is lowered again.
+/// - (2) is between (4) and (5): (5) fails, because the tag has changed. If it does not, because the tag has gone round and
+///   the stamp has come back to what it was, S sees (1) in its last look, since (5) acquires what (2) released; then S has
+///   published what may be untrue, and lowers it and what is above it to nothing.
+/// So a bound is true unless somebody's lowering is unfinished, which a denial may overlap.
+///
+/// Everything else may be relaxed: a slot's word says all that its exchange depends on; a bound read too old is too low, which
+/// costs a scan, or too high by a refund that the reader does not follow.
 template <class Atomics, unsigned Fanout = 32>
 class log_slots {
     using w = log_words;
@@ -139,12 +143,18 @@ public:
             width_[top_] = width;
             if (width > 1) cells += width;  // the root lives apart
         } while (width > 1);
+        std::uint32_t const bounds_end = cells;
+        for (unsigned level = 1; level <= top_; ++level) {
+            version_[level] = cells;
+            cells += width_[level];
+        }
         cells_ = make_cells(cells);
         for (std::uint32_t i = 0; i < cells; ++i) {
-            word const value = i < booked     ? w::slot(origin, w::loose)
-                               : i < limit    ? w::slot(w::never_taken, w::loose)
-                               : i < capacity ? w::slot(w::never_taken, w::retired)
-                                              : w::bound(w::never_taken);
+            word const value = i < booked       ? w::slot(origin, w::loose)
+                               : i < limit      ? w::slot(w::never_taken, w::loose)
+                               : i < capacity   ? w::slot(w::never_taken, w::retired)
+                               : i < bounds_end ? w::bound(w::never_taken)
+                                                : 0;
             std::construct_at(&cells_[i], value);
         }
         aim(0, booked < limit ? line_of(booked) : 0);
@@ -254,7 +264,7 @@ public:
         if (g.live == 0) return 0;
         if (g.before == 0) return give_back_many(g);
         word value = g.after;
-        // Relaxed: (1), which follows, publishes it.
+        // Relaxed: (1) and (2), which follow, publish it.
         if (cells_[g.slot].compare_exchange_strong(value, g.before, std::memory_order_relaxed,
                                                    std::memory_order_relaxed)) {
             g.live = 0;
@@ -323,7 +333,7 @@ public:
     /// Another limit, up to the capacity. Answers false where another thread is at it.
     bool change_limit(std::uint32_t limit) noexcept {
         word old = limit_.load(std::memory_order_relaxed);
-        // (3) - this acquire-CAS synchronizes-with the release-exchange (4): the slots are seen as the last change left them
+        // (6) - this acquire-CAS synchronizes-with the release-exchange (7): the slots are seen as the last change left them
         if ((old & changing) != 0 ||
             !limit_.compare_exchange_strong(old, std::min<word>(old, limit) | changing, std::memory_order_acquire,
                                             std::memory_order_relaxed)) {
@@ -334,7 +344,7 @@ public:
         } else {
             raise_limit(limit - static_cast<std::uint32_t>(old));
         }
-        // (4) - this release-exchange synchronizes-with the acquire-CAS (3)
+        // (7) - this release-exchange synchronizes-with the acquire-CAS (6)
         limit_.exchange(limit, std::memory_order_release);
         return true;
     }
@@ -357,8 +367,7 @@ public:
         }
     }
 
-    /// For tests: how many slots have a stamp less than a bound above them. None, when nothing is under way. (A bound may be
-    /// above the next one below: each goes its own way down.)
+    /// For tests: how many slots have a stamp less than a bound above them. None, when nothing is under way.
     std::uint32_t count_untrue_bounds() const noexcept {
         std::uint32_t n = 0;
         for (std::uint32_t i = 0; i < capacity_; ++i) {
@@ -403,6 +412,8 @@ private:
         return cell_array{static_cast<atomic_word*>(::operator new (bytes, std::align_val_t{cache_line})),
                           free_cells{n}};
     }
+
+    atomic_word& version(unsigned level, std::uint32_t i) const noexcept { return cells_[version_[level] + i]; }
 
     /// A slot (level 0) or a bound.
     atomic_word& cell(unsigned level, std::uint32_t i) const noexcept {
@@ -490,7 +501,9 @@ private:
     template <class Visit>
     bool search(unsigned level, std::uint32_t node, word const& limit, word& least, Visit& visit) const noexcept {
         atomic_word& mine = cell(level, node);
-        // (2) - this acquire-load synchronizes-with the release-CAS (1): the scan sees what was lowered before it
+        // (3) - this acquire-load synchronizes-with the release-add (1): the scan sees what was lowered before it
+        word const before = version(level, node).load(std::memory_order_acquire);
+        // (4) - this acquire-load synchronizes-with the release-CAS (2): likewise
         word const bound = mine.load(std::memory_order_acquire);
         least = w::stamp(bound);
         if (least > limit) return false;
@@ -510,24 +523,31 @@ private:
         }
         if (lowest > least) {
             word seen = bound;
-            bool const done = mine.compare_exchange_strong(seen, w::raised(bound, lowest), std::memory_order_relaxed,
+            // (5) - this acquire-CAS synchronizes-with the release-CAS (2), so that the load after it sees (1)
+            bool const done = mine.compare_exchange_strong(seen, w::raised(bound, lowest), std::memory_order_acquire,
                                                            std::memory_order_relaxed);
             least = done ? lowest : w::stamp(seen);
+            if (done && version(level, node).load(std::memory_order_relaxed) != before) [[unlikely]] {
+                lower_bounds(level, node, 0);
+                least = 0;
+            }
         } else {
             least = lowest;
         }
         return false;
     }
 
-    /// A slot's stamp has become less. From the leaves up: who sees a bound lowered sees those below it lowered. Also
-    /// where a bound is low enough already: a scan in flight may be about to raise it.
-    void lower_bounds(std::uint32_t slot, word stamp) const noexcept {
-        std::uint32_t i = slot;
-        for (unsigned level = 1; level <= top_; ++level) {
-            i /= Fanout;
-            atomic_word& mine = cell(level, i);
+    /// A slot's stamp has become less. Also where a bound is low enough already: a scan in flight may be about to raise it.
+    void lower_bounds(std::uint32_t slot, word stamp) const noexcept { lower_bounds(1, slot / Fanout, stamp); }
+
+    /// Lowers a node and those above it.
+    void lower_bounds(unsigned level, std::uint32_t node, word stamp) const noexcept {
+        for (; level <= top_; ++level, node /= Fanout) {
+            // (1) - this release-add synchronizes-with the acquire-load (3)
+            version(level, node).fetch_add(1, std::memory_order_release);
+            atomic_word& mine = cell(level, node);
             word b = mine.load(std::memory_order_relaxed);
-            // (1) - this release-CAS synchronizes-with the acquire-load (2)
+            // (2) - this release-CAS synchronizes-with the acquire-load (4) and the acquire-CAS (5)
             while (!mine.compare_exchange_weak(b, w::lowered(b, stamp), std::memory_order_release,
                                                std::memory_order_relaxed)) {
             }
@@ -614,6 +634,7 @@ private:
     std::uint32_t capacity_;
     unsigned top_ = 0;
     std::array<std::uint32_t, levels> first_{};
+    std::array<std::uint32_t, levels> version_{};
     std::array<std::uint32_t, levels> width_{};
 };
 
