@@ -14,12 +14,27 @@
 #include <memory>
 #include <random>
 #include <stdexcept>
+#include <string>
 #include <thread>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
 #include <weir/manual_clock.hpp>
+
+// Sanitizers that follow stacks do not know fibers.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#elif defined(__has_feature)
+#if !__has_feature(address_sanitizer) && !__has_feature(thread_sanitizer) && !__has_feature(memory_sanitizer)
+#define WEIR_MODEL_SMOKE
+#endif
+#else
+#define WEIR_MODEL_SMOKE
+#endif
+
+#if defined(WEIR_MODEL_SMOKE)
+#include "model_smoke.hpp"
+#endif
 
 namespace {
 
@@ -1202,5 +1217,227 @@ TEST(sliding_window_counter, threads_that_share_a_limit_between_two_counters_kee
         ASSERT_GT(counting_atomics::collisions.load(), 0U);
     }
 }
+
+#if defined(WEIR_MODEL_SMOKE)
+
+// ---- every interleaving ----
+
+using modelled = counter_of<model_smoke::atomics>;
+
+/// A counter of two segments of 1000 ticks, and what has been taken where, watched at every grant.
+struct world {
+    static constexpr std::int64_t length = 1000;
+    static constexpr std::uint64_t segments = 2;
+
+    manual_clock clock;
+    modelled c;
+    std::map<std::uint64_t, permits> live;
+    permits limit;
+    bool kept = true;
+
+    explicit world(permits n) : c{n, nanoseconds{2 * length}, counter_options{.segments = 2}, clock}, limit{n} {}
+
+    // Nothing is shared between an exchange and the book-keeping here, so they are one step.
+    modelled::decision take(permits n, std::int64_t segment) {
+        auto d = c.try_acquire(n, at(segment * length));
+        if (d) {
+            live[d.receipt().segment()] += n;
+            watch();
+        }
+        return d;
+    }
+    void give(modelled::receipt& r, permits k) {
+        auto const s = r.segment();
+        live[s] -= k;  // before: a refund that has begun may be seen
+        c.refund(r, k);
+    }
+    void watch() {
+        for (auto const& [s, n] : live) {
+            permits sum = 0;
+            for (std::uint64_t i = 0; i <= segments; ++i) sum += live.contains(s + i) ? live.at(s + i) : 0;
+            if (sum > limit) kept = false;
+        }
+    }
+    /// The next segment counts exactly what is live, so nothing was lost and nothing leaked.
+    bool quiet() {
+        auto const t = c.used_as_of(at(0)).as_of + nanoseconds{length};
+        c.check(1, t);
+        auto const e = static_cast<std::uint64_t>(t.time_since_epoch().count() / length) + 8;
+        permits sum = 0;
+        for (auto const& [s, n] : live) {
+            if (s + segments >= e) sum += n;
+        }
+        return c.used(t) == sum;
+    }
+};
+
+struct outcome {
+    model_smoke::engine::outcome run;
+    bool kept = true;
+};
+
+template <class Setup>
+outcome explore(permits limit, Setup setup, std::size_t preemptions = model_smoke::engine::unbounded) {
+    outcome o;
+    std::unique_ptr<world> w;
+    o.run = model_smoke::engine::explore(
+        [&] {
+            w = std::make_unique<world>(limit);
+            return setup(*w);
+        },
+        [&] { return o.kept = w->kept && w->quiet(); }, preemptions);
+    return o;
+}
+
+using bodies = std::vector<model_smoke::engine::body>;
+
+TEST(sliding_window_counter, every_interleaving_keeps_the_limit_when_two_threads_cross_a_boundary) {
+    for (std::int64_t ahead : {0, 1, 2, 4}) {
+        // To segments of their own, two preemptions; all of those would be millions.
+        auto const o = explore(
+            2,
+            [&](world& w) {
+                w.take(1, 0);
+                return bodies{[&] { w.take(1, 1); }, [&, ahead] { w.take(1, ahead); }};
+            },
+            ahead > 1 ? 2 : model_smoke::engine::unbounded);
+        RecordProperty("executions", std::to_string(o.run.executions));
+        EXPECT_TRUE(o.kept && o.run.complete) << ahead;
+    }
+}
+
+TEST(sliding_window_counter, every_interleaving_of_a_refund_and_a_boundary_gives_back_exactly) {
+    for (std::int64_t ahead : {0, 1, 2, 3}) {
+        modelled::receipt r;
+        auto const o = explore(2, [&](world& w) {
+            r = std::move(w.take(2, 0).receipt());
+            return bodies{[&] { w.give(r, 1); }, [&, ahead] { w.take(1, ahead); }};
+        });
+        EXPECT_TRUE(o.kept && o.run.complete) << ahead;
+    }
+}
+
+TEST(sliding_window_counter, every_interleaving_publishes_though_the_old_tenant_of_the_word_is_refunded) {
+    // The ring has eight words: segment 8 takes the place of segment 0.
+    modelled::receipt r;
+    auto const o = explore(2, [&](world& w) {
+        r = std::move(w.take(2, 0).receipt());
+        w.take(1, 1);  // is denied, and publishes segment 0
+        w.take(2, 8);
+        return bodies{[&] { w.give(r, 1); }, [&] { w.take(1, 9); }};
+    });
+    EXPECT_TRUE(o.kept && o.run.complete);
+}
+
+TEST(sliding_window_counter, interleavings_of_attempts_with_refunds_keep_the_limit_and_lose_nothing) {
+    for (std::int64_t a : {0, 1, 3}) {
+        auto const o = explore(
+            2,
+            [&](world& w) {
+                w.take(1, 0);
+                return bodies{[&, a] {
+                                  auto d = w.take(1, a);
+                                  if (d) w.give(d.receipt(), 1);
+                                  w.take(1, 4);
+                              },
+                              [&] {
+                                  auto d = w.take(1, 1);
+                                  if (d) w.give(d.receipt(), 1);
+                              }};
+            },
+            2);
+        EXPECT_TRUE(o.kept && o.run.complete) << a;
+    }
+}
+
+TEST(sliding_window_counter, every_interleaving_decides_by_one_limit_or_the_other) {
+    for (std::int64_t ahead : {0, 1}) {
+        for (permits to : {permits{1}, permits{4}}) {
+            bool right = true;
+            auto const o = explore(
+                4,
+                [&](world& w) {
+                    w.c.change_limit(2, at(0));
+                    w.take(1, 0);
+                    return bodies{[&, ahead] {
+                                      w.c.change_limit(to, at(ahead * world::length));
+                                      // What begins after the change obeys it, and what was granted before is counted.
+                                      permits const used = w.c.used(at(0));
+                                      if (w.take(1, ahead) && used + 1 > to) right = false;
+                                      if (w.c.limit() != to) right = false;
+                                  },
+                                  [&] {
+                                      permits const most = std::max<permits>(to, 2);
+                                      w.take(1, 0);
+                                      if (w.c.used(at(0)) > most) right = false;
+                                  }};
+                },
+                3);
+            EXPECT_TRUE(o.kept && o.run.complete && right) << ahead << ' ' << to;
+        }
+    }
+}
+
+TEST(sliding_window_counter, every_interleaving_of_two_counters_keeps_their_one_limit_though_head_comes_back) {
+    // The first looks before the second holds; a refund then brings head back to what the first saw.
+    bool right = true;
+    std::unique_ptr<modelled> held;
+    modelled::receipt r;
+    permits granted = 0;
+    auto const o = explore(
+        10,
+        [&](world& w) {
+            held = std::make_unique<modelled>(permits{100}, nanoseconds{2 * world::length},
+                                              counter_options{.segments = 2}, w.clock);
+            r = std::move(w.take(1, 0).receipt());
+            granted = 1;
+            auto const beside = [&](permits n) {
+                auto hold = held->charge(4, at(0));
+                if (w.c.try_acquire_beside(n, at(0), [&] { return held->used_as_of(at(0)); })) {
+                    granted += n + 4;
+                    w.live[8] += n;
+                    if (granted > 10) right = false;
+                    return;
+                }
+                held->refund(hold.receipt);
+            };
+            return bodies{[beside] { beside(3); },
+                          [&, beside] {
+                              beside(1);
+                              granted -= 1;
+                              w.give(r, 1);
+                          }};
+        },
+        3);
+    EXPECT_TRUE(o.kept && o.run.complete);
+    EXPECT_TRUE(right);
+}
+
+TEST(sliding_window_counter, a_thread_that_stops_anywhere_stops_nobody) {
+    std::size_t most = 0;
+    for (std::int64_t a : {0, 1, 3}) {
+        for (std::int64_t b : {0, 1, 2}) {
+            for (std::size_t steps = 0;; ++steps) {
+                world w{4};
+                auto r = std::move(w.take(2, 0).receipt());
+                bool finished = false;
+                auto const n = model_smoke::engine::freeze(
+                    {[&] {
+                         w.take(1, a);
+                         w.c.change_limit(3, at(a * world::length));
+                         finished = true;
+                     },
+                     [&] { w.take(1, b); }, [&] { w.give(r, 1); }, [&] { w.c.change_limit(2, at(b * world::length)); }},
+                    steps);
+                if (finished) break;
+                ASSERT_LT(n, 100U) << "stopped after " << steps << " steps";
+                most = std::max(most, n);
+            }
+        }
+    }
+    RecordProperty("most steps", static_cast<int>(most));
+}
+
+#endif
 
 }  // namespace
