@@ -659,8 +659,8 @@ TEST(sliding_window_log, a_deep_tree_finds_what_is_free_and_denies_only_when_not
 // ---- others in between ----
 
 // Plain cells that, before each access, may let somebody else do a whole operation, within which others may come in
-// turn; and whose weak exchanges sometimes fail for nothing. So any thread may stall anywhere while others go on: on one thread, and
-// the same again from the seed.
+// turn; and whose weak exchanges sometimes fail for nothing. So any thread may stall anywhere while others go on: on
+// one thread, and the same again from the seed.
 struct interrupted_cells {
     static inline void (*interrupt)() = nullptr;
     static inline bool (*fails)() = nullptr;

@@ -2,13 +2,13 @@
 //
 // At most N permits in ANY window of a given length, exactly, lock-free.
 //
-// N slots, each with the time stamp of the permit that it last hosted. A permit takes a slot whose stamp is at least one
-// window old, by one compare-exchange. So a slot hosts at most one permit in any window, and N slots at most N: the proof
-// is the pigeonhole principle and needs no order between slots or between the time points that callers bring.
+// N slots, each with the time stamp of the permit that it last hosted. A permit takes a slot whose stamp is at least
+// one window old, by one compare-exchange. So a slot hosts at most one permit in any window, and N slots at most N: the
+// proof is the pigeonhole principle and needs no order between slots or between the time points that callers bring.
 //
-// What order would give cheaply, "nothing is free before T", is kept as bounds instead: a tree over the slots, each node a
-// word that no stamp below it is less than. Taking raises stamps and leaves bounds true, if low; who finds one too low
-// raises it. Giving back lowers a stamp first and the bounds above it after.
+// What order would give cheaply, "nothing is free before T", is kept as bounds instead: a tree over the slots, each
+// node a word that no stamp below it is less than. Taking raises stamps and leaves bounds true, if low; who finds one
+// too low raises it. Giving back lowers a stamp first and the bounds above it after.
 //
 //     slot     stamp: 60 | unused: 2 | state: 2
 //     bound    stamp: 60 | tag: 4           (one more with each time that it is lowered)
@@ -39,8 +39,8 @@ namespace weir::inline v0 {
 struct log_options {
     constexpr log_options(weir::start s = {}, permits most = 0) noexcept : start{s}, capacity{most} {}
 
-    /// What is not available at the start counts as taken at the construction: it is available again one window later. A
-    /// process that may have forgotten its last window starts empty.
+    /// What is not available at the start counts as taken at the construction: it is available again one window later.
+    /// A process that may have forgotten its last window starts empty.
     weir::start start;
     /// The greatest limit that change_limit takes: slots are made for so many. 0 means the limit.
     permits capacity;
@@ -95,8 +95,8 @@ struct log_words {
     }
 };
 
-/// What a permit needs to go back: its slot, the slot's word with it and before it. Where several were taken at once, the
-/// lowest slot, no word before (0), and how many can go back.
+/// What a permit needs to go back: its slot, the slot's word with it and before it. Where several were taken at once,
+/// the lowest slot, no word before (0), and how many can go back.
 struct log_grip {
     std::uint64_t after = 0;
     std::uint64_t before = 0;
@@ -106,21 +106,22 @@ struct log_grip {
 
 /// The slots and their bounds. Times are stamps, from earliest() to latest(); no clock.
 ///
-/// Every write is a read-modify-write, so that each numbered release heads a release sequence that every later value of its
-/// word continues. A node is two words, its bound and its version. Who lowers something below a node then raises its version
-/// (1), then lowers its bound (2), and goes on with the next node up. Who scans a node loads its version (3), its bound (4),
-/// looks at what is below, and publishes by an exchange of the bound (5) and a look at the version again. Let S scan while L
-/// lowers:
+/// Every write is a read-modify-write, so that each numbered release heads a release sequence that every later value of
+/// its word continues. A node is two words, its bound and its version. Who lowers something below a node then raises
+/// its version (1), then lowers its bound (2), and goes on with the next node up. Who scans a node loads its version
+/// (3), its bound (4), looks at what is below, and publishes by an exchange of the bound (5) and a look at the version
+/// again. Let S scan while L lowers:
 /// - (1) is before (3): the scan sees what was lowered.
 /// - (2) is before (4): the same.
 /// - (2) is after (5): the bound is lowered again.
-/// - (2) is between (4) and (5): (5) fails, because the tag has changed. If it does not, because the tag has gone round and
-///   the stamp has come back to what it was, S sees (1) in its last look, since (5) acquires what (2) released; then S has
-///   published what may be untrue, and lowers it and what is above it to nothing.
+/// - (2) is between (4) and (5): (5) fails, because the tag has changed. If it does not, because the tag has gone round
+///   and the stamp has come back to what it was, S sees (1) in its last look, since (5) acquires what (2) released;
+///   then S has published what may be untrue, and lowers it and what is above it to nothing.
+///
 /// So a bound is true unless somebody's lowering is unfinished, which a denial may overlap.
 ///
-/// Everything else may be relaxed: a slot's word says all that its exchange depends on; a bound read too old is too low, which
-/// costs a scan, or too high by a refund that the reader does not follow.
+/// Everything else may be relaxed: a slot's word says all that its exchange depends on; a bound read too old is too
+/// low, which costs a scan, or too high by a refund that the reader does not follow.
 template <class Atomics, unsigned Fanout = 32>
 class log_slots {
     using w = log_words;
@@ -259,7 +260,8 @@ public:
         return false;
     }
 
-    /// Gives back what a take took. One permit: exactly, the slot returns to its word before; nothing where it was reused.
+    /// Gives back what a take took. One permit: exactly, the slot returns to its word before; nothing where it was
+    /// reused.
     std::uint32_t give_back(log_grip& g) noexcept {
         if (g.live == 0) return 0;
         if (g.before == 0) return give_back_many(g);
@@ -277,8 +279,8 @@ public:
         return 0;
     }
 
-    /// Gives back `live` permits of one stamp, in whichever slots they are, from g.slot on. Each slot becomes free for times
-    /// from that stamp on.
+    /// Gives back `live` permits of one stamp, in whichever slots they are, from g.slot on. Each slot becomes free for
+    /// times from that stamp on.
     std::uint32_t give_back_many(log_grip& g) noexcept {
         std::uint32_t const wanted = std::exchange(g.live, 0);
         std::uint32_t n = 0;
@@ -295,8 +297,8 @@ public:
         return n;
     }
 
-    /// The n-th least stamp of the slots in use, no_stamp where there are fewer. O(capacity), and for n > 16 as often as a
-    /// stamp between the least and the greatest has bits.
+    /// The n-th least stamp of the slots in use, no_stamp where there are fewer. O(capacity), and for n > 16 as often
+    /// as a stamp between the least and the greatest has bits.
     word nth_oldest(std::uint32_t n) const noexcept {
         std::array<word, 16> least;
         if (n <= least.size()) {
@@ -333,7 +335,7 @@ public:
     /// Another limit, up to the capacity. Answers false where another thread is at it.
     bool change_limit(std::uint32_t limit) noexcept {
         word old = limit_.load(std::memory_order_relaxed);
-        // (6) - this acquire-CAS synchronizes-with the release-exchange (7): the slots are seen as the last change left them
+        // (6) - this acquire-CAS synchronizes-with the release-exchange (7), for the slots as the last change left them
         if ((old & changing) != 0 ||
             !limit_.compare_exchange_strong(old, std::min<word>(old, limit) | changing, std::memory_order_acquire,
                                             std::memory_order_relaxed)) {
@@ -427,8 +429,8 @@ private:
         if (from != to) cursor_.compare_exchange_strong(from, to, std::memory_order_relaxed, std::memory_order_relaxed);
     }
 
-    /// Calls claim(slot, its word) for slots with stamps up to q until it answers true. Answers false once nothing was free at
-    /// one moment; then `oldest` is the least stamp.
+    /// Calls claim(slot, its word) for slots with stamps up to q until it answers true. Answers false once nothing was
+    /// free at one moment; then `oldest` is the least stamp.
     template <bool Take = true, class Claim>
     bool find(word q, Claim& claim, word& oldest) const noexcept {
         for (;;) {
@@ -439,7 +441,7 @@ private:
                 oldest = f.stamp;
                 if (f.stamp > q) [[likely]]
                     return false;
-                // A refund stands between its slot and the root: help it. (Were it only waited for, it might never come.)
+                // A refund stands between its slot and the root: help it, since it may never come.
                 lower_bounds(f.slot, f.stamp);
                 continue;
             }
@@ -495,9 +497,9 @@ private:
         search(top_, 0, limit, least, visit);
     }
 
-    /// Calls visit(slot, its word) for the slots under a node with stamps up to `limit`, which may sink meanwhile, until it
-    /// answers true; else raises the bound as far as that showed, and `least` is what the bound then is, or less. visit
-    /// leaves in the word what the slot then held.
+    /// Calls visit(slot, its word) for the slots under a node with stamps up to `limit`, which may sink meanwhile,
+    /// until it answers true; else raises the bound as far as that showed, and `least` is what the bound then is, or
+    /// less. visit leaves in the word what the slot then held.
     template <class Visit>
     bool search(unsigned level, std::uint32_t node, word const& limit, word& least, Visit& visit) const noexcept {
         atomic_word& mine = cell(level, node);
@@ -537,7 +539,8 @@ private:
         return false;
     }
 
-    /// A slot's stamp has become less. Also where a bound is low enough already: a scan in flight may be about to raise it.
+    /// A slot's stamp has become less. Also where a bound is low enough already: a scan in flight may be about to raise
+    /// it.
     void lower_bounds(std::uint32_t slot, word stamp) const noexcept { lower_bounds(1, slot / Fanout, stamp); }
 
     /// Lowers a node and those above it.
@@ -582,10 +585,10 @@ private:
         return size;
     }
 
-    // The newest stamps stay in use, the others are retired: then whenever a slot in use is free, all that were retired are
-    // older than a window, and count no more. Nothing may go back meanwhile, or a slot in use could become older than a retired
-    // one: so first all are frozen, which voids every receipt, and stamps only rise; in the end they are loose,
-    // and a receipt made after that gives back no further than that.
+    // The newest stamps stay in use, the others are retired: then whenever a slot in use is free, all that were retired
+    // are older than a window, and count no more. Nothing may go back meanwhile, or a slot in use could become older
+    // than a retired one: so first all are frozen, which voids every receipt, and stamps only rise; in the end they are
+    // loose, and a receipt made after that gives back no further than that.
     void lower_limit(std::uint32_t n) noexcept {
         set_states(w::frozen);
         while (n > 0) {
@@ -642,20 +645,24 @@ private:
 
 namespace weir::inline v0 {
 
-/// At most `limit` permits in ANY window of the given length, half-open: of two instants one window apart only one is in it.
+/// At most `limit` permits in ANY window of the given length, half-open: of two instants one window apart only one is
+/// in it.
 ///
 ///     weir::sliding_window_log exact{10, 1s};
 ///     if (auto d = exact.try_acquire()) work(); else wait_until(d.retry_at());
 ///
-/// **Promise.** The effective time of a grant is the time point passed, in whatever order they come. In any window at most `limit`
-/// of them are granted and not refunded. Where time points do not go back, decisions and retry_at are those of an exact log: a
-/// denial is the exact log's, or it overlaps an unfinished attempt or refund. A time point in the future is trusted: it
-/// denies others until the clock is one window past it. Time points more than 4.5 years (of nanoseconds; 2^57 ticks, less a window) before the
-/// construction count as that; after the horizon, 30 years at least, nothing is granted any more.
+/// **Promise.** The effective time of a grant is the time point passed, in whatever order they come. In any window at
+/// most `limit` of them are granted and not refunded. Where time points do not go back, decisions and retry_at are
+/// those of an exact log: a denial is the exact log's, or it overlaps an unfinished attempt or refund. A time point in
+/// the future is trusted: it denies others until the clock is one window past it. Time points more than 4.5 years (of
+/// nanoseconds; 2^57 ticks, less a window) before the construction count as that; after the horizon, 30 years at least,
+/// nothing is granted any more.
 ///
-/// **Cost.** 8 bytes a slot, allocated at construction, and a 32nd more. A grant of one permit is a few loads and one
-/// compare-exchange (one in eight moves the hint by another). A denial of one permit is O(1) amortised: O(log N) loads (base 32, and 32
-/// of each) for each slot taken or given back since the last. More than one permit, available, and a change of limit are O(N).
+/// **Cost.** 8 bytes a slot and a 16th more, allocated at construction. A grant of one permit is a few loads and one
+/// compare-exchange (one in eight moves the hint by another). A denial of one permit is two to nine loads, and for each
+/// slot taken or given back since the last one, log N (base 32) nodes of 32 words to look at once: O(log N) amortised,
+/// O(1) for who only waits. A refund is one compare-exchange and two exchanges a level. More than one permit,
+/// available, and a change of limit are O(N).
 ///
 /// **Progress.** Lock-free: a thread that stops anywhere stops nobody; but change_limit excludes itself.
 ///
@@ -673,8 +680,8 @@ public:
     using duration = typename detail::clock_traits<Clock>::duration;
     using time_point = typename detail::clock_traits<Clock>::time_point;
 
-    /// What an attempt returns; see the concept. A granted one can be refunded, once, at the limiter that made it: it is only
-    /// moved, and one moved from has nothing to give back. It does not need the limiter to live.
+    /// What an attempt returns; see the concept. A granted one can be refunded, once, at the limiter that made it: it
+    /// is only moved, and one moved from has nothing to give back. It does not need the limiter to live.
     class decision {
     public:
         constexpr decision() = default;
@@ -701,8 +708,8 @@ public:
         constexpr explicit operator bool() const noexcept { return granted_; }
         /// More was asked than the limit, or the time is beyond the horizon: no wait will do.
         constexpr bool never() const noexcept { return !granted_ && retry_at_ == time_point::max(); }
-        /// The time of the attempt where granted; time_point::max() where never. Exact: one tick earlier it is denied. Where
-        /// several permits were denied because others came between, it is the time of the attempt: ask again.
+        /// The time of the attempt where granted; time_point::max() where never. Exact: one tick earlier it is denied.
+        /// Where several permits were denied because others came between, it is the time of the attempt: ask again.
         constexpr time_point retry_at() const noexcept { return retry_at_; }
         /// How long that is from the attempt; duration::max() for time_point::max().
         constexpr duration retry_after() const noexcept {
@@ -731,10 +738,10 @@ public:
     /// Another thread is changing the limit: nothing was done.
     static constexpr error busy{"another change of the limit is under way"};
 
-    /// Whether such a log can be made, and if not, why not. Refused: a limit of 0, a limit or capacity above 2^24, a capacity
-    /// below the limit; a window that is not positive, or so long that 30 years and it do not fit 60 bits of the clock's
-    /// ticks (in nanoseconds, 359 days); a clock whose ticks are so short that 30 years do not; a clock whose step is longer
-    /// than the window.
+    /// Whether such a log can be made, and if not, why not. Refused: a limit of 0, a limit or capacity above 2^24, a
+    /// capacity below the limit; a window that is not positive, or so long that 30 years and it do not fit 60 bits of
+    /// the clock's ticks (in nanoseconds, 359 days); a clock whose ticks are so short that 30 years do not; a clock
+    /// whose step is longer than the window.
     static constexpr error validate(permits limit, duration window, log_options options = {},
                                     duration resolution = duration{1}) noexcept {
         if (limit == 0) return {"a limit of zero permits grants nothing for ever"};
@@ -790,13 +797,13 @@ public:
 
     // ---- taking ----
 
-    /// Takes `n` permits at `t`, or none. 0 is granted and takes nothing; more than the limit is never granted. A denial changes
-    /// nothing that anyone can see.
+    /// Takes `n` permits at `t`, or none. 0 is granted and takes nothing; more than the limit is never granted. A
+    /// denial changes nothing that anyone can see.
     ///
-    /// For n > 1 the slots are counted, then taken one by one; if others come between so that they do not suffice, those taken
-    /// are given back. Each slot taken keeps the promise by itself, so the promise holds at every moment; a denial then
-    /// overlaps the others' attempts, and one that others get meanwhile overlaps this. (Only if the limit is lowered during that very moment, what
-    /// was taken stays booked for a window.) The cost is O(N).
+    /// For n > 1 the slots are counted, then taken one by one; if others come between so that they do not suffice,
+    /// those taken are given back. Each slot taken keeps the promise by itself, so the promise holds at every moment; a
+    /// denial then overlaps the others' attempts, and one that others get meanwhile overlaps this. (Only if the limit
+    /// is lowered during that very moment, what was taken stays booked for a window.) The cost is O(N).
     decision try_acquire(permits n, time_point t) noexcept {
         if (n == 1) [[likely]]
             return try_acquire(t);
@@ -828,11 +835,11 @@ public:
 
     // ---- giving back ----
 
-    /// Gives back what a granted decision took, once, and says how many permits that was: the second time 0; 0 too where the slot
-    /// was taken again since (the permit is older than a window then), after the limit was lowered, and for a decision of another limiter. A
-    /// single permit goes back exactly: its slot to the stamp before. Of several, each becomes free for time points from
-    /// its own on. Only what certainly was not used may be given back.
-    /// O(1) for one permit (O(N) if several of the same time point were given back before it), O(N) for several.
+    /// Gives back what a granted decision took, once, and says how many permits that was: the second time 0; 0 too
+    /// where the slot was taken again since (the permit is older than a window then), after the limit was lowered, and
+    /// for a decision of another limiter. A single permit goes back exactly: its slot to the stamp before. Of several,
+    /// each becomes free for time points from its own on. Only what certainly was not used may be given back. O(1) for
+    /// one permit (O(N) if several of the same time point were given back before it), O(N) for several.
     permits refund(decision& d) noexcept {
         if (d.owner_ != this) return 0;
         return slots_.give_back(d.grip_);
@@ -858,11 +865,11 @@ public:
 
     // ---- changing ----
 
-    /// Puts another limit in force, up to the capacity. Raised, the new permits are available when they return; what a lower limit cut off
-    /// and is younger than a window counts again. Lowered, what was taken stays taken: when this returns, a permit is granted
-    /// only where the last window holds fewer than the new limit, whatever was in force when they were granted; what was granted
-    /// before, or meanwhile, can no longer be refunded.
-    /// Errors: 0; above the capacity; `busy`. O(N) and a scan of N for each 16 slots of difference. Excludes other changes, so it is not
+    /// Puts another limit in force, up to the capacity. Raised, the new permits are available when they return; what a
+    /// lower limit cut off and is younger than a window counts again. Lowered, what was taken stays taken: when this
+    /// returns, a permit is granted only where the last window holds fewer than the new limit, whatever was in force
+    /// when they were granted; what was granted before, or meanwhile, can no longer be refunded. Errors: 0; above the
+    /// capacity; `busy`. O(N) and a scan of N for each 16 slots of difference. Excludes other changes, so it is not
     /// lock-free: a thread that stops in it leaves the others `busy`; attempts and refunds go on.
     error change_limit(permits limit) noexcept {
         if (limit == 0) return {"a limit of zero permits grants nothing for ever"};
@@ -870,8 +877,8 @@ public:
         return slots_.change_limit(static_cast<std::uint32_t>(limit)) ? error{} : busy;
     }
 
-    /// Before the limiter is shared: books a permit at a time point of the past, in any order. Where there are more than the limit,
-    /// the newest count.
+    /// Before the limiter is shared: books a permit at a time point of the past, in any order. Where there are more
+    /// than the limit, the newest count.
     void restore(time_point t) noexcept { slots_.book(stamp_of(t)); }
     void restore(permits n, time_point t) noexcept {
         for (permits i = 0; i < std::min<permits>(n, limit()); ++i) restore(t);
