@@ -253,6 +253,8 @@ public:
     using clock_type = typename detail::clock_traits<Clock>::type;
     using duration = typename detail::clock_traits<Clock>::duration;
     using time_point = typename detail::clock_traits<Clock>::time_point;
+    /// A refund gives back all that was taken: an all_of charges such limiters first.
+    static constexpr bool refunds_in_full = true;
 
     /// What was taken where, for refunds: so many permits, still live, of one segment. Only moved, so that none goes back
     /// twice; one moved from is spent. It belongs to the limiter that made it: given to another it frees a stranger's permits.

@@ -679,6 +679,8 @@ public:
     using clock_type = typename detail::clock_traits<Clock>::type;
     using duration = typename detail::clock_traits<Clock>::duration;
     using time_point = typename detail::clock_traits<Clock>::time_point;
+    /// A refund gives back all that was taken: an all_of charges such limiters first.
+    static constexpr bool refunds_in_full = true;
 
     /// What an attempt returns; see the concept. A granted one can be refunded, once, at the limiter that made it: it
     /// is only moved, and one moved from has nothing to give back. It does not need the limiter to live.
