@@ -63,7 +63,8 @@ private:
 };
 
 // What an asio::awaitable can await: the wait as an operation of Asio's, which completes when it is over.
-template <class Line, class Cost> asio::awaitable<typename Line::admission> acquire(Line& line, Cost cost) {
+template <class Line, class Cost>
+asio::awaitable<typename Line::admission> acquire(Line& line, Cost cost) {
     auto const executor = co_await asio::this_coro::executor;
     asio_timer timer{executor};
     auto wait = line.async_acquire(cost, timer);

@@ -41,13 +41,11 @@ int main() {
             }
         });
     }
-    for (auto& w : workers)
-        w.join();
+    for (auto& w : workers) w.join();
     auto const took = both.clock().now() - start;
 
     std::printf("%d pages in %.0f ms:", pages.load(), std::chrono::duration<double, std::milli>(took).count());
-    for (int const mine : fetched)
-        std::printf(" %d", mine);
+    for (int const mine : fetched) std::printf(" %d", mine);
     std::printf("\n");
     // Four at once and then one every 5 ms; none is lost, none too many.
     return pages == budget && out_of_budget == 4 && took >= (budget - 4) * 5ms ? 0 : 1;

@@ -11,7 +11,8 @@
 using namespace std::chrono_literals;
 
 // Alarms that page somebody: three at once, then one a minute. What is held back is counted and told with the next one.
-template <class Clock = std::chrono::steady_clock> class pager {
+template <class Clock = std::chrono::steady_clock>
+class pager {
 public:
     pager() = default;
     explicit pager(Clock clock) : limit_{weir::rate{1, 1min}, 3, clock} {}

@@ -48,14 +48,11 @@ int main() {
         std::printf("%s: %d%s%s\n", route, got, wait.empty() ? "" : ", retry after ", wait.c_str());
         as_expected = as_expected && got == status && wait.empty() == (status != 429);
     };
-    for (int i = 0; i < 5; ++i)
-        ask("/search", 200);
+    for (int i = 0; i < 5; ++i) ask("/search", 200);
     ask("/search", 429);
-    for (int i = 0; i < 2; ++i)
-        ask("/report", 200);
+    for (int i = 0; i < 2; ++i) ask("/report", 200);
     ask("/report", 429);
-    for (int i = 0; i < 3; ++i)
-        ask("/health", 200);
+    for (int i = 0; i < 3; ++i) ask("/health", 200);
 
     server.stop();
     serving.join();

@@ -223,7 +223,8 @@ TEST(backoff, never_shorter_than_its_jitter_says) {
 
 // Draws fill their range evenly: 16 bins of an even share each, within what chance allows (chi squared with 15 degrees
 // of freedom is above 50 once in 10^5).
-template <class Generator> void fills_evenly() {
+template <class Generator>
+void fills_evenly() {
     backoff const policy{.base = 1s, .cap = 1s, .jitter = jitter::full};
     Generator rng{42};
     std::vector<int> bins(16);
@@ -233,8 +234,7 @@ template <class Generator> void fills_evenly() {
         ++bins[static_cast<std::size_t>(bin)];
     }
     double chi = 0;
-    for (int n : bins)
-        chi += (n - draws / 16.0) * (n - draws / 16.0) / (draws / 16.0);
+    for (int n : bins) chi += (n - draws / 16.0) * (n - draws / 16.0) / (draws / 16.0);
     EXPECT_LT(chi, 50.0);
 }
 TEST(backoff, draws_evenly_from_any_standard_generator) {
@@ -271,8 +271,7 @@ TEST(backoff, takes_as_many_numbers_whatever_comes_out) {
         backoff const policy{.attempts = 5, .jitter = j, .hint_spread = 1s};
         counting rng;
         int const per_call = j == jitter::none ? 1 : 2;
-        for (int i = 0; i < 10; ++i)
-            policy.next(static_cast<std::uint64_t>(i), rng, i % 2 == 0 ? 0s : 1'000'000s);
+        for (int i = 0; i < 10; ++i) policy.next(static_cast<std::uint64_t>(i), rng, i % 2 == 0 ? 0s : 1'000'000s);
         EXPECT_EQ(rng.calls, 10 * per_call);
     }
     counting rng;
@@ -314,8 +313,7 @@ TEST(backoff_sequence, counts_attempts_and_the_time_that_it_waited) {
 TEST(backoff_sequence, holds_the_budget_by_its_waits_or_by_the_time_it_is_told) {
     backoff const policy{.base = 1s, .cap = 60s, .attempts = 100, .budget = 7s, .jitter = jitter::none};
     backoff::sequence by_waits{policy};
-    for (auto const s : {1s, 2s, 4s})
-        EXPECT_EQ(by_waits.next(lowest{}), s);
+    for (auto const s : {1s, 2s, 4s}) EXPECT_EQ(by_waits.next(lowest{}), s);
     EXPECT_EQ(by_waits.next(lowest{}), std::nullopt);
     backoff::sequence by_clock{policy};
     EXPECT_EQ(by_clock.next(lowest{}, {}, 5s), 1s);
@@ -326,10 +324,8 @@ TEST(backoff_sequence, decorrelates_from_its_own_previous_wait) {
     backoff const policy{
         .base = 1s, .cap = 100s, .attempts = 1000, .budget = duration::max(), .jitter = jitter::decorrelated};
     backoff::sequence up{policy};
-    for (auto const s : {3s, 9s, 27s, 81s, 100s, 100s})
-        EXPECT_EQ(up.next(highest{}), s);
-    for (int i = 0; i < 3; ++i)
-        EXPECT_EQ(up.next(lowest{}), 1s);
+    for (auto const s : {3s, 9s, 27s, 81s, 100s, 100s}) EXPECT_EQ(up.next(highest{}), s);
+    for (int i = 0; i < 3; ++i) EXPECT_EQ(up.next(lowest{}), 1s);
     EXPECT_EQ(up.next(highest{}), 3s);
     // A long hint is not taken for a wait of its own.
     EXPECT_EQ(up.next(lowest{}, 1h), 1h);

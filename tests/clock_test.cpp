@@ -33,7 +33,8 @@ struct without_now {
     using time_point = std::chrono::time_point<without_now>;
 };
 
-template <class Rep> struct counted_in {
+template <class Rep>
+struct counted_in {
     using duration = std::chrono::duration<Rep, std::milli>;
     using time_point = std::chrono::time_point<counted_in, duration>;
     static time_point now() { return {}; }

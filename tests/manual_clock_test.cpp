@@ -64,11 +64,9 @@ TEST(manual_clock, wakes_exactly_those_that_are_due) {
     clock.advance(1s - 1ns);
     EXPECT_EQ(clock.sleepers(), 10U);
     clock.advance_to(time_point{4s});  // four are due
-    for (std::size_t i = 0; i < 4; ++i)
-        threads[i].join();
+    for (std::size_t i = 0; i < 4; ++i) threads[i].join();
     EXPECT_EQ(clock.sleepers(), 6U);
-    for (std::size_t i = 0; i < 10; ++i)
-        EXPECT_EQ(woke[i], i < 4) << i;
+    for (std::size_t i = 0; i < 10; ++i) EXPECT_EQ(woke[i], i < 4) << i;
     for (std::size_t i = 4; i < 10; ++i) {
         EXPECT_EQ(clock.advance_to_next(), time_point{static_cast<int>(i) * 1s + 1s});
         threads[i].join();
@@ -158,8 +156,7 @@ TEST(manual_clock, carries_a_simulation_of_many_threads) {
         else
             std::this_thread::yield();
     }
-    for (auto& t : sleepers)
-        t.join();
+    for (auto& t : sleepers) t.join();
     EXPECT_EQ(wrong, 0);
 }
 

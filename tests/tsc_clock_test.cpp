@@ -20,9 +20,11 @@ static_assert(weir::clock<weir::tsc_clock>);
 static_assert(weir::clock<weir::ordered_tsc_clock>);
 static_assert(weir::tsc_clock::is_steady);
 
-template <class C> class tsc_clock : public testing::Test {};
+template <class C>
+class tsc_clock : public testing::Test {};
 struct names {
-    template <class C> static std::string GetName(int) {
+    template <class C>
+    static std::string GetName(int) {
         return std::is_same_v<C, weir::tsc_clock> ? "plain" : "ordered";
     }
 };
@@ -41,7 +43,8 @@ TYPED_TEST(tsc_clock, never_goes_back_on_one_thread) {
 
 // However the thread is interrupted, the reading lies between the two of steady_clock around it, give or take what the
 // calibration may be wrong by.
-template <class C> void agrees(C const& clock, std::int64_t rounds) {
+template <class C>
+void agrees(C const& clock, std::int64_t rounds) {
     auto const start = steady_clock::now();
     for (std::int64_t i = 0; i < rounds; ++i) {
         auto const before = steady_clock::now();

@@ -48,7 +48,8 @@ public:
         stop_source* source;
         bool stop_requested() const { return source->stopped_; }
 
-        template <class F> struct callback_type final : callback_base {
+        template <class F>
+        struct callback_type final : callback_base {
             callback_type(token t, F g) : source{t.source}, f{std::move(g)} {
                 std::lock_guard const lock{source->mutex_};
                 if (source->stopped_)
@@ -71,8 +72,7 @@ public:
     void request_stop() {
         std::lock_guard const lock{mutex_};
         stopped_ = true;
-        for (auto* c : callbacks_)
-            c->call();
+        for (auto* c : callbacks_) c->call();
         callbacks_.clear();
     }
     std::size_t callbacks() {
@@ -97,10 +97,12 @@ using line_type = weir::waiting_line<bucket_type>;
 class crew {
 public:
     ~crew() { join(); }
-    template <class F> void add(F f) { threads_.emplace_back(std::move(f)); }
+    template <class F>
+    void add(F f) {
+        threads_.emplace_back(std::move(f));
+    }
     void join() {
-        for (auto& t : threads_)
-            t.join();
+        for (auto& t : threads_) t.join();
         threads_.clear();
     }
     void served(int who) {
@@ -122,14 +124,16 @@ private:
 class waiting_line : public testing::Test {
 protected:
     // A thread that waits; when this returns it sleeps.
-    template <class Wait> void join(Wait wait) {
+    template <class Wait>
+    void join(Wait wait) {
         auto const before = clock.sleepers();
         threads.add([this, wait, who = next_++] {
             if (granted(wait, who)) threads.served(who);
         });
         clock.wait_for_sleepers(before + 1);
     }
-    template <class Wait> static bool granted(Wait const& wait, int who) {
+    template <class Wait>
+    static bool granted(Wait const& wait, int who) {
         if constexpr (std::invocable<Wait const&, int>) {
             wait(who);
             return false;
@@ -150,8 +154,7 @@ protected:
     }
     // Waits until as many have been served as should have been: the wake-ups are certain, only not instant.
     std::vector<int> order(std::size_t n) {
-        while (threads.order().size() < n)
-            std::this_thread::yield();
+        while (threads.order().size() < n) std::this_thread::yield();
         return threads.order();
     }
     // Lets time pass whenever all who wait are asleep, until nobody waits.
@@ -205,8 +208,7 @@ TEST_F(waiting_line, the_first_sleeps_until_its_retry_at) {
 
 TEST_F(waiting_line, those_behind_the_first_have_no_alarm_of_their_own) {
     join_for(10);
-    for (int i = 0; i < 5; ++i)
-        join_for(1);
+    for (int i = 0; i < 5; ++i) join_for(1);
     EXPECT_EQ(line.waiting(), 6U);
     EXPECT_EQ(clock.next_due(), time_point{10s});
     clock.advance(10s - 1ns);
@@ -216,8 +218,7 @@ TEST_F(waiting_line, those_behind_the_first_have_no_alarm_of_their_own) {
 }
 
 TEST_F(waiting_line, serves_in_order_of_arrival_whatever_the_size) {
-    for (permits const n : {3U, 1U, 10U, 1U, 2U, 7U, 1U})
-        join_for(n);
+    for (permits const n : {3U, 1U, 10U, 1U, 2U, 7U, 1U}) join_for(n);
     run_out();
     EXPECT_EQ(threads.order(), (order_of{0, 1, 2, 3, 4, 5, 6}));
     EXPECT_EQ(clock.now(), time_point{25s});
@@ -296,8 +297,7 @@ TEST_F(waiting_line, one_that_times_out_in_the_middle_leaves_no_trace) {
     join_for(1);
     EXPECT_EQ(clock.next_due(), time_point{1s});
     clock.advance(1s);
-    while (line.waiting() != 2)
-        std::this_thread::yield();
+    while (line.waiting() != 2) std::this_thread::yield();
     run_out();
     EXPECT_EQ(threads.order(), (order_of{0, 2}));
     EXPECT_EQ(clock.now(), time_point{5s});
@@ -327,8 +327,7 @@ TEST_F(waiting_line, one_stopped_in_the_middle_leaves_no_trace) {
     join([&] { return line.try_acquire_for(10, 1h, stop.get_token()).granted(); });
     join_for(1);
     stop.request_stop();
-    while (line.waiting() != 2)
-        std::this_thread::yield();
+    while (line.waiting() != 2) std::this_thread::yield();
     run_out();
     EXPECT_EQ(threads.order(), (order_of{0, 2}));
     EXPECT_EQ(clock.now(), time_point{3s});
@@ -394,8 +393,7 @@ TEST_F(waiting_line, one_that_a_change_has_left_no_room_for_learns_it_when_its_t
     join(wait);
     join_for(5);
     EXPECT_FALSE(line.change(rate{1, 1s}, 5));
-    while (nevers != 2)
-        std::this_thread::yield();
+    while (nevers != 2) std::this_thread::yield();
     EXPECT_EQ(clock.now(), time_point{});
     run_out();
     EXPECT_EQ(threads.order(), order_of{2});
@@ -443,8 +441,7 @@ TEST_F(waiting_line, a_settlement_re_times_the_first) {
     join_for(8);
     EXPECT_EQ(clock.next_due(), time_point{18s});
     EXPECT_TRUE(line.settle(*a, 6U));  // four come back
-    while (clock.next_due() != time_point{14s})
-        std::this_thread::yield();
+    while (clock.next_due() != time_point{14s}) std::this_thread::yield();
     EXPECT_FALSE(line.settle(*a, 6U));
     clock.wait_for_sleepers(1);
     run_out();
@@ -455,8 +452,7 @@ TEST_F(waiting_line, a_change_of_rate_re_times_the_first) {
     join_for(10);
     EXPECT_EQ(clock.next_due(), time_point{10s});
     EXPECT_FALSE(line.change(rate{10, 1s}, 10));
-    while (clock.next_due() != time_point{1s})
-        std::this_thread::yield();
+    while (clock.next_due() != time_point{1s}) std::this_thread::yield();
     run_out();
     EXPECT_EQ(clock.now(), time_point{1s});
 }
@@ -477,8 +473,7 @@ TEST_F(waiting_line, somebody_who_asks_the_limiter_past_the_line_only_delays_it)
     clock.advance(1s);
     EXPECT_TRUE(bucket.try_acquire(1));
     clock.advance(1s);
-    while (clock.next_due() != time_point{3s})
-        std::this_thread::yield();
+    while (clock.next_due() != time_point{3s}) std::this_thread::yield();
     run_out();
     EXPECT_EQ(threads.order(), order_of{0});
 }

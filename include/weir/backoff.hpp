@@ -163,7 +163,8 @@ namespace weir::inline v0::detail {
 
 /// 64 bits from any uniform random bit generator. Exactly uniform where its range is a power of two, as of all mersenne
 /// twisters, else as near as digits of another base come. Takes ceil(64 / log2(range)) numbers.
-template <class Generator> constexpr std::uint64_t random_bits(Generator& generator) {
+template <class Generator>
+constexpr std::uint64_t random_bits(Generator& generator) {
     using G = std::remove_cvref_t<Generator>;
     constexpr auto low = static_cast<std::uint64_t>(G::min());
     constexpr auto last = static_cast<std::uint64_t>(G::max()) - low;

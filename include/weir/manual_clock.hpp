@@ -142,8 +142,7 @@ private:
     }
     std::size_t count() const {
         std::size_t n = 0;
-        for (sleeper* s = sleepers_; s != nullptr; s = s->next)
-            n += s->seat.notified() ? 0 : 1;
+        for (sleeper* s = sleepers_; s != nullptr; s = s->next) n += s->seat.notified() ? 0 : 1;
         return n;
     }
     std::optional<time_point> earliest() const {

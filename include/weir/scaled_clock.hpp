@@ -23,7 +23,8 @@ namespace weir::inline v0 {
 /// Every delay of the real world (a late wake-up, a round trip) appears `factor` times as long.
 /// Reaches as far as its base, divided by the factor: 292 years of nanoseconds are 107 days at a factor of 1,000;
 /// from there on it stands at time_point::max().
-template <class Base = std::chrono::steady_clock> class scaled_clock {
+template <class Base = std::chrono::steady_clock>
+class scaled_clock {
 public:
     using base_type = typename detail::clock_traits<Base>::type;
     using duration = typename base_type::duration;
@@ -88,6 +89,7 @@ private:
 };
 
 scaled_clock(std::int64_t)->scaled_clock<std::chrono::steady_clock>;
-template <clock C> scaled_clock(std::int64_t, C&&) -> scaled_clock<C>;
+template <clock C>
+scaled_clock(std::int64_t, C&&) -> scaled_clock<C>;
 
 }  // namespace weir::inline v0

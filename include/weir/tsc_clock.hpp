@@ -34,7 +34,8 @@ namespace weir::inline v0 {
 /// a time just before it. ordered_tsc_clock waits for the loads before it, so that its time lies between call and
 /// return, as steady_clock's does. A machine that has been suspended may have set its counter back: make the clock anew
 /// then.
-template <bool Ordered> class basic_tsc_clock {
+template <bool Ordered>
+class basic_tsc_clock {
 public:
     using duration = std::chrono::nanoseconds;
     using rep = duration::rep;

@@ -72,7 +72,8 @@ public:
 
     /// Sleeps until notify(), for `real` of real time at most; true, and the notification is taken, where there was
     /// one.
-    template <class Rep, class Period> bool wait_for(std::chrono::duration<Rep, Period> real) {
+    template <class Rep, class Period>
+    bool wait_for(std::chrono::duration<Rep, Period> real) {
         std::unique_lock lock{mutex_};
         condition_.wait_for(lock, real, [this] { return notified_; });
         return std::exchange(notified_, false);
@@ -95,7 +96,8 @@ concept sleeping_clock = clock<C> && requires(C const& c, wait_point& seat, type
 /// Sleeps in `seat` until it is notified (true) or c.now() >= t (false). time_point::max() means no time at all. A
 /// clock without a wait_until of its own is taken to run at the speed of real time; steps of such a clock, as
 /// system_clock's, are noticed when the sleep that was computed before the step ends. Never returns false early.
-template <clock C> bool wait_until(C const& c, wait_point& seat, typename C::time_point t) {
+template <clock C>
+bool wait_until(C const& c, wait_point& seat, typename C::time_point t) {
     if constexpr (sleeping_clock<C>) {
         return c.wait_until(seat, t);
     } else {
@@ -117,13 +119,15 @@ template <clock C> bool wait_until(C const& c, wait_point& seat, typename C::tim
 }
 
 /// Sleeps until c.now() >= t.
-template <clock C> void sleep_until(C const& c, typename C::time_point t) {
+template <clock C>
+void sleep_until(C const& c, typename C::time_point t) {
     wait_point seat;
     wait_until(c, seat, t);
 }
 
 /// Sleeps for `d` of the clock's time; not at all when it is not positive.
-template <clock C> void sleep_for(C const& c, typename C::duration d) {
+template <clock C>
+void sleep_for(C const& c, typename C::duration d) {
     if (d <= C::duration::zero()) return;
     typename C::time_point const now = c.now();
     sleep_until(c, typename C::time_point{typename C::duration{static_cast<typename C::duration::rep>(

@@ -75,16 +75,23 @@ concept stoppable_token = requires(T const& t) {
 };
 
 /// The callback type of a token: Token::callback_type<F>, unless specialised.
-template <class Token, class F> struct stop_callback_for { using type = typename Token::template callback_type<F>; };
+template <class Token, class F>
+struct stop_callback_for {
+    using type = typename Token::template callback_type<F>;
+};
 
 #if defined(__cpp_lib_jthread)
-template <class F> struct stop_callback_for<std::stop_token, F> { using type = std::stop_callback<F>; };
+template <class F>
+struct stop_callback_for<std::stop_token, F> {
+    using type = std::stop_callback<F>;
+};
 #endif
 
 /// The token of a wait that nobody stops.
 struct never_stop {
     static constexpr bool stop_requested() noexcept { return false; }
-    template <class F> struct callback_type {
+    template <class F>
+    struct callback_type {
         constexpr callback_type(never_stop, F) noexcept {}
     };
 };
@@ -116,7 +123,8 @@ concept line_timer = requires(T& timer, TimePoint t, timer_callback f) {
 namespace weir::inline v0::detail {
 
 /// Numbers are permits, whatever their type; anything else is what it is.
-template <class T> constexpr decltype(auto) as_argument(T&& t) noexcept {
+template <class T>
+constexpr decltype(auto) as_argument(T&& t) noexcept {
     if constexpr (std::integral<std::remove_cvref_t<T>>) {
         return static_cast<permits>(t);
     } else {
@@ -125,7 +133,8 @@ template <class T> constexpr decltype(auto) as_argument(T&& t) noexcept {
 }
 
 /// An attempt at a limiter: by a callable, or by its own verb.
-template <class Limiter, class Cost> typename Limiter::decision ask(Limiter& l, Cost& cost) {
+template <class Limiter, class Cost>
+typename Limiter::decision ask(Limiter& l, Cost& cost) {
     if constexpr (std::invocable<Cost&, Limiter&>) {
         return cost(l);
     } else {
@@ -220,14 +229,16 @@ namespace weir::inline v0 {
 /// A mutex guards the order, on purpose: who waits, sleeps anyway. It is held for O(1) steps, in which no limiter and
 /// no clock is called; nothing is allocated. An attempt that meets an empty line takes no lock: it costs a relaxed load
 /// and the limiter's own attempt, whose decision is then copied into the admission (68 ns against 36 on an AMD EPYC).
-template <class Limiter> class waiting_line {
+template <class Limiter>
+class waiting_line {
 public:
     using limiter_type = Limiter;
     using decision = typename Limiter::decision;
     using time_point = typename Limiter::time_point;
     using duration = typename Limiter::duration;
     class admission;
-    template <class Cost, class Timer, class Token> class async_wait;
+    template <class Cost, class Timer, class Token>
+    class async_wait;
 
     constexpr explicit waiting_line(Limiter& limiter, line_options options = {}) noexcept
         : limiter_{limiter}, options_{options} {}
@@ -243,7 +254,8 @@ public:
     }
 
     /// Does not wait: granted only if nobody else waits and the limiter grants. timed_out when it does not.
-    template <class Cost = permits> admission try_acquire(Cost cost = Cost{1}) {
+    template <class Cost = permits>
+    admission try_acquire(Cost cost = Cost{1}) {
         return wait(std::move(cost), time_point::min(), never_stop{});
     }
 
@@ -316,8 +328,10 @@ public:
     line_options const& options() const noexcept { return options_; }
 
 private:
-    template <class Cost, class Token> class place;
-    template <class Cost, class Token> class thread_place;
+    template <class Cost, class Token>
+    class place;
+    template <class Cost, class Token>
+    class thread_place;
 
     time_point from_now(duration d) const {
         if (d <= duration::zero()) return time_point::min();
@@ -326,7 +340,8 @@ private:
         return time_point{duration{static_cast<typename duration::rep>(std::min(t, end))}};
     }
 
-    template <class Cost, class Token> admission wait(Cost cost, time_point deadline, Token token) {
+    template <class Cost, class Token>
+    admission wait(Cost cost, time_point deadline, Token token) {
         // The common case by itself, so that it costs no more than it must.
         std::optional<decision> denied;
         if (!token.stop_requested() && queue_.empty()) {
@@ -345,7 +360,8 @@ private:
 };
 
 /// How a wait ended, and the limiter's decision: the grant, or, with waited::never, the denial.
-template <class Limiter> class [[nodiscard]] waiting_line<Limiter>::admission {
+template <class Limiter>
+class [[nodiscard]] waiting_line<Limiter>::admission {
 public:
     explicit operator bool() const noexcept { return why_ == waited::granted; }
     bool granted() const noexcept { return why_ == waited::granted; }
@@ -507,8 +523,7 @@ public:
         // Before joining, since it may call back at once, and what it does takes a lock.
         typename stop_callback_for<Token, notify>::type const on_stop{this->token_, notify{&*seat_}};
         if (!this->join()) return;
-        while (!this->step())
-            weir::wait_until(this->line_.limiter_.clock(), *seat_, this->until());
+        while (!this->step()) weir::wait_until(this->line_.limiter_.clock(), *seat_, this->until());
     }
 
 private:

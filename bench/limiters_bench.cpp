@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: MIT
+// Each limiter, granted and denied, by 1 and 2 threads, with the time given and by its own clock, held against the floors
+// of the same run. The repetitions of all are interleaved, so that a noisy moment meets all alike, and medians are
+// compared. Every option of Google Benchmark is there; with none, the table of ratios is printed in about a minute.
+// A line is PASS or OVER where a target is stated; they are stated for one thread.
+#include <weir/weir.hpp>
+
+#include <benchmark/benchmark.h>
+
+#include "floors.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace {
+
+using namespace std::chrono_literals;
+using std::chrono::nanoseconds;
+using std::chrono::steady_clock;
+using weir::permits;
+using weir::rate;
+
+weir::tsc_clock const& counter() {
+    static weir::tsc_clock const clock;
+    return clock;
+}
+
+/// A clock that is never read: for limiters that are given the time.
+struct no_clock {
+    using duration = nanoseconds;
+    using rep = duration::rep;
+    using period = duration::period;
+    using time_point = std::chrono::time_point<no_clock>;
+    static constexpr bool is_steady = true;
+    static time_point now() noexcept { return {}; }
+};
+static_assert(no_clock::is_steady);
+using given = no_clock::time_point;
+
+struct row {
+    std::string name;
+    std::string floor;  // the name of the floor it is held against
+    double target = 0;  // at most so many times the floor, by one thread; 0: none is stated
+};
+std::vector<row>& rows() {
+    static std::vector<row> all;
+    return all;
+}
+
+/// A step called over and over. Where it is given the time, that rises by `tick` each time, from where it stood before.
+template <class Step>
+void add(std::string name, std::string floor, double target, std::int64_t tick, Step step) {
+    rows().push_back({name, std::move(floor), target});
+    struct alignas(64) mine {
+        std::int64_t t = 0;
+    };
+    auto const times = std::make_shared<std::vector<mine>>(2);
+    auto* const b = benchmark::RegisterBenchmark(name.c_str(), [step, times, tick](benchmark::State& state) mutable {
+        auto& kept = (*times)[static_cast<std::size_t>(state.thread_index())].t;
+        std::int64_t t = kept;
+        for (auto _ : state) {
+            t += tick;
+            step(t);
+        }
+        kept = t;
+    });
+    b->UseRealTime()->Threads(1)->Threads(2);
+}
+
+/// Grants or denials that turn out to be the other are no measure.
+std::atomic<std::uint64_t> surprises{0};
+template <bool Granted, class Decision>
+[[gnu::always_inline]] inline void expect(Decision const& d) {
+    if (static_cast<bool>(d) != Granted) [[unlikely]] {
+        surprises.fetch_add(1, std::memory_order_relaxed);
+    }
+}
+
+void add_floors() {
+    add("read steady_clock", "", 0, 1, [](std::int64_t) { floors::read(steady_clock{}); });
+    add("read tsc_clock", "", 0, 1, [c = &counter()](std::int64_t) { floors::read(*c); });
+    add("load, compare, branch", "", 0, 1, [f = std::make_shared<floors::load_floor>()](std::int64_t t) {
+        expect<false>(f->allows(static_cast<std::uint64_t>(t)));
+    });
+    add("exchange loop", "", 0, 1, [f = std::make_shared<floors::exchange_floor>()](std::int64_t) { f->add(); });
+    add("mutex bucket, granted", "exchange loop", 0, 1000,
+        [f = std::make_shared<floors::mutex_bucket>(1e-3, 1e15)](std::int64_t t) { expect<true>(f->try_acquire(t)); });
+    add("mutex bucket, denied", "load, compare, branch", 0, 1,
+        [f = std::make_shared<floors::mutex_bucket>(1e-18, 0.0)](std::int64_t t) { expect<false>(f->try_acquire(t)); });
+}
+
+/// A limiter with the time given: `busy` where time hardly moves, so that the bucket is always partly used.
+template <class L, class Make>
+void add_given(std::string const& what, double granted, double denied, std::int64_t tick, Make make) {
+    add(what + ", granted", "exchange loop", granted, tick, [l = std::shared_ptr<L>(make(true))](std::int64_t t) {
+        expect<true>(l->try_acquire(1, given{nanoseconds{t}}));
+    });
+    add(what + ", denied", "load, compare, branch", denied, 1, [l = std::shared_ptr<L>(make(false))](std::int64_t t) {
+        expect<false>(l->try_acquire(1, given{nanoseconds{t}}));
+    });
+}
+
+template <class Clock, class... Extra>
+void add_own(std::string const& name, std::string const& floor, double granted, Extra... extra) {
+    using bucket = weir::token_bucket<Clock>;
+    add("token_bucket by " + name + ", granted", floor, granted, 1,
+        [b = std::make_shared<bucket>(rate{1, 1s}, permits{1} << 50U, weir::start::full(), extra...)](std::int64_t) {
+            expect<true>(b->try_acquire());
+        });
+    add("token_bucket by " + name + ", denied", floor, 1.1, 1,
+        [b = std::make_shared<bucket>(rate{1, 24h * 365}, 1, weir::start::empty(), extra...)](std::int64_t) {
+            expect<false>(b->try_acquire());
+        });
+}
+
+void add_limiters() {
+    using bucket = weir::token_bucket<no_clock>;
+    add_given<bucket>("token_bucket", 1.3, 4, 1000, [](bool full) {
+        return full ? new bucket{rate{1'000'000, 1s}, permits{1} << 40U}
+                    : new bucket{rate{1, 24h * 365}, 1, weir::start::empty()};
+    });
+    // Time stands still, so that the bucket is not full when the next permit is taken; and a rate whose ticks earn fractions.
+    add("token_bucket in use, granted", "exchange loop", 1.3, 0,
+        [b = std::make_shared<bucket>(rate{1'000'000, 1s}, permits{1} << 40U)](std::int64_t t) {
+            expect<true>(b->try_acquire(1, given{nanoseconds{t}}));
+        });
+    add("token_bucket 1e9+7/s, granted", "exchange loop", 1.3, 100,
+        [b = std::make_shared<bucket>(rate{1'000'000'007, 1s}, 1'000'000)](std::int64_t t) {
+            expect<true>(b->try_acquire(1, given{nanoseconds{t}}));
+        });
+    add("token_bucket 7/year, denied", "load, compare, branch", 4, 1,
+        [b = std::make_shared<bucket>(rate{7, std::chrono::years{1}}, 1, weir::start::empty())](std::int64_t t) {
+            expect<false>(b->try_acquire(1, given{nanoseconds{t}}));
+        });
+
+    using queue = weir::leaky_bucket_queue<no_clock>;
+    add_given<queue>("leaky_bucket_queue", 0, 0, 2000, [](bool full) {
+        if (full) return new queue{rate{1'000'000, 1s}, 1'000'000};
+        auto* q = new queue{rate{1, 24h * 365}, 0};
+        q->try_acquire();
+        return q;
+    });
+
+    using log = weir::sliding_window_log<no_clock>;
+    for (permits n : {permits{10}, permits{600}, permits{30'000}}) {
+        add_given<log>("sliding_window_log N = " + std::to_string(n), 0, 0,
+                       2'000'000'000 / static_cast<std::int64_t>(n), [n](bool full) {
+                           auto* l = new log{n, full ? nanoseconds{1s} : nanoseconds{1h}};
+                           for (permits i = 0; !full && i < n; ++i) l->try_acquire();
+                           return l;
+                       });
+    }
+
+    using window = weir::sliding_window_counter<no_clock>;
+    add_given<window>("sliding_window_counter", 1.6, 0, 10'000, [](bool full) {
+        if (full) return new window{permits{1} << 24U, 60s};
+        auto* w = new window{1, 1h};
+        w->try_acquire();
+        return w;
+    });
+
+    add("all_of two buckets, granted", "exchange loop", 0, 1000,
+        [a = std::make_shared<bucket>(rate{1'000'000, 1s}, 1'000'000'000),
+         b = std::make_shared<bucket>(rate{1'000'000, 1s}, 1'000'000'000)](std::int64_t t) {
+            weir::all_of both{*a, *b};
+            expect<true>(both.try_acquire(1, given{nanoseconds{t}}));
+        });
+
+    using quota = weir::quota_limiter<no_clock>;
+    weir::quota const ample{.rpm = 4'000'000, .rps = 100'000, .tpm = 250'000'000, .tps = 4'000'000};
+    for (auto [name, how] : {std::pair{"quota_limiter, 4 limits", weir::accounting::any},
+                             std::pair{"quota_limiter, 4 limits, reserve", weir::accounting::reserve}}) {
+        weir::quota_options options;
+        options.accounting = how;
+        add(std::string{name} + ", granted", "exchange loop", 9, 20'000,
+            [l = std::make_shared<quota>(ample, options, no_clock{})](std::int64_t t) {
+                expect<true>(l->try_acquire(weir::tokens{20, 10}, given{nanoseconds{t}}));
+            });
+    }
+    add("quota_limiter, 4 limits, denied", "load, compare, branch", 0, 1, [l = [&] {
+            auto q = std::make_shared<quota>(weir::quota{.rpm = 1, .rps = 1, .tpm = 1000, .tps = 100}, no_clock{});
+            q->try_acquire(weir::tokens{1, 1}, given{});
+            return q;
+        }()](std::int64_t) {
+        expect<false>(l->try_acquire(weir::tokens{1, 1}, given{}));
+    });
+
+    add_own<steady_clock>("steady_clock", "read steady_clock", 1.3);
+    add_own<weir::tsc_clock const&>("tsc_clock", "read tsc_clock", 1.15, std::cref(counter()));
+}
+
+/// Collects the repetitions of each run and prints medians and ratios.
+class table : public benchmark::BenchmarkReporter {
+public:
+    bool ReportContext(Context const&) override { return true; }
+    void ReportRuns(std::vector<Run> const& runs) override {
+        for (auto const& r : runs) {
+            if (r.run_type != Run::RT_Iteration || r.error_occurred) continue;
+            times_[{r.run_name.function_name, r.threads}].push_back(r.GetAdjustedRealTime());
+        }
+    }
+    void Finalize() override {
+        for (std::int64_t threads : {1, 2}) {
+            std::printf("\n%-42s %10s %8s  %-23s %s\n", threads == 1 ? "1 thread" : "2 threads", "ns", "ratio", "to",
+                        "target");
+            for (auto const& r : rows()) {
+                double const t = median(r.name, threads);
+                if (t <= 0) continue;
+                std::printf("%-42s %10.2f", r.name.c_str(), t);
+                double const floor = r.floor.empty() ? 0 : median(r.floor, threads);
+                if (floor > 0) {
+                    std::printf(" %8.2f  %-23s", t / floor, r.floor.c_str());
+                    if (r.target > 0 && threads == 1)
+                        std::printf(" <= %-5g %s", r.target, t <= r.target * floor ? "PASS" : "OVER");
+                }
+                std::printf("\n");
+            }
+        }
+        if (auto const n = surprises.load(); n != 0) {
+            std::printf("\n%llu answers were not those that were to be measured\n", static_cast<unsigned long long>(n));
+        }
+    }
+
+private:
+    double median(std::string const& name, std::int64_t threads) {
+        auto const found = times_.find({name, threads});
+        if (found == times_.end()) return 0;
+        auto& v = found->second;
+        std::sort(v.begin(), v.end());
+        return v[v.size() / 2];
+    }
+
+    std::map<std::pair<std::string, std::int64_t>, std::vector<double>> times_;
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    std::string own[] = {argv[0], "--benchmark_enable_random_interleaving=true", "--benchmark_repetitions=15",
+                         "--benchmark_min_time=0.02"};
+    std::vector<char*> args;
+    for (auto& a : own) args.push_back(a.data());
+    args.insert(args.end(), argv + 1, argv + argc);  // the later of two options counts
+    int n = static_cast<int>(args.size());
+    args.push_back(nullptr);
+    benchmark::Initialize(&n, args.data());
+    if (benchmark::ReportUnrecognizedArguments(n, args.data())) return 1;
+    add_floors();
+    add_limiters();
+    table t;
+    benchmark::RunSpecifiedBenchmarks(&t);
+    benchmark::Shutdown();
+    return surprises.load() == 0 ? 0 : 1;
+}
