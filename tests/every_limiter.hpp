@@ -61,13 +61,11 @@ bool all_work(char const* policy) {
         ok &= expect(first && second && second.departs_at() - first.departs_at() == 100ms, "does not pace", "queue");
         queue.refund(second);
     }
-#if __has_include(<weir/sliding_window_log.hpp>)
     {
         weir::manual_clock c;
         weir::sliding_window_log<clock, Atomics> log{3, 1s, c};
         ok &= works(log, c, 3, "sliding_window_log");
     }
-#endif
     {
         weir::manual_clock c;
         weir::sliding_window_counter<clock, Atomics> counter{3, 1s, c};
@@ -77,12 +75,9 @@ bool all_work(char const* policy) {
         weir::manual_clock c;
         weir::token_bucket<clock, Atomics> mine{weir::rate{10, 1s}, 3, c};
         weir::leaky_bucket<clock, Atomics> ours{weir::rate{10, 1s}, 2, c};
-#if __has_include(<weir/all_of.hpp>)
         weir::all_of both{mine, ours};
         ok &= expect(both.try_acquire() && both.try_acquire() && !both.try_acquire(), "is not the least", "all_of");
-#endif
     }
-#if __has_include(<weir/quota_limiter.hpp>)
     {
         weir::manual_clock c;
         weir::quota_limiter<clock, Atomics> limiter{weir::quota{.rpm = 2, .tpm = 100}, c};
@@ -90,7 +85,6 @@ bool all_work(char const* policy) {
         ok &= expect(call && !limiter.try_acquire(weir::tokens{40, 40}), "does not count tokens", "quota_limiter");
         ok &= expect(limiter.settle(call, weir::tokens{40, 10}), "does not settle", "quota_limiter");
     }
-#endif
     return expect(ok, "a limiter with these cells fails", policy);
 }
 
