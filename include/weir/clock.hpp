@@ -7,7 +7,6 @@
 #include <concepts>
 #include <cstdint>
 #include <limits>
-#include <memory>
 #include <type_traits>
 #include <utility>
 
@@ -65,7 +64,7 @@ private:
 template <class C>
 class clock_box<C&> {
 public:
-    constexpr explicit clock_box(C& c) noexcept : clock_{std::addressof(c)} {}
+    constexpr explicit clock_box(C& c) noexcept : clock_{__builtin_addressof(c)} {}
 
     constexpr C& get() const noexcept { return *clock_; }
 

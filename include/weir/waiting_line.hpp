@@ -26,6 +26,7 @@
 
 #include "clock.hpp"
 #include "decision.hpp"
+#include "policy.hpp"
 #include "wait_point.hpp"
 
 namespace weir::inline v0 {
@@ -201,7 +202,7 @@ private:
     mutable std::mutex mutex_;
     line_place* first_ = nullptr;
     line_place* last_ = nullptr;
-    std::atomic<std::size_t> length_{0};
+    std_atomics::atomic<std::size_t> length_{0};
 };
 
 }  // namespace weir::inline v0::detail
