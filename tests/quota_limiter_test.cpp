@@ -1012,7 +1012,7 @@ void check_promise(hammer const& h, std::vector<granted_call> const& calls) {
                 auto const& c = calls[i];
                 if (c.after > last.before || c.refunded) continue;  // not certainly before it
                 bool const in_window = c.before + window > last.after;
-                if (c.settling >= last.after) {
+                if (c.settling > last.after) {
                     n += in_window ? c.asked.total() : reserve ? 0 : c.asked.output;
                 } else {
                     n += in_window ? c.used.input + (reserve ? c.used.output : 0) : 0;
@@ -1134,6 +1134,91 @@ TEST(quota_limiter, changes_of_quota_under_threads_lose_nothing) {
     while (l.change({.rpm = 40, .tpm = 400})) clock.advance(60ms);
     EXPECT_EQ(l.available().rpm, 40U);
     EXPECT_EQ(l.available().tpm, 400U);
+}
+
+// ---- another thread's whole deed before any one exchange ----
+
+/// Cells of one thread, in which something else happens before the k-th exchange: what another thread could do there. Lock-free
+/// code can be entered again at any point.
+struct interrupted_atomics {
+    static inline int exchanges_left = -1;
+    static inline std::function<void()> deed;
+
+    template <class T>
+    class atomic : public weir::plain_cells::atomic<T> {
+        using base = weir::plain_cells::atomic<T>;
+
+    public:
+        using base::base;
+        bool compare_exchange_weak(T& expected, T desired, std::memory_order success, std::memory_order failure) noexcept {
+            interrupt();
+            return base::compare_exchange_weak(expected, desired, success, failure);
+        }
+        bool compare_exchange_strong(T& expected, T desired, std::memory_order success, std::memory_order failure) noexcept {
+            interrupt();
+            return base::compare_exchange_strong(expected, desired, success, failure);
+        }
+
+    private:
+        static void interrupt() noexcept {
+            if (exchanges_left >= 0 && exchanges_left-- == 0) deed();
+        }
+    };
+};
+
+TEST(quota_limiter, an_attempt_that_is_overtaken_anywhere_is_granted_or_leaves_nothing) {
+    using interrupted = limiter_of<interrupted_atomics>;
+    quota const q{.rpm = 10, .rps = 5, .tpm = 100, .tps = 80};
+    int overtaken = 0, rolled_back = 0;
+    for (auto how : {accounting::any, accounting::actual, accounting::reserve}) {
+        for (nanoseconds const later : {nanoseconds{0}, nanoseconds{2ms}, nanoseconds{700ms}, nanoseconds{61s}}) {
+            for (tokens const rival : {tokens{40, 0}, tokens{10, 30}, tokens{1, 39}, tokens{0, 0}}) {
+                for (int k = 0;; ++k) {
+                    manual_clock clock;
+                    auto const owner = std::make_unique<interrupted>(q, quota_options{.accounting = how}, clock);
+                    auto& l = *owner;
+                    auto held = l.try_acquire(tokens{5, 15});
+                    ASSERT_TRUE(held);
+                    clock.advance(1ms);
+                    bool happened = false;
+                    std::uint64_t taken = 0, requests = 0;
+                    interrupted_atomics::deed = [&] {
+                        happened = true;
+                        clock.advance(later);
+                        while (auto d = l.try_acquire(rival)) {
+                            taken += rival.total();
+                            if (++requests == 4) break;
+                        }
+                        EXPECT_TRUE(l.settle(held, tokens{5, 15}));
+                    };
+                    interrupted_atomics::exchanges_left = k;
+                    tokens const mine{10, 30};
+                    auto d = l.try_acquire(mine);
+                    interrupted_atomics::exchanges_left = -1;
+                    if (!happened) break;
+                    ++overtaken;
+                    rolled_back += d ? 0 : 1;
+                    std::uint64_t const sum = taken + (d ? mine.total() : 0);
+                    std::uint64_t const calls = requests + (d ? 1 : 0);
+                    clock.advance(slack(60s));
+                    auto const left = l.available();
+                    if (later > 60s) {
+                        // What this attempt charged before it stood still may have left by now.
+                        EXPECT_GE(*left.rpm, 10 - calls) << k;
+                        EXPECT_GE(*left.tpm + 15, 100 - sum) << k;
+                        continue;
+                    }
+                    EXPECT_LE(calls, 4U) << k;
+                    EXPECT_LE(sum, how == accounting::actual ? 90U : 60U) << k;
+                    EXPECT_EQ(*left.rpm, 9 - calls) << k;
+                    EXPECT_EQ(*left.tpm, 80 - std::min<std::uint64_t>(80, sum)) << k;
+                    EXPECT_EQ(l.refund(d), d.granted());
+                }
+            }
+        }
+    }
+    EXPECT_GT(overtaken, 100);
+    EXPECT_GT(rolled_back, 30);
 }
 
 // ---- the counter's verb that holds rest on ----
