@@ -532,6 +532,22 @@ TEST(sliding_window_counter, a_refund_of_a_past_segment_comes_with_the_next_one)
     EXPECT_TRUE(c.try_acquire(10, at(0) + 200ms));
 }
 
+TEST(sliding_window_counter, a_refund_at_once_of_a_past_segment_is_seen_at_once_and_subtracted_once) {
+    manual_clock clock;
+    counter c{10, 1s, counter_options{.segments = 10}, clock};
+    auto a = c.try_acquire(4, at(0));
+    auto b = c.try_acquire(5, at(0));
+    ASSERT_FALSE(c.try_acquire(2, at(0) + 100ms));
+    EXPECT_EQ(c.refund_at_once(a.receipt()), 4U);
+    EXPECT_EQ(c.refund_at_once(a.receipt()), 0U);
+    EXPECT_EQ(c.used(at(0) + 100ms), 5U);
+    EXPECT_EQ(c.first_fit(5, at(0) + 100ms), at(0) + 100ms);
+    ASSERT_TRUE(c.check(5, at(0) + 200ms));
+    EXPECT_EQ(c.used(at(0) + 200ms), 5U);
+    EXPECT_EQ(c.refund_at_once(b.receipt()), 5U);
+    EXPECT_EQ(c.used(at(0) + 200ms), 0U);
+}
+
 TEST(sliding_window_counter, a_refund_of_permits_that_aged_out_frees_nobody_elses) {
     manual_clock clock;
     counter c{10, 1s, counter_options{.segments = 7},
@@ -1314,6 +1330,29 @@ TEST(sliding_window_counter, every_interleaving_of_a_refund_and_a_boundary_gives
             return bodies{[&] { w.give(r, 1); }, [&, ahead] { w.take(1, ahead); }};
         });
         EXPECT_TRUE(o.kept && o.run.complete) << ahead;
+    }
+}
+
+TEST(sliding_window_counter, every_interleaving_of_a_refund_at_once_and_a_boundary_never_shows_too_little) {
+    for (std::int64_t ahead : {1, 2, 3}) {
+        modelled::receipt r;
+        bool right = true;
+        auto const o = explore(4, [&](world& w) {
+            r = std::move(w.take(2, 0).receipt());
+            w.take(1, 0);
+            w.take(1, 1);
+            return bodies{[&] {
+                              w.live[8] -= 2;
+                              w.c.refund_at_once(r);
+                          },
+                          [&, ahead] {
+                              w.take(1, ahead);
+                              // At segment 1 and 2 what was not given back of segments 0 and 1 is still counted.
+                              permits const least = (ahead < 3 ? w.live[8] : 0) + w.live[9];
+                              if (w.c.used(at(ahead * world::length)) < least) right = false;
+                          }};
+        });
+        EXPECT_TRUE(o.kept && o.run.complete && right) << ahead;
     }
 }
 
