@@ -160,6 +160,7 @@ public:
     /// What try_acquire would answer. Charges nothing.
     decision check(tokens n) noexcept { return check(n, clock_.get().now()); }
     decision check(tokens n, time_point t) noexcept { return attempt(n, t, false); }
+    decision check(std::uint64_t total) noexcept { return check(tokens{0, total}); }
     decision check(std::uint64_t total, time_point t) noexcept { return check(tokens{0, total}, t); }
 
     /// The reply was read, and this is what the call used. Holds end; what was overestimated is given back where it was
