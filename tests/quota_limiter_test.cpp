@@ -102,7 +102,6 @@ struct coarse_second {
     using rep = duration::rep;
     using period = duration::period;
     using time_point = std::chrono::time_point<coarse_second, duration>;
-    static constexpr bool is_steady = true;
     time_point now() const noexcept { return {}; }
 };
 
