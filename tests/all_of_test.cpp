@@ -193,9 +193,11 @@ TEST(all_of, crossed_composites_keep_every_promise_and_neither_starves) {
         std::thread second{[&] { run(ba, granted[1]); }};
         first.join();
         second.join();
-        EXPECT_EQ(granted[0] + granted[1], limit);
-        EXPECT_EQ(a.used(), limit);
-        EXPECT_EQ(b.used(), limit);
+        // A denial may be due to an attempt that was then given back, so the two may end below the limit; never above, and
+        // nothing stays charged that was not granted.
+        EXPECT_LE(granted[0] + granted[1], limit);
+        EXPECT_EQ(a.used(), granted[0] + granted[1]);
+        EXPECT_EQ(b.used(), granted[0] + granted[1]);
         won[0] += granted[0];
         won[1] += granted[1];
     }
