@@ -197,6 +197,11 @@ TEST(all_of, crossed_composites_keep_every_promise_and_leave_nothing_charged) {
         EXPECT_LE(granted[0] + granted[1], limit);
         EXPECT_EQ(a.used(), granted[0] + granted[1]);
         EXPECT_EQ(b.used(), granted[0] + granted[1]);
+        permits rest = 0;
+        while (ab.try_acquire(1, clock.now())) ++rest;
+        EXPECT_EQ(granted[0] + granted[1] + rest, limit);
+        EXPECT_EQ(a.used(), limit);
+        EXPECT_EQ(b.used(), limit);
     }
 }
 
