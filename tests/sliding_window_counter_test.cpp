@@ -289,7 +289,7 @@ TEST_P(random_schedules, decide_as_the_exact_reference_and_never_exceed_the_limi
             if (r.exact(effective) + n <= limit) {
                 r.move_to((r.open() + 1) * length);  // the next segment must bring it
                 ASSERT_LE(r.used() + n, limit);
-                now = std::max(now, r.open() * length);
+                now = std::max<std::int64_t>(now, r.open() * length);
                 r.move_to(now);
                 ASSERT_TRUE(c.check(n, at(now)));
                 continue;
