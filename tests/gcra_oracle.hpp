@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: MIT
-// What the tests of the bucket family share: exact rational oracles, and atomics that count collisions.
+// What the tests of the bucket family share: exact rational oracles.
 #pragma once
 
 #include <weir/manual_clock.hpp>
 #include <weir/rate.hpp>
 
+#include "exact_log.hpp"
+
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <ostream>
 #include <random>
-#include <thread>
 #include <vector>
 
 namespace gcra_oracle {
@@ -20,6 +20,7 @@ namespace gcra_oracle {
 __extension__ typedef __int128 i128;
 __extension__ typedef unsigned __int128 u128;
 
+using exact_log::grant;
 using random_engine = std::mt19937_64;
 inline std::uint64_t below(random_engine& random, std::uint64_t n) { return random() % n; }
 
@@ -27,12 +28,6 @@ inline std::uint64_t below(random_engine& random, std::uint64_t n) { return rand
 struct fraction {
     std::int64_t permits;
     std::int64_t ticks;
-};
-
-/// n permits at a time in ticks.
-struct grant {
-    std::int64_t time;
-    std::uint64_t n;
 };
 
 /// The promise, exactly: in any interval [s, e] at most burst + rate·(e − s) permits. Returns by how many permits it is exceeded at
@@ -114,67 +109,6 @@ inline std::vector<named_rate> awkward_rates() {
         {"999983/17min", {999'983, 17min}, {999'983, 17 * 60 * s}},
         {"2^61-1/2^61 ns", {(1ULL << 61U) - 1, std::chrono::nanoseconds{1LL << 61U}}, {(1LL << 61U) - 1, 1LL << 61U}},
     };
-}
-
-/// std::atomic that now and then lets another thread run before an exchange, and counts the exchanges that failed because
-/// another came first.
-struct counting_atomics {
-    static inline std::atomic<std::uint64_t> collisions{0};
-
-    template <class T>
-    class atomic : public std::atomic<T> {
-    public:
-        using std::atomic<T>::atomic;
-        bool compare_exchange_weak(T& expected, T desired, std::memory_order success,
-                                   std::memory_order failure) noexcept {
-            T const old = expected;
-            pause();
-            return counted(old, expected, std::atomic<T>::compare_exchange_weak(expected, desired, success, failure));
-        }
-        bool compare_exchange_strong(T& expected, T desired, std::memory_order success,
-                                     std::memory_order failure) noexcept {
-            T const old = expected;
-            pause();
-            return counted(old, expected, std::atomic<T>::compare_exchange_strong(expected, desired, success, failure));
-        }
-
-    private:
-        static void pause() noexcept {
-            thread_local std::minstd_rand random{};
-            if (random() % 64 == 0) std::this_thread::yield();
-        }
-        // A spurious failure leaves `expected` as it was, and is no collision.
-        static bool counted(T old, T& seen, bool done) noexcept {
-            if (!done && old != seen) collisions.fetch_add(1, std::memory_order_relaxed);
-            return done;
-        }
-    };
-};
-
-/// A clock for many threads: moved without a lock, never back.
-struct shared_clock {
-    using duration = std::chrono::nanoseconds;
-    using rep = duration::rep;
-    using period = duration::period;
-    using time_point = std::chrono::time_point<shared_clock>;
-
-    time_point now() const noexcept { return time_point{duration{ticks.load(std::memory_order_acquire)}}; }
-    void advance(std::int64_t by) noexcept { ticks.fetch_add(by, std::memory_order_acq_rel); }
-
-    std::atomic<std::int64_t> ticks{0};
-};
-
-/// Runs `body(thread number, random engine)` on `count` threads and waits for them all.
-template <class Body>
-void on_threads(std::size_t count, std::uint64_t seed, Body body) {
-    std::vector<std::thread> pool;
-    for (std::size_t i = 0; i < count; ++i) {
-        pool.emplace_back([&body, i, seed] {
-            random_engine random{seed * 1000 + i};
-            body(i, random);
-        });
-    }
-    for (auto& t : pool) t.join();
 }
 
 inline weir::manual_clock::time_point at(std::int64_t t) {

@@ -15,12 +15,7 @@
 namespace {
 
 using namespace std::chrono_literals;
-using gcra_oracle::any_size;
-using gcra_oracle::below;
-using gcra_oracle::fraction;
-using gcra_oracle::i128;
-using gcra_oracle::named_rate;
-using gcra_oracle::random_engine;
+using namespace gcra_oracle;
 using std::chrono::nanoseconds;
 using weir::gcra;
 using weir::permits;

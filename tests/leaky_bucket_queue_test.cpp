@@ -6,6 +6,7 @@
 #include <weir/manual_clock.hpp>
 
 #include "gcra_oracle.hpp"
+#include "hammer.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -20,14 +21,9 @@
 namespace {
 
 using namespace std::chrono_literals;
-using gcra_oracle::any_size;
-using gcra_oracle::at;
-using gcra_oracle::below;
-using gcra_oracle::counting_atomics;
-using gcra_oracle::i128;
-using gcra_oracle::random_engine;
-using gcra_oracle::shared_clock;
-using gcra_oracle::ticks;
+using namespace gcra_oracle;
+using hammer::counting_atomics;
+using hammer::shared_clock;
 using std::chrono::nanoseconds;
 using weir::manual_clock;
 using weir::permits;
@@ -333,39 +329,30 @@ TEST(leaky_bucket_queue, decides_with_plain_cells_as_with_atomics) {
 }
 
 TEST(leaky_bucket_queue, spaces_departures_whatever_the_threads_do) {
-    for (std::uint64_t seed = 1; seed <= 4; ++seed) {
+    hammer::until_collided(4, [](std::uint64_t seed) {
         shared_clock clock;
         weir::leaky_bucket_queue<shared_clock&, counting_atomics> pace{rate{2, 9ns}, 30, clock};
-        counting_atomics::collisions = 0;
-        std::vector<departure> all;
         std::atomic<std::uint64_t> cancelled{0};
         std::atomic<std::uint64_t> late{0};
-        for (std::uint64_t round = 0; round < 50 && (round == 0 || counting_atomics::collisions == 0); ++round) {
-            std::vector<departure> each[3];
-            gcra_oracle::on_threads(3, seed * 100 + round, [&](std::size_t i, random_engine& random) {
-                for (int k = 0; k < 50'000; ++k) {
-                    if (below(random, 3) == 0) clock.advance(static_cast<std::int64_t>(below(random, 15)));
-                    permits const n = 1 + below(random, 5);
-                    auto const t = clock.now();
-                    auto d = pace.try_acquire(n, t);
-                    if (!d) continue;
-                    if ((d.departs_at() - t).count() > 1 + 9 * 30 / 2) late.fetch_add(1, std::memory_order_relaxed);
-                    if (below(random, 4) == 0) {
-                        // Cancelled: whether its place is used again or left as a gap, it departs no more.
-                        if (pace.refund(d)) cancelled.fetch_add(1, std::memory_order_relaxed);
-                    } else {
-                        each[i].push_back({d.departs_at().time_since_epoch().count(), n});
-                    }
-                }
-            });
-            for (auto const& e : each) all.insert(all.end(), e.begin(), e.end());
-        }
-        ASSERT_GT(counting_atomics::collisions.load(), 0U) << "nothing collided, so nothing was tested";
+        auto const all = hammer::gather<departure>(3, seed, 50'000, [&](random_engine& random, auto& mine) {
+            if (below(random, 3) == 0) clock.advance(static_cast<std::int64_t>(below(random, 15)));
+            permits const n = 1 + below(random, 5);
+            auto const t = clock.now();
+            auto d = pace.try_acquire(n, t);
+            if (!d) return;
+            if ((d.departs_at() - t).count() > 1 + 9 * 30 / 2) late.fetch_add(1, std::memory_order_relaxed);
+            if (below(random, 4) == 0) {
+                // Cancelled: whether its place is used again or left as a gap, it departs no more.
+                if (pace.refund(d)) cancelled.fetch_add(1, std::memory_order_relaxed);
+            } else {
+                mine.push_back({d.departs_at().time_since_epoch().count(), n});
+            }
+        });
         ASSERT_GT(cancelled.load(), 100U);
         ASSERT_EQ(late.load(), 0U);
         ASSERT_GT(all.size(), 1000U);
-        ASSERT_TRUE(are_one_interval_apart(all, 2, 9)) << "seed " << seed;
-    }
+        ASSERT_TRUE(are_one_interval_apart(all, 2, 9));
+    });
 }
 
 }  // namespace

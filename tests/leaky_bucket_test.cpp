@@ -6,6 +6,7 @@
 #include <weir/manual_clock.hpp>
 
 #include "gcra_oracle.hpp"
+#include "hammer.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -17,14 +18,9 @@
 namespace {
 
 using namespace std::chrono_literals;
-using gcra_oracle::any_size;
-using gcra_oracle::at;
-using gcra_oracle::below;
-using gcra_oracle::counting_atomics;
-using gcra_oracle::excess;
-using gcra_oracle::grant;
-using gcra_oracle::random_engine;
-using gcra_oracle::shared_clock;
+using namespace gcra_oracle;
+using hammer::counting_atomics;
+using hammer::shared_clock;
 using std::chrono::nanoseconds;
 using weir::manual_clock;
 using weir::permits;
@@ -161,31 +157,24 @@ TEST(leaky_bucket, is_refused_with_the_reason) {
 }
 
 TEST(leaky_bucket, keeps_its_promise_whatever_the_threads_do) {
-    shared_clock clock;
-    weir::leaky_bucket<shared_clock&, counting_atomics> m{rate{1, 5ns}, 20, clock};
-    counting_atomics::collisions = 0;
-    std::vector<grant> all;
-    for (std::uint64_t round = 0; round < 50 && (round == 0 || counting_atomics::collisions == 0); ++round) {
-        std::vector<grant> each[3];
-        gcra_oracle::on_threads(3, round, [&](std::size_t i, random_engine& random) {
-            for (int k = 0; k < 50'000; ++k) {
-                if (below(random, 3) == 0) clock.advance(static_cast<std::int64_t>(below(random, 15)));
-                permits const n = 1 + below(random, 5);
-                auto const t = clock.now();
-                auto d = m.try_acquire(n, t);
-                if (!d) continue;
-                if (below(random, 4) == 0) {
-                    m.refund(d);
-                } else {
-                    each[i].push_back({t.time_since_epoch().count(), n});
-                }
+    hammer::until_collided(1, [](std::uint64_t seed) {
+        shared_clock clock;
+        weir::leaky_bucket<shared_clock&, counting_atomics> m{rate{1, 5ns}, 20, clock};
+        auto const all = hammer::gather<grant>(3, seed, 50'000, [&](random_engine& random, auto& mine) {
+            if (below(random, 3) == 0) clock.advance(static_cast<std::int64_t>(below(random, 15)));
+            permits const n = 1 + below(random, 5);
+            auto const t = clock.now();
+            auto d = m.try_acquire(n, t);
+            if (!d) return;
+            if (below(random, 4) == 0) {
+                m.refund(d);
+            } else {
+                mine.push_back({t.time_since_epoch().count(), n});
             }
         });
-        for (auto const& e : each) all.insert(all.end(), e.begin(), e.end());
-    }
-    ASSERT_GT(counting_atomics::collisions.load(), 0U) << "nothing collided, so nothing was tested";
-    ASSERT_GT(all.size(), 1000U);
-    ASSERT_EQ(excess(all, {1, 5}, 20), 0);
+        ASSERT_GT(all.size(), 1000U);
+        ASSERT_EQ(excess(all, {1, 5}, 20), 0);
+    });
 }
 
 }  // namespace

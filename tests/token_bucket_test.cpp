@@ -6,6 +6,7 @@
 #include <weir/manual_clock.hpp>
 
 #include "gcra_oracle.hpp"
+#include "hammer.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -22,15 +23,9 @@
 namespace {
 
 using namespace std::chrono_literals;
-using gcra_oracle::any_size;
-using gcra_oracle::at;
-using gcra_oracle::below;
-using gcra_oracle::counting_atomics;
-using gcra_oracle::excess;
-using gcra_oracle::grant;
-using gcra_oracle::random_engine;
-using gcra_oracle::shared_clock;
-using gcra_oracle::ticks;
+using namespace gcra_oracle;
+using hammer::counting_atomics;
+using hammer::shared_clock;
 using std::chrono::nanoseconds;
 using weir::manual_clock;
 using weir::permits;
@@ -952,143 +947,109 @@ TEST(token_bucket, decides_with_plain_cells_as_with_atomics) {
 
 using contended = weir::token_bucket<shared_clock&, counting_atomics>;
 
-template <class Step>
-std::vector<grant> hammer(std::size_t threads, std::uint64_t seed, int steps, Step step) {
-    std::vector<std::vector<grant>> each(threads);
-    gcra_oracle::on_threads(threads, seed, [&](std::size_t i, random_engine& random) {
-        for (int k = 0; k < steps; ++k) step(random, each[i]);
-    });
-    std::vector<grant> all;
-    for (auto const& g : each) all.insert(all.end(), g.begin(), g.end());
-    return all;
-}
-
 TEST(token_bucket, keeps_its_promise_whatever_the_threads_do) {
-    for (std::uint64_t seed = 1; seed <= 4; ++seed) {
+    hammer::until_collided(4, [](std::uint64_t seed) {
         shared_clock clock;
         contended b{rate{3, 10ns}, 20, clock};
-        counting_atomics::collisions = 0;
-        std::vector<grant> all;
-        for (std::uint64_t round = 0; round < 50 && (round == 0 || counting_atomics::collisions == 0); ++round) {
-            auto const more = hammer(3, seed * 100 + round, 60'000, [&](random_engine& random, auto& mine) {
-                if (below(random, 4) == 0) clock.advance(static_cast<std::int64_t>(below(random, 20)));
-                permits const n = 1 + below(random, 4);
-                auto t = clock.now();
-                if (below(random, 8) == 0) t -= nanoseconds{below(random, 50)};
-                if (b.try_acquire(n, t)) mine.push_back({std::max<std::int64_t>(0, t.time_since_epoch().count()), n});
-            });
-            all.insert(all.end(), more.begin(), more.end());
-        }
-        ASSERT_GT(counting_atomics::collisions.load(), 0U) << "nothing collided, so nothing was tested";
-        ASSERT_EQ(excess(all, {3, 10}, 20), 0) << "seed " << seed;
+        auto const all = hammer::gather<grant>(3, seed, 60'000, [&](random_engine& random, auto& mine) {
+            if (below(random, 4) == 0) clock.advance(static_cast<std::int64_t>(below(random, 20)));
+            permits const n = 1 + below(random, 4);
+            auto t = clock.now();
+            if (below(random, 8) == 0) t -= nanoseconds{below(random, 50)};
+            if (b.try_acquire(n, t)) mine.push_back({std::max<std::int64_t>(0, t.time_since_epoch().count()), n});
+        });
+        ASSERT_EQ(excess(all, {3, 10}, 20), 0);
         // And what was earned was granted: about half of the attempts ask at a time when there is nothing.
         permits total = 0;
         for (auto const& g : all) total += g.n;
         ASSERT_GT(total, static_cast<permits>(clock.ticks.load()) / 10);
-    }
+    });
 }
 
 TEST(token_bucket, keeps_its_promise_under_threads_that_refund_reserve_and_cancel) {
-    for (std::uint64_t seed = 1; seed <= 4; ++seed) {
+    hammer::until_collided(4, [](std::uint64_t seed) {
         shared_clock clock;
         contended b{rate{1, 4ns}, 12, clock};
-        counting_atomics::collisions = 0;
         std::atomic<std::uint64_t> refunds{0};
-        std::vector<grant> all;
-        for (std::uint64_t round = 0; round < 50 && (round == 0 || counting_atomics::collisions == 0); ++round) {
-            auto const more = hammer(3, seed * 100 + round, 40'000, [&](random_engine& random, auto& mine) {
-                thread_local std::vector<std::pair<contended::decision, std::size_t>> held;
-                if (mine.empty()) held.clear();
-                auto const what = below(random, 8);
-                permits const n = 1 + below(random, 12);
-                if (what < 2) {
-                    clock.advance(static_cast<std::int64_t>(below(random, 20)));
-                } else if (what < 4) {
-                    auto const t = clock.now();
-                    auto d = b.try_acquire(n, t);
-                    if (!d) return;
-                    mine.push_back({t.time_since_epoch().count(), n});
-                    held.emplace_back(std::move(d), mine.size() - 1);
-                } else if (what < 5) {
-                    auto d = b.reserve(n, nanoseconds{below(random, 60)});
-                    if (!d) return;
-                    mine.push_back({d.starts_at().time_since_epoch().count(), n});
-                    held.emplace_back(std::move(d), mine.size() - 1);
-                } else if (!held.empty()) {
-                    auto& [d, index] = held[below(random, 2) == 0 ? held.size() - 1 : below(random, held.size())];
-                    permits const k = 1 + below(random, std::max<permits>(1, mine[index].n));
-                    if (mine[index].n == 0) return;
-                    if (b.refund(d, k) != 0) refunds.fetch_add(1, std::memory_order_relaxed);
-                    mine[index].n -= k;
-                    if (held.size() > 16) held.erase(held.begin());
-                }
-            });
-            all.insert(all.end(), more.begin(), more.end());
-        }
-        ASSERT_GT(counting_atomics::collisions.load(), 0U) << "nothing collided, so nothing was tested";
+        auto const all = hammer::gather<grant>(3, seed, 40'000, [&](random_engine& random, auto& mine) {
+            thread_local std::vector<std::pair<contended::decision, std::size_t>> held;
+            auto const what = below(random, 8);
+            permits const n = 1 + below(random, 12);
+            if (what < 2) {
+                clock.advance(static_cast<std::int64_t>(below(random, 20)));
+            } else if (what < 4) {
+                auto const t = clock.now();
+                auto d = b.try_acquire(n, t);
+                if (!d) return;
+                mine.push_back({t.time_since_epoch().count(), n});
+                held.emplace_back(std::move(d), mine.size() - 1);
+            } else if (what < 5) {
+                auto d = b.reserve(n, nanoseconds{below(random, 60)});
+                if (!d) return;
+                mine.push_back({d.starts_at().time_since_epoch().count(), n});
+                held.emplace_back(std::move(d), mine.size() - 1);
+            } else if (!held.empty()) {
+                auto& [d, index] = held[below(random, 2) == 0 ? held.size() - 1 : below(random, held.size())];
+                permits const k = 1 + below(random, std::max<permits>(1, mine[index].n));
+                if (mine[index].n == 0) return;
+                if (b.refund(d, k) != 0) refunds.fetch_add(1, std::memory_order_relaxed);
+                mine[index].n -= k;
+                if (held.size() > 16) held.erase(held.begin());
+            }
+        });
         ASSERT_GT(refunds.load(), 100U);
-        ASSERT_EQ(excess(all, {1, 4}, 12), 0) << "seed " << seed;
-    }
+        ASSERT_EQ(excess(all, {1, 4}, 12), 0);
+    });
 }
 
 TEST(token_bucket, keeps_its_promise_by_its_own_clock) {
-    weir::token_bucket<std::chrono::steady_clock, counting_atomics> b{rate{3'000'000, 1s}, 50};
-    counting_atomics::collisions = 0;
-    std::vector<grant> all;
-    for (std::uint64_t round = 0; round < 50 && (round == 0 || counting_atomics::collisions == 0); ++round) {
-        auto const more = hammer(2, round, 100'000, [&](random_engine& random, auto& mine) {
+    hammer::until_collided(1, [](std::uint64_t seed) {
+        weir::token_bucket<std::chrono::steady_clock, counting_atomics> b{rate{3'000'000, 1s}, 50};
+        auto const all = hammer::gather<grant>(2, seed, 100'000, [&](random_engine& random, auto& mine) {
             permits const n = 1 + below(random, 3);
             if (auto d = b.try_acquire(n)) mine.push_back({d.retry_at().time_since_epoch().count(), n});
         });
-        all.insert(all.end(), more.begin(), more.end());
-    }
-    ASSERT_GT(counting_atomics::collisions.load(), 0U) << "nothing collided, so nothing was tested";
-    ASSERT_GT(all.size(), 50U);
-    ASSERT_EQ(excess(all, {3, 1000}, 50), 0);
+        ASSERT_GT(all.size(), 50U);
+        ASSERT_EQ(excess(all, {3, 1000}, 50), 0);
+    });
 }
 
 TEST(token_bucket, is_changed_under_threads_without_a_moment_of_too_much) {
-    for (std::uint64_t seed = 1; seed <= 3; ++seed) {
+    hammer::until_collided(3, [](std::uint64_t seed) {
         shared_clock clock;
         contended b{rate{1, 4ns}, 12, clock};
-        counting_atomics::collisions = 0;
         std::atomic<std::uint64_t> changes{0};
         std::atomic<std::uint64_t> wrong{0};
-        std::vector<grant> all;
-        for (std::uint64_t round = 0; round < 50 && (round == 0 || counting_atomics::collisions == 0); ++round) {
-            auto const more = hammer(3, seed * 100 + round, 40'000, [&](random_engine& random, auto& mine) {
-                auto const what = below(random, 64);
-                if (what == 0) {
-                    // Three configurations that differ in everything, none above one per 4 ns with a burst of 12.
-                    auto const which = below(random, 3);
-                    auto const e = which == 0   ? b.change(rate{1, 4ns}, 12)
-                                   : which == 1 ? b.change(rate{1, 7ns}, 5)
-                                                : b.change(rate{2, 13ns}, 9);
-                    if (!e) changes.fetch_add(1, std::memory_order_relaxed);
-                    if (e && e.reason != contended::busy().reason) wrong.fetch_add(1, std::memory_order_relaxed);
-                } else if (what < 16) {
-                    clock.advance(static_cast<std::int64_t>(below(random, 20)));
-                } else {
-                    permits const n = 1 + below(random, 12);
-                    auto const t = clock.now();
-                    auto d = b.try_acquire(n, t);
-                    if (d) mine.push_back({t.time_since_epoch().count(), n});
-                    permits const burst = b.burst();
-                    if (burst != 12 && burst != 5 && burst != 9) wrong.fetch_add(1, std::memory_order_relaxed);
-                    if (!d && !d.never() && d.retry_at() < t) wrong.fetch_add(1, std::memory_order_relaxed);
-                    if (d && below(random, 4) == 0) {
-                        b.refund(d);
-                        if (mine.back().n != 0) mine.pop_back();
-                    }
+        auto const all = hammer::gather<grant>(3, seed, 40'000, [&](random_engine& random, auto& mine) {
+            auto const what = below(random, 64);
+            if (what == 0) {
+                // Three configurations that differ in everything, none above one per 4 ns with a burst of 12.
+                auto const which = below(random, 3);
+                auto const e = which == 0   ? b.change(rate{1, 4ns}, 12)
+                               : which == 1 ? b.change(rate{1, 7ns}, 5)
+                                            : b.change(rate{2, 13ns}, 9);
+                if (!e) changes.fetch_add(1, std::memory_order_relaxed);
+                if (e && e.reason != contended::busy().reason) wrong.fetch_add(1, std::memory_order_relaxed);
+            } else if (what < 16) {
+                clock.advance(static_cast<std::int64_t>(below(random, 20)));
+            } else {
+                permits const n = 1 + below(random, 12);
+                auto const t = clock.now();
+                auto d = b.try_acquire(n, t);
+                if (d) mine.push_back({t.time_since_epoch().count(), n});
+                permits const burst = b.burst();
+                if (burst != 12 && burst != 5 && burst != 9) wrong.fetch_add(1, std::memory_order_relaxed);
+                if (!d && !d.never() && d.retry_at() < t) wrong.fetch_add(1, std::memory_order_relaxed);
+                if (d && below(random, 4) == 0) {
+                    b.refund(d);
+                    if (mine.back().n != 0) mine.pop_back();
                 }
-            });
-            all.insert(all.end(), more.begin(), more.end());
-        }
+            }
+        });
         ASSERT_EQ(wrong.load(), 0U);
         ASSERT_GT(changes.load(), 500U);
-        ASSERT_GT(counting_atomics::collisions.load(), 0U) << "nothing collided, so nothing was tested";
-        ASSERT_EQ(excess(all, {1, 4}, 12), 0) << "seed " << seed;
-    }
+        ASSERT_EQ(excess(all, {1, 4}, 12), 0);
+    });
 }
 
 }  // namespace
