@@ -221,6 +221,15 @@ TEST(token_bucket, counts_time_before_construction_as_construction) {
     EXPECT_TRUE(b.try_acquire(1, at(1'000'010)));
 }
 
+TEST(token_bucket, counts_time_before_construction_as_construction_where_the_difference_wraps) {
+    using limits = std::numeric_limits<std::int64_t>;
+    manual_clock clock{at(limits::max() - 10'000'000'000)};
+    bucket b{rate{1, 1s}, 4, start::empty(), clock};
+    EXPECT_EQ(b.available(at(limits::min())), 0U);
+    EXPECT_FALSE(b.try_acquire(1, at(limits::min())));
+    EXPECT_EQ(b.try_acquire(1, at(limits::min())).retry_at(), clock.now() + 1s);
+}
+
 TEST(token_bucket, takes_any_time_point) {
     using limits = std::numeric_limits<std::int64_t>;
     for (std::int64_t origin : {limits::min(), limits::min() + 1, std::int64_t{-1}, std::int64_t{0}, std::int64_t{1},

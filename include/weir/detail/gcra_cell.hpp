@@ -45,10 +45,10 @@ namespace weir::inline v0::detail {
 template <class Duration, class TimePoint>
 constexpr std::uint64_t ticks_since(TimePoint t, std::int64_t origin) noexcept {
     constexpr std::uint64_t horizon = gcra::horizon<Duration>();
-    // A difference that wraps lands beyond the horizon too, and is then looked at closely.
-    std::uint64_t const d = static_cast<std::uint64_t>(ticks(t)) - static_cast<std::uint64_t>(origin);
-    if (d <= horizon) [[likely]] return d;
-    return ticks(t) < origin ? 0 : horizon;
+    // Beside a clock's end the difference of an earlier time may wrap to a small one.
+    std::uint64_t const d = static_cast<std::uint64_t>(detail::ticks(t)) - static_cast<std::uint64_t>(origin);
+    if (d <= horizon && detail::ticks(t) >= origin) [[likely]] return d;
+    return detail::ticks(t) < origin ? 0 : horizon;
 }
 
 /// The time point t ticks after `origin`; time_point::max() where it has none.
@@ -65,7 +65,7 @@ constexpr TimePoint time_since(std::int64_t origin, std::uint64_t t) noexcept {
 template <class TimePoint>
 constexpr typename TimePoint::duration wait_between(TimePoint earlier, TimePoint later) noexcept {
     using rep = typename TimePoint::rep;
-    std::int64_t const d = saturating_sub(ticks(later), ticks(earlier));
+    std::int64_t const d = saturating_sub(detail::ticks(later), detail::ticks(earlier));
     if (d > std::numeric_limits<rep>::max()) return TimePoint::duration::max();
     return typename TimePoint::duration{static_cast<rep>(d)};
 }
