@@ -31,13 +31,15 @@ struct counting_atomics {
                                    std::memory_order failure) noexcept {
             T const old = expected;
             pause();
-            return counted(old, expected, std::atomic<T>::compare_exchange_weak(expected, desired, success, failure));
+            bool const done = std::atomic<T>::compare_exchange_weak(expected, desired, success, failure);
+            return counted(old, expected, done);
         }
         bool compare_exchange_strong(T& expected, T desired, std::memory_order success,
                                      std::memory_order failure) noexcept {
             T const old = expected;
             pause();
-            return counted(old, expected, std::atomic<T>::compare_exchange_strong(expected, desired, success, failure));
+            bool const done = std::atomic<T>::compare_exchange_strong(expected, desired, success, failure);
+            return counted(old, expected, done);
         }
 
     private:
