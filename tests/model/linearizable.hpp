@@ -2,16 +2,18 @@
 //
 // Histories of operations, and whether a sequential specification explains them.
 //
-//     model::history<op, bool> h;                                             // in the scenario's state
-//     h.call({n, t}, [&] { return b.try_acquire(n, at(t)).granted(); });      // in a thread; returns what the body returned
+//     model::history<op, bool> h;  // in the scenario's state
+//     h.call({n, t}, [&] { return b.try_acquire(n, at(t)).granted(); });  // in a thread; returns what the body returned
 //     h.check(initial, [](state const& s, op const& o, bool const* granted) -> std::vector<state> {...});  // at the end
 //
-// The specification is a step: the states that may follow from a state when an operation returned this result; none where it may not;
-// the result is null when the operation has not returned (its thread was frozen): then any it might have had.
+// The specification is a step: the states that may follow from a state when an operation returned this result; none
+// where it may not; the result is null when the operation has not returned (its thread was frozen): then any it might
+// have had.
 //
-// Order to be respected: in a search with options.real_time, an operation that returned before another began comes before it. Otherwise
-// happens-before: program order, and what the operations themselves make visible. A relaxed load may be stale with regard to an
-// operation that it does not follow in that sense, so more cannot be asked. (States that only grow deny no more when they are stale.)
+// Order to be respected: in a search with options.real_time, an operation that returned before another began comes
+// before it. Otherwise happens-before: program order, and what the operations themselves make visible. A relaxed load
+// may be stale with regard to an operation that it does not follow in that sense, so more cannot be asked. (States that
+// only grow deny no more when they are stale.)
 //
 // Search: J. Wing and C. Gong, "Testing and verifying concurrent objects", 1993, with the memo of G. Lowe, "Testing for
 // linearizability", 2017: a set of operations done and the state after it need be tried once only.

@@ -3,6 +3,7 @@
 #include "linearizable.hpp"
 #include "model.hpp"
 #include "model_atomic.hpp"
+#include "weakening.hpp"
 
 #include <gtest/gtest.h>
 
@@ -138,9 +139,10 @@ TEST(litmus, coherence_writes_of_one_thread_stand_in_its_order) {  // CoWW
 }
 
 TEST(litmus, load_buffering_does_not_appear) {
-    // The standard allows 1 1 for relaxed accesses; it takes a cycle of program order and reads-from: each load reads a store that comes
-    // after it in the other thread. Here a load reads what has been stored, so there are no such cycles; a compiler and a processor
-    // that make them (none does for read-modify-writes on a word whose value it depends on) are outside of what is checked.
+    // The standard allows 1 1 for relaxed accesses; it takes a cycle of program order and reads-from: each load reads a
+    // store that comes after it in the other thread. Here a load reads what has been stored, so there are no such
+    // cycles; a compiler and a processor that make them (none does for read-modify-writes on a word whose value it
+    // depends on) are outside of what is checked.
     EXPECT_EQ(results(options::weak("LB"), 2,
                       {[](words& w) {
                            w.r[0] = w.x.load(relaxed);
@@ -426,7 +428,8 @@ TEST(checker, finds_the_update_that_load_and_store_lose) {
     EXPECT_NE(o.failure.find("both count"), std::string::npos) << o;
 }
 
-/// A window of two words with a ring: `closes` says whether its head is closed to increments before its segment is published.
+/// A window of two words with a ring: `closes` says whether its head is closed to increments before its segment is
+/// published.
 struct small_window {
     static constexpr int limit = 2;
     bool closes;
@@ -447,7 +450,8 @@ struct small_window {
                 int old = ring[open].load(relaxed);
                 if (old < 100) ring[open].compare_exchange_strong(old, 100 + h % 10, release, relaxed);
                 head.compare_exchange_strong(h, 100 * (open + 1), release, relaxed);
-                // Without a closing bit the exchange fails where another was granted meanwhile, but the count is published.
+                // Without a closing bit the exchange fails where another was granted meanwhile, but the count is
+                // published.
                 continue;
             }
             int const before = open == 0 ? 0 : ring[0].load(acquire) % 100;
@@ -521,7 +525,8 @@ TEST(checker, finds_a_loop_that_never_ends) {
     EXPECT_NE(out.failure.find("no end after 100 steps"), std::string::npos) << out;
 }
 
-/// A loop that is known to end, for the store it waits for has been made; but a view alone would let it read the old one for ever.
+/// A loop that is known to end, for the store it waits for has been made; but a view alone would let it read the old
+/// one for ever.
 TEST(checker, a_loop_ends_where_an_old_store_may_be_read_again_only_so_often) {
     auto const wait = [](unsigned rereads) {
         options o = options::weak("wait");
@@ -716,6 +721,57 @@ TEST(checker, an_operation_knows_its_steps_its_writes_and_what_others_wrote) {
         EXPECT_EQ(most_steps, 4U);
         EXPECT_EQ(out.operation_steps, 4U);
     }
+}
+
+TEST(checker, freezes_every_choice_of_threads_after_every_number_of_steps) {
+    auto const frozen = [](unsigned count, bool waits) {
+        return model::explore_frozen(options::weak("frozen"), 3, count, [waits] {
+            auto w = std::make_shared<words>();
+            // Where it waits, x is a lock: taken by 0 -> 1.
+            auto const add = [w, waits] {
+                int old = 0;
+                if (waits) {
+                    while (!w->x.compare_exchange_strong(old, 1, acquire, relaxed)) old = 0;
+                }
+                w->y.fetch_add(1, relaxed);
+                if (waits) w->x.exchange(0, release);
+            };
+            return scenario{{add, add, add}};
+        });
+    };
+    auto const one = frozen(1, false);
+    EXPECT_TRUE(one.passed(coverage::complete)) << one;
+    EXPECT_GE(one.executions, 3U * 2U * 2U);
+    EXPECT_TRUE(frozen(2, false).passed(coverage::complete)) << frozen(2, false);
+    auto const locked = frozen(1, true);
+    EXPECT_NE(locked.failure.find("no end"), std::string::npos) << "a lock whose holder stands still";
+}
+
+TEST(checker, weakens_one_order_at_a_time_and_says_which_was_needed) {
+    // The first release and the acquire on failure are needed, the release on z is not.
+    auto const run = [] {
+        return explore(options::weak("to be weakened"), [] {
+            auto w = std::make_shared<words>();
+            return scenario{{[w] {
+                                 w->x.exchange(1, relaxed);
+                                 w->y.exchange(1, release);
+                                 w->z.exchange(1, release);
+                             },
+                             [w] {
+                                 int seen = 7;
+                                 w->y.compare_exchange_strong(seen, 8, acq_rel, acquire);
+                                 if (seen == 1) model::check(w->x.load(relaxed) == 1, "x is published");
+                             }}};
+        });
+    };
+    auto const all = model::weaken_each("litmus_test.cpp", {{"publication", run}});
+    std::size_t needed = 0;
+    for (auto const& e : all) needed += e.noticed_by == "publication" ? 1 : 0;
+    EXPECT_EQ(all.size(), 5U) << "two exchanges, acq_rel both ways, acquire";
+    EXPECT_EQ(needed, 2U);
+    EXPECT_TRUE(run().passed(coverage::complete)) << "as it was";
+    std::set<model::site> const sites = model::sites_of("litmus_test.cpp", {{"publication", run}});
+    EXPECT_EQ(sites.size(), 4U);
 }
 
 // ---- linearizability ----

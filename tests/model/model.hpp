@@ -2,9 +2,9 @@
 //
 // A checker for lock-free code: runs a small scenario through every interleaving that the C++ memory model allows.
 //
-//     using bucket = weir::token_bucket<weir::manual_clock&, model::atomics>;        // the shipped header on model_atomic.hpp
+//     using bucket = weir::token_bucket<weir::manual_clock&, model::atomics>;  // the shipped header; see model_atomic.hpp
 //
-//     auto const o = model::explore(model::options::weak("two take one"), [] {        // called anew for each execution
+//     auto const o = model::explore(model::options::weak("two take one"), [] {  // called anew for each execution
 //         struct state { weir::manual_clock clock; bucket b{weir::rate{1, 1s}, 1, clock}; int granted = 0; };
 //         auto s = std::make_shared<state>();
 //         auto const take = [s] {
@@ -16,26 +16,30 @@
 //     });
 //     EXPECT_TRUE(o.passed(model::coverage::complete)) << o;
 //
-// - A thread's body is code up to its end; each access of a model::atomics::atomic is a step, at which the others may run. What
-//   a body does between two steps belongs to the step before (or, at the beginning, to none): it may touch the scenario's own
-//   plain data, but only to record. With sleep sets (all but bounded and sampled searches) executions that differ in the order
-//   of independent steps are seen once, so no verdict may hang on the order of steps on different locations.
-// - An execution that is given up is abandoned where it stands: what a body owns on its stack is not destroyed then. Keep what
-//   allocates in the scenario's state.
-// - model::check and model::fail may be called in bodies and in the final check. The first failure ends the search; the outcome
-//   has a table of the execution and a token which runs it again: WEIR_MODEL_REPLAY=token in the environment, or options.replay.
-// - begin() and end() around an operation give a `span`: thread, steps, writes, what others wrote, for bounds on progress;
-//   linearizable.hpp records histories with them. options.frozen stops threads for ever after so many steps each.
+// - A thread's body is code up to its end; each access of a model::atomics::atomic is a step, at which the others may
+//   run. What a body does between two steps belongs to the step before (or, at the beginning, to none): it may touch
+//   the scenario's own plain data, but only to record. With sleep sets (all but bounded and sampled searches)
+//   executions that differ in the order of independent steps are seen once, so no verdict may hang on the order of
+//   steps on different locations.
+// - An execution that is given up is abandoned where it stands: what a body owns on its stack is not destroyed then.
+//   Keep what allocates in the scenario's state.
+// - model::check and model::fail may be called in bodies and in the final check. The first failure ends the search; the
+//   outcome has a table of the execution and a token which runs it again: WEIR_MODEL_REPLAY=token in the environment,
+//   or options.replay.
+// - begin() and end() around an operation give a `span`: thread, steps, writes, what others wrote, for bounds on
+//   progress; linearizable.hpp records histories with them. options.frozen stops threads for ever after so many steps
+//   each; explore_frozen does it to every choice of threads and steps. weakening.hpp lowers the memory orders one by
+//   one.
 //
-// Memory model: the release/acquire fragment of C++20, by views. Each location keeps its stores in modification order. A thread's
-// view says, for each location, the oldest store that it may still read; a load picks any from there on, and raises the view
-// (coherence). A release store carries the writer's view; an acquire load takes it over; a read-modify-write carries on what
-// the store it read carried (release sequence). A read-modify-write reads the newest store. A failed compare-exchange is a
-// load, so it may read an old store; a weak one may fail for nothing, options.spurious times an execution.
-// What makes the search complete: after construction every write is a read-modify-write, so modification order is order of
-// execution, and every execution in which program order and reads-from make no cycle (the standard wants none, though it
-// cannot say so exactly) is an interleaving with old stores read. Hence a plain store, a fence (there is none) and a seq_cst access are
-// refused by name.
+// Memory model: the release/acquire fragment of C++20, by views. Each location keeps its stores in modification order.
+// A thread's view says, for each location, the oldest store that it may still read; a load picks any from there on, and
+// raises the view (coherence). A release store carries the writer's view; an acquire load takes it over; a
+// read-modify-write carries on what the store it read carried (release sequence). A read-modify-write reads the newest
+// store. A failed compare-exchange is a load, so it may read an old store; a weak one may fail for nothing,
+// options.spurious times an execution.
+// What makes the search complete: after construction every write is a read-modify-write, so modification order is order of execution, and every execution in which program order and
+// reads-from make no cycle (the standard wants none, though it cannot say so exactly) is an interleaving with old
+// stores read. Hence a plain store, a fence (there is none) and a seq_cst access are refused by name.
 // What it does not find: what needs more threads, operations or spurious failures than the scenario has.
 #pragma once
 
@@ -171,8 +175,9 @@ struct outcome {
     std::uint64_t pruned = 0;      // given up, since all that was left had been seen in another order
     std::size_t longest = 0;       // steps of an execution
     unsigned operation_steps = 0;  // most steps between begin() and end()
-    std::string failure;           // what, and the table
-    std::string token;             // runs the failure again
+    std::array<unsigned, max_threads> thread_steps{};  // most steps of each thread
+    std::string failure;                               // what, and the table
+    std::string token;                                 // runs the failure again
 
     bool passed(coverage expected) const { return failure.empty() && seen == expected; }
     friend std::ostream& operator<<(std::ostream& os, outcome const& o);
@@ -265,6 +270,9 @@ public:
         result.name = options_.name;
         result.bounds = bounds();
         operation_steps_ = 0;
+        thread_steps_ = {};
+        if (!options_.weaken) options_.weaken = weaken_;
+        if (options_.sites == nullptr) options_.sites = sites_;
         base_ = static_cast<index>(used_);
         path_.clear();
         random_ = options_.seed * 0x9e3779b97f4a7c15U + 1;
@@ -304,7 +312,14 @@ public:
         forced_.clear();
         options_ = {};
         result.operation_steps = operation_steps_;
+        result.thread_steps = thread_steps_;
         return result;
+    }
+
+    /// What explorations whose options say nothing else have in common: see weakening.hpp.
+    void set_ambient(std::optional<weakening> const& w, std::set<site>* sites) {
+        weaken_ = w;
+        sites_ = sites;
     }
 
     // ---- for atomics ----
@@ -409,7 +424,8 @@ public:
 
     // ---- for plain data ----
 
-    /// Where the running thread is: an event of it precedes what has seen `clock` of its steps. Thread -1 outside of all.
+    /// Where the running thread is: an event of it precedes what has seen `clock` of its steps. Thread -1 outside of
+    /// all.
     int running() const { return running_; }
     std::uint32_t clock_now() const { return running_ < 0 ? 0 : fibers_[static_cast<unsigned>(running_)]->steps + 1; }
     bool has_seen(int thread, std::uint32_t clock) const {
@@ -709,8 +725,8 @@ private:
                 return true;
         }
     }
-    /// A thread that sleeps need not wake: what it is about to do may as well have come before this step. In the weak model a read
-    /// may always come later than a write, reading the same store as before.
+    /// A thread that sleeps need not wake: what it is about to do may as well have come before this step. In the weak
+    /// model a read may always come later than a write, reading the same store as before.
     bool independent(fiber const& sleeper, access did, index where, bool wrote) const {
         if (sleeper.where != where) return true;
         if (where == time) return sleeper.kind == did;
@@ -769,6 +785,9 @@ private:
         try {
             start(make());
             e = run(longest);
+            for (unsigned t = 0; t < threads_; ++t) {
+                thread_steps_[t] = std::max(thread_steps_[t], fibers_[t]->steps - fibers_[t]->bookkeeping);
+            }
             if (e == ending::finished && current_.check) current_.check();
         } catch (ended const&) {
         } catch (std::exception const& x) {
@@ -990,6 +1009,9 @@ private:
     std::uint64_t begun_ = 0;  // operations
     unsigned spurious_left_ = 0;
     unsigned operation_steps_ = 0;
+    std::array<unsigned, max_threads> thread_steps_{};
+    std::optional<weakening> weaken_;
+    std::set<site>* sites_ = nullptr;
     std::vector<index> ways_;
 
     std::vector<node> path_;
@@ -1036,6 +1058,63 @@ inline std::ostream& operator<<(std::ostream& os, outcome const& o) {
 /// Runs `make`'s scenarios as `o` says, until all has been seen or one fails.
 inline outcome explore(options const& o, std::function<scenario()> const& make) {
     return detail::engine::get().explore(o, make);
+}
+
+/// The same with `count` of the threads standing still for ever, whichever they are and after however many steps each.
+/// What a frozen thread had begun has not ended: the final check must allow for it. The outcome is that of all of them
+/// together.
+inline outcome explore_frozen(options o, unsigned threads, unsigned count, std::function<scenario()> const& make) {
+    outcome all;
+    bool first = true;
+    auto const add = [&](outcome const& one) {
+        if (first) {
+            all = one;
+        } else {
+            all.executions += one.executions;
+            all.pruned += one.pruned;
+            all.longest = std::max(all.longest, one.longest);
+            all.operation_steps = std::max(all.operation_steps, one.operation_steps);
+            if (one.seen != all.seen || !one.failure.empty()) {
+                all.seen = one.failure.empty() ? coverage::cut_off : one.seen;
+                all.failure = one.failure;
+                all.token = one.token;
+            }
+        }
+        all.bounds = one.bounds;
+        first = false;
+        return one.failure.empty();
+    };
+    std::string const name = o.name;
+    // Freezes one more thread, from `from` on, after as many steps as it can take beside those that are frozen already.
+    std::function<bool(unsigned, unsigned)> const freeze_more = [&](unsigned from, unsigned left) {
+        for (unsigned t = from; t < threads; ++t) {
+            for (unsigned after = 0;; ++after) {
+                o.frozen.push_back({t, after});
+                o.name = name + ", frozen";
+                for (auto const& z : o.frozen) o.name += " " + std::to_string(z.thread) + "@" + std::to_string(z.after);
+                bool went_on = true;
+                bool reached = false;
+                if (left == 1) {
+                    outcome const one = explore(o, make);
+                    went_on = add(one);
+                    reached = one.thread_steps[t] >= after;
+                } else {
+                    options probe = o;
+                    probe.name += ", probe";
+                    outcome const one = explore(probe, make);
+                    went_on = one.failure.empty() || add(one);
+                    reached = one.thread_steps[t] >= after;
+                    if (went_on && reached) went_on = freeze_more(t + 1, left - 1);
+                }
+                o.frozen.pop_back();
+                if (!went_on) return false;
+                if (!reached) break;
+            }
+        }
+        return true;
+    };
+    freeze_more(0, count);
+    return all;
 }
 
 [[noreturn]] inline void fail(std::string const& what) { detail::engine::get().fail(what); }

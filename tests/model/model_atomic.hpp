@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// What the code under test is built upon in place of std::atomic, see model.hpp; plain data whose race is an error; a clock.
+// What the code under test is built upon in place of std::atomic, see model.hpp; plain data whose race is an error; a
+// clock.
 #pragma once
 
 #include <atomic>
@@ -15,7 +16,8 @@
 
 namespace model {
 
-/// The policy. Accesses outside the threads of an exploration, such as a constructor's and the final check's, are plain.
+/// The policy. Accesses outside the threads of an exploration, such as a constructor's and the final check's, are
+/// plain.
 struct atomics {
     template <class T>
     class atomic {

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: MIT
+//
+// Whether each memory order of a header is earned: weakened by one step, alone, it must make a case fail.
+//
+//     for (auto const& e : model::weaken_each("gcra_cell.hpp", {{"change", [] { return change_case(); }}, ...})) {
+//         EXPECT_FALSE(e.noticed_by.empty()) << e.what << " is not needed, or the cases are blind";
+//     }
+#pragma once
+
+#include <functional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "model.hpp"
+
+namespace model {
+
+/// A case which passes with the orders as they are.
+struct trial {
+    std::string name;
+    std::function<outcome()> run;
+};
+
+struct earned {
+    weakening what;
+    std::string noticed_by;  // the first case that failed; empty: none
+};
+
+/// The accesses in `file` that the trials reach with more than relaxed order. A trial that fails by itself comes out in
+/// `broken`.
+inline std::set<site> sites_of(std::string const& file, std::vector<trial> const& trials,
+                               std::vector<std::string>* broken = nullptr) {
+    std::set<site> all;
+    detail::engine::get().set_ambient({}, &all);
+    for (auto const& t : trials) {
+        auto const o = t.run();
+        if (!o.failure.empty() && broken != nullptr) broken->push_back(t.name + ": " + o.failure);
+    }
+    detail::engine::get().set_ambient({}, nullptr);
+    std::erase_if(all, [&](site const& s) { return s.file != file; });
+    return all;
+}
+
+/// Every access of `file` above relaxed, weakened one step at a time, and the trial that notices.
+inline std::vector<earned> weaken_each(std::string const& file, std::vector<trial> const& trials) {
+    std::vector<earned> all;
+    std::vector<std::string> broken;
+    for (auto const& s : sites_of(file, trials, &broken)) {
+        std::vector<std::memory_order> weaker;
+        if (s.order == std::memory_order_acq_rel) {
+            weaker = {std::memory_order_acquire, std::memory_order_release};
+        } else {
+            weaker = {std::memory_order_relaxed};
+        }
+        for (auto const to : weaker) {
+            earned e{{s, to}, {}};
+            detail::engine::get().set_ambient(e.what, nullptr);
+            for (auto const& t : trials) {
+                if (t.run().failure.empty()) continue;
+                e.noticed_by = t.name;
+                break;
+            }
+            all.push_back(std::move(e));
+        }
+    }
+    detail::engine::get().set_ambient({}, nullptr);
+    for (auto const& b : broken) all.push_back({{{"a trial fails by itself: " + b}, {}}, {}});
+    return all;
+}
+
+}  // namespace model
