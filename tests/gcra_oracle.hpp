@@ -15,10 +15,12 @@
 #include <random>
 #include <vector>
 
+#include "int128.hpp"
+
 namespace gcra_oracle {
 
-__extension__ typedef __int128 i128;
-__extension__ typedef unsigned __int128 u128;
+using int128::i128;
+using int128::u128;
 
 using exact_log::grant;
 using random_engine = std::mt19937_64;

@@ -253,7 +253,8 @@ TEST(leaky_bucket_queue, cancels_as_a_stack_would) {
                 stack.push_back({std::move(d), free_from, from + q * static_cast<std::int64_t>(n), true});
                 free_from = stack.back().after;
             } else if (!stack.empty()) {
-                std::size_t const j = below(random, 2) == 0 ? stack.size() - 1 : below(random, stack.size());
+                auto const j =
+                    static_cast<std::size_t>(below(random, 2) == 0 ? stack.size() - 1 : below(random, stack.size()));
                 bool const last = stack[j].live && stack[j].after == free_from;
                 ASSERT_EQ(pace.refund(stack[j].d), last) << "seed " << seed;
                 stack[j].live = false;

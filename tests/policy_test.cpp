@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <random>
 #include <type_traits>
 
@@ -17,6 +19,24 @@ TEST(std_atomics, is_std_atomic_and_no_copy_is_made_of_either) {
     static_assert(std::is_same_v<word, std::atomic<std::uint32_t>>);
     static_assert(!std::is_copy_constructible_v<cell> && !std::is_copy_assignable_v<cell>);
     static_assert(sizeof(cell) == sizeof(std::uint32_t));
+}
+
+// On 32-bit x86 a std::uint64_t alone is aligned to 4, and an exchange over the edge of a cache line locks the bus.
+TEST(std_atomics, a_limiters_word_is_lock_free_on_every_target_and_never_lies_across_two_cache_lines) {
+    using word64 = weir::std_atomics::atomic<std::uint64_t>;
+    static_assert(word64::is_always_lock_free && weir::std_atomics::atomic<std::int64_t>::is_always_lock_free);
+    static_assert(sizeof(word64) == 8 && alignof(word64) == 8);
+    struct behind_a_byte {
+        char before;
+        word64 w{};
+    };
+    for (int i = 0; i < 20; ++i) {
+        auto const p = std::make_unique<behind_a_byte[]>(3);
+        for (std::size_t k = 0; k < 3; ++k) {
+            EXPECT_EQ(reinterpret_cast<std::uintptr_t>(&p[k].w) % 8, 0U);
+            EXPECT_TRUE(p[k].w.is_lock_free());
+        }
+    }
 }
 
 constexpr bool works_in_a_constant() {

@@ -783,7 +783,7 @@ void random_schedule(std::uint64_t seed, bool overruns) {
         now += pick(3) == 0 ? 0 : static_cast<std::int64_t>(pick(static_cast<std::uint64_t>(leaps[pick(6)]) + 1));
         auto const kind = pick(5);
         if (kind < 2 && !open.empty()) {
-            std::size_t const which = pick(open.size());
+            auto const which = static_cast<std::size_t>(pick(open.size()));
             std::size_t const subject = open[which];
             open.erase(open.begin() + static_cast<std::ptrdiff_t>(which));
             auto& c = exact.calls[subject];

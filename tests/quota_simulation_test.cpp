@@ -279,8 +279,8 @@ private:
     std::unique_ptr<limiter> limiter_;
     std::vector<flight> flights_;
     std::priority_queue<event> events_;
-    std::uint64_t order_ = 0, wake_ = 0, life_ = 0;
-    std::size_t next_ = 0;
+    std::uint64_t order_ = 0, life_ = 0;
+    std::size_t next_ = 0, wake_ = 0;
     bool awaits_settlement_ = false;
     time_point first_stamp_{}, last_arrival_{};
     outcome out_;

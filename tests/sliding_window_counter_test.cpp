@@ -1080,7 +1080,7 @@ TEST(sliding_window_counter, threads_never_exceed_the_limit_in_any_window_and_lo
                           if (grants.empty()) held.clear();
                           auto const r = random();
                           if (r % 3 == 0 && !held.empty()) {
-                              auto const i = (r >> 8U) % held.size();
+                              auto const i = static_cast<std::size_t>((r >> 8U) % held.size());
                               auto& [d, index] = held[i];
                               permits const k = 1 + (r >> 16U) % d.receipt().live();
                               c.refund(d, k);
@@ -1206,7 +1206,7 @@ TEST(sliding_window_counter, threads_that_share_a_limit_between_two_counters_kee
                 if (grants.empty()) flying.clear();
                 auto const r = random();
                 if (flying.size() > 3 || (r % 2 == 0 && !flying.empty())) {
-                    auto const i = (r >> 8U) % flying.size();
+                    auto const i = static_cast<std::size_t>((r >> 8U) % flying.size());
                     permits const actual = (r >> 16U) % (flying[i].bound + 1);
                     auto const done = spent.charge(actual, at(t));
                     grants.push_back({hammer::effective(t, done.receipt.segment()), done.receipt.segment(), actual});

@@ -509,7 +509,8 @@ void refund_in_every_way(bool reservations, bool parts, bool past, std::uint64_t
                 granted.push_back({ticks(d.starts_at()), n});
                 holds.push_back({std::move(d), granted.size() - 1, n});
             } else if (!holds.empty()) {
-                std::size_t const j = below(random, 2) == 0 ? holds.size() - 1 : below(random, holds.size());
+                auto const j =
+                    static_cast<std::size_t>(below(random, 2) == 0 ? holds.size() - 1 : below(random, holds.size()));
                 auto& h = holds[j];
                 permits const k = parts ? 1 + below(random, h.live) : h.live;
                 permits const back =
@@ -617,7 +618,7 @@ TEST(token_bucket, refuses_a_wait_that_is_too_long_before_anything_changes) {
     for (std::uint64_t seed = 1; seed <= 500; ++seed) {
         random_engine random{seed};
         auto const& rates = gcra_oracle::awkward_rates();
-        auto const& r = rates[below(random, rates.size())];
+        auto const& r = rates[static_cast<std::size_t>(below(random, rates.size()))];
         permits const burst = 2 + any_size(random, 30);
         manual_clock clock;
         bucket b{r.rate, burst, clock};
@@ -998,7 +999,9 @@ TEST(token_bucket, keeps_its_promise_under_threads_that_refund_reserve_and_cance
                 mine.push_back({d.starts_at().time_since_epoch().count(), n});
                 held.emplace_back(std::move(d), mine.size() - 1);
             } else if (!held.empty()) {
-                auto& [d, index] = held[below(random, 2) == 0 ? held.size() - 1 : below(random, held.size())];
+                auto const j =
+                    static_cast<std::size_t>(below(random, 2) == 0 ? held.size() - 1 : below(random, held.size()));
+                auto& [d, index] = held[j];
                 permits const k = 1 + below(random, std::max<permits>(1, mine[index].n));
                 if (mine[index].n == 0) return;
                 if (b.refund(d, k) != 0) refunds.fetch_add(1, std::memory_order_relaxed);

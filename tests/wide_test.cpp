@@ -65,7 +65,7 @@ TEST(wide, mul_div_rounds_as_it_says_and_saturates) {
     auto const v = operands(random);
     for (auto a : v) {
         for (auto b : v) {
-            std::uint64_t const d = v[random() % v.size()];
+            std::uint64_t const d = v[static_cast<std::size_t>(random() % v.size())];
             if (d == 0) continue;
             native const p = static_cast<native>(a) * b;
             native const down = p / d;
@@ -77,6 +77,40 @@ TEST(wide, mul_div_rounds_as_it_says_and_saturates) {
         }
     }
 }
+
+#if defined(__SIZEOF_INT128__)
+template <class Portable, class Native>
+void expect_the_same_arithmetic() {
+    random_engine random{4};
+    auto v = operands(random);
+    v.resize(70);
+    auto const same = [](Portable const& p, Native const& n) {
+        return static_cast<std::uint64_t>(p) == static_cast<std::uint64_t>(n) &&
+               static_cast<std::uint64_t>(p / 65536 / 65536 / 65536 / 65536) ==
+                   static_cast<std::uint64_t>(n / 65536 / 65536 / 65536 / 65536);
+    };
+    for (auto x : v) {
+        for (auto y : v) {
+            // Factors of less than 63 bits: the products of signed ones stay in range.
+            std::uint64_t const z = v[static_cast<std::size_t>(random() % v.size())] >> 2U;
+            Portable const p = (Portable{x >> 2U} - Portable{y >> 2U}) * static_cast<std::int64_t>(z) + x;
+            Native const n = (Native{x >> 2U} - Native{y >> 2U}) * static_cast<std::int64_t>(z) + x;
+            ASSERT_TRUE(same(p, n)) << x << ' ' << y << ' ' << z;
+            ASSERT_EQ(p < Portable{y}, n < Native{y});
+            ASSERT_EQ(p <= -Portable{y}, n <= -Native{y});
+            ASSERT_TRUE(same(Portable{y} << 60U | Portable{1}, Native{y} << 60U | Native{1}));
+            if (z == 0) continue;
+            ASSERT_TRUE(same(p / z, n / z) && same(p % z, n % z)) << x << ' ' << y << ' ' << z;
+            ASSERT_TRUE(same(z / (p + 1 == 0 ? 1 : p + 1), z / (n + 1 == 0 ? 1 : n + 1))) << x << ' ' << y << ' ' << z;
+        }
+    }
+}
+
+TEST(wide, the_oracles_portable_integers_count_as_the_compilers_do) {
+    expect_the_same_arithmetic<int128::portable<false>, gcra_oracle::u128>();
+    expect_the_same_arithmetic<int128::portable<true>, gcra_oracle::i128>();
+}
+#endif
 
 TEST(wide, works_in_a_constant_expression) {
     static_assert(mul(all, all) == weir::detail::u128{all - 1, 1});
