@@ -93,8 +93,8 @@ void expect_the_same_arithmetic() {
         for (auto y : v) {
             // Factors of less than 63 bits: the products of signed ones stay in range.
             std::uint64_t const z = v[static_cast<std::size_t>(random() % v.size())] >> 2U;
-            Portable const p = (Portable{x >> 2U} - Portable{y >> 2U}) * static_cast<std::int64_t>(z) + x;
-            Native const n = (Native{x >> 2U} - Native{y >> 2U}) * static_cast<std::int64_t>(z) + x;
+            Portable const p = (Portable{x >> 2U} - Portable{y >> 2U}) * z + x;
+            Native const n = (Native{x >> 2U} - Native{y >> 2U}) * z + x;
             ASSERT_TRUE(same(p, n)) << x << ' ' << y << ' ' << z;
             ASSERT_EQ(p < Portable{y}, n < Native{y});
             ASSERT_EQ(p <= -Portable{y}, n <= -Native{y});
