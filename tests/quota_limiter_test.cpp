@@ -709,7 +709,8 @@ struct reference {
     }
     std::uint64_t sum(nanoseconds w, std::int64_t t, bool late) const {
         std::int64_t const l = length(w + options.jitter);
-        nanoseconds const whole = w + options.jitter + options.server_timeout;
+        // One window of holds for both, as long as the longer needs.
+        nanoseconds const whole = (limits.tpm ? nanoseconds{60s} : w) + options.jitter + options.server_timeout;
         std::int64_t const end = late ? 1001 * l : (w + options.jitter).count();
         std::int64_t const held = late ? 251 * ((whole.count() + 249) / 250) : whole.count();
         std::uint64_t n = 0;

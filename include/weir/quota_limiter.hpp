@@ -20,7 +20,8 @@
 // Each row charges at least what its server does: `any` charges the bound for as long as a reserving server can, and the
 // output for a window after the last moment at which another can have charged it. (actual and input_strict assume that a
 // reply takes longer than J.) A hold ends with settle or refund; without them (a caller that died, a call cut off) by itself
-// at stamp + T + W + J, T being `server_timeout`, after which the server can charge nothing any more.
+// at stamp + T + W + J, T being `server_timeout`, after which the server can charge nothing any more, and W the longer of the
+// token windows that there are.
 //
 // A hold costs what it holds. With inputs in, outputs out, bound M, latency l and window W, the share of the ideal is about
 //     (in + out)·W / (in·(W + J) + out·W + M·l)
@@ -29,7 +30,7 @@
 //
 // **Composition.** All limits or none: every part is first looked at with one time point, then charged; a part that refuses then, having lost
 // a race, has the earlier ones given back, exactly. The windows are sliding_window_counters; a token limit is two that share one limit,
-// what counts and what is held. (The proof that two can share one is at sliding_window_counter::try_acquire_beside.)
+// what counts and, one for both token limits, what is held. (The proof that two can share one is at sliding_window_counter::try_acquire_beside.)
 #pragma once
 
 #include <algorithm>
@@ -109,8 +110,16 @@ public:
         duration const second = window(std::chrono::seconds{1}, o);
         if (q.rpm) rpm_.emplace(*q.rpm, minute, cut(*q.rpm, minute, o, tick), clock_.get(), begin);
         if (q.rps) rps_.emplace(*q.rps, second, cut(*q.rps, second, o, tick), clock_.get(), begin);
-        if (q.tpm) tpm_.emplace(*q.tpm, minute, o, clock_.get(), begin);
-        if (q.tps) tps_.emplace(*q.tps, second, o, clock_.get(), begin);
+        counter* held = nullptr;
+        if (holds(q, o)) {
+            auto const [most, cut_holds] = plan_holds(q, o, tick);
+            held = &held_.emplace(most, hold_window(q, o), cut_holds, clock_.get(), begin);
+            if (o.start == quota_start::full_in_flight) {
+                held->restore(std::max(q.tpm.value_or(0), q.tps.value_or(0)), begin);
+            }
+        }
+        if (q.tpm) tpm_.emplace(*q.tpm, minute, cut(*q.tpm, minute, o, tick), clock_.get(), begin, held);
+        if (q.tps) tps_.emplace(*q.tps, second, cut(*q.tps, second, o, tick), clock_.get(), begin, held);
     }
 
     quota_limiter(quota_limiter const&) = delete;
@@ -136,10 +145,14 @@ public:
             if (auto e = counter::validate(*q.rps, second, cut(*q.rps, second, o, resolution), resolution)) return e;
         }
         if (q.tpm) {
-            if (auto e = token_part::validate(*q.tpm, minute, o, resolution)) return e;
+            if (auto e = counter::validate(*q.tpm, minute, cut(*q.tpm, minute, o, resolution), resolution)) return e;
         }
         if (q.tps) {
-            if (auto e = token_part::validate(*q.tps, second, o, resolution)) return e;
+            if (auto e = counter::validate(*q.tps, second, cut(*q.tps, second, o, resolution), resolution)) return e;
+        }
+        if (holds(q, o)) {
+            auto const [holdable, cut_holds] = plan_holds(q, o, resolution);
+            if (auto e = counter::validate(holdable, hold_window(q, o), cut_holds, resolution)) return e;
         }
         return {};
     }
@@ -169,8 +182,9 @@ public:
     bool settle(decision& d, tokens used) noexcept { return settle(d, used, clock_.get().now()); }
     bool settle(decision& d, tokens used, time_point now) noexcept {
         if (d.limiter_ != this || !std::exchange(d.live_, false)) return false;
-        if (tpm_) tpm_->settle(d.tpm_, used, now, options_.accounting);
-        if (tps_) tps_->settle(d.tps_, used, now, options_.accounting);
+        if (tpm_) tpm_->settle(d.tpm_, used, now);
+        if (tps_) tps_->settle(d.tps_, used, now);
+        if (held_) held_->refund_at_once(d.held_);
         return true;
     }
     /// The same for a total: it counts as output, as in try_acquire(total).
@@ -233,8 +247,9 @@ public:
         for (auto const& c : calls) {
             if (rpm_) rpm_->restore(1, c.sent);
             if (rps_) rps_->restore(1, c.sent);
-            if (tpm_) tpm_->restore(c, options_.accounting);
-            if (tps_) tps_->restore(c, options_.accounting);
+            if (tpm_) tpm_->restore(c);
+            if (tps_) tps_->restore(c);
+            if (held_ && !c.finished) held_->restore(c.charge.output, c.sent);
         }
     }
 
@@ -245,14 +260,13 @@ private:
     using counter = sliding_window_counter<clock_type const&, Atomics>;
 
     /// A thousandth of a window is the slack of the counters, more where the limit leaves no room for so many segments.
-    static constexpr std::uint32_t segments_for(std::uint64_t limit, duration w, duration resolution) noexcept {
+    static constexpr std::uint32_t segments_for(std::uint64_t limit, duration w, duration resolution,
+                                                std::uint32_t most = 1000) noexcept {
         for (std::uint32_t const s : {1000U, 500U, 250U, 125U, 60U}) {
-            if (!counter::validate(limit, w, {.segments = s}, resolution)) return s;
+            if (s <= most && !counter::validate(limit, w, {.segments = s}, resolution)) return s;
         }
         return 20;
     }
-    /// Holds last minutes and may be cut more coarsely.
-    static constexpr std::uint32_t hold_segments = 250;
 
     static constexpr duration ceil(std::chrono::nanoseconds d) noexcept { return std::chrono::ceil<duration>(d); }
     static constexpr duration window(std::chrono::nanoseconds w, quota_options const& o) noexcept {
@@ -264,151 +278,111 @@ private:
                 .start = o.start == quota_start::empty ? start::full() : start::empty()};
     }
 
-    [[gnu::always_inline]] static bool take(counter& c, std::uint64_t n, time_point t, typename counter::receipt& r) noexcept {
-        auto d = c.try_acquire(n, t);
-        if (!d.granted()) return false;
-        r = std::move(d.receipt());
-        return true;
+    static duration hold_window(quota const& q, quota_options const& o) noexcept {
+        return window(q.tpm ? std::chrono::seconds{60} : std::chrono::seconds{1}, o) + ceil(o.server_timeout);
     }
 
-    /// What was charged to a token limit.
-    struct token_receipt {
-        typename counter::receipt counted{};
-        typename counter::receipt held{};
+    /// Holds are within the limits but for attempts under way, each of which may hold as much for a moment. The window of
+    /// holds has room for a good many, so that it does not saturate; it lasts minutes and may be cut more coarsely.
+    struct hold_plan {
+        std::uint64_t limit;
+        counter_options cut;
+    };
+    static hold_plan plan_holds(quota const& q, quota_options const& o, duration resolution) noexcept {
+        std::uint64_t most = std::max(q.tpm.value_or(1), q.tps.value_or(1));
+        counter_options const cut{.segments = segments_for(most, hold_window(q, o), resolution, 250)};
+        for (int i = 0; i < 10 && !(most >> 62U); ++i) {
+            if (counter::validate(most * 2, hold_window(q, o), cut, resolution)) break;
+            most *= 2;
+        }
+        return {most, cut};
+    }
+    static bool holds(quota const& q, quota_options const& o) noexcept {
+        return (q.tpm || q.tps) && o.accounting != accounting::reserve;
+    }
+
+    /// How a call is to be charged to a token limit: `count` at once, and of what it holds `own` need not fit.
+    struct token_plan {
+        std::uint64_t count = 0;
+        std::uint64_t own = 0;
+        bool never = false;
     };
 
-    /// A token limit: two windows, one limit.
+    /// A token limit: what counts, and beside it what all calls in flight hold, which is the same for every token limit.
     struct token_part {
         counter counted;
-        counter held;
+        counter* held;  // none where nothing is ever held
 
-        token_part(std::uint64_t limit, duration w, quota_options const& o, clock_type const& c, time_point begin)
-            : counted{limit, w, cut(limit, w, o, resolution_of(c)), c, begin},
-              held{hold_limit(limit, w, o, resolution_of(c)), hold_window(w, o), {.segments = hold_segments}, c, begin} {
-            if (o.start == quota_start::full_in_flight && o.accounting != accounting::reserve) held.restore(limit, begin);
-        }
+        token_part(std::uint64_t limit, duration w, counter_options const& o, clock_type const& c, time_point begin,
+                   counter* beside)
+            : counted{limit, w, o, c, begin}, held{beside} {}
 
-        static duration hold_window(duration w, quota_options const& o) noexcept { return w + ceil(o.server_timeout); }
-
-        /// Holds are within the limit but for attempts under way, each of which may hold as much for a moment. The window of
-        /// holds has room for a good many, so that it does not saturate.
-        static std::uint64_t hold_limit(std::uint64_t limit, duration w, quota_options const& o, duration resolution) {
-            std::uint64_t most = limit;
-            for (int i = 0; i < 10 && !(most >> 62U); ++i) {
-                if (counter::validate(most * 2, hold_window(w, o), {.segments = hold_segments}, resolution)) break;
-                most *= 2;
-            }
-            return most;
-        }
-        static error validate(std::uint64_t limit, duration w, quota_options const& o, duration resolution) {
-            if (auto e = counter::validate(limit, w, cut(limit, w, o, resolution), resolution)) return e;
-            return counter::validate(limit, hold_window(w, o), {.segments = hold_segments}, resolution);
-        }
-
-        /// How a call is to be charged: `count` at once, `hold` until it is settled; `own` of the hold need not fit.
-        struct plan {
-            std::uint64_t count;
-            std::uint64_t hold;
-            std::uint64_t own;
-            bool never;
-            bool alone;  // nothing is ever held beside it
-        };
-        [[gnu::always_inline]] plan plan_for(tokens n, quota_options const& o) const noexcept {
+        [[gnu::always_inline]] token_plan plan_for(tokens n, std::uint64_t hold, quota_options const& o) const noexcept {
             std::uint64_t const limit = counted.limit();
             std::uint64_t const total = n.total();
             bool const strict = o.accounting == accounting::any || o.accounting == accounting::reserve;
-            if ((strict ? total : n.input) > limit) {
-                std::uint64_t const hold = o.accounting == accounting::reserve ? 0 : std::min(n.output, limit);
-                return {limit, hold, hold, o.oversize == oversize::refuse, o.accounting == accounting::reserve};
-            }
-            if (o.accounting == accounting::reserve) return {total, 0, 0, false, true};
-            if (n.output == 0) return {total, 0, 0, false, false};
+            if ((strict ? total : n.input) > limit) return {limit, hold, o.oversize == oversize::refuse};
+            if (held == nullptr || hold == 0) return {total, 0, false};
             // An exchange on the window's word is what makes an admission one event: at least one token is counted.
-            std::uint64_t const hold = std::min(n.input == 0 ? n.output - 1 : n.output, limit);
-            std::uint64_t const count = n.input == 0 ? 1 : n.input;
-            return {count, hold, strict ? 0 : hold, false, false};
+            return {n.input == 0 ? 1 : n.input, strict ? 0 : hold, false};
         }
 
-        [[gnu::always_inline]] bool fits(plan const& p, time_point t) noexcept {
-            return p.alone ? counted.check(p.count, t).granted() : fits_beside(p, t);
+        [[gnu::always_inline]] typename counter::offer make_offer(token_plan const& p, std::uint64_t hold,
+                                                                  typename counter::usage others, time_point t) noexcept {
+            if (held == nullptr) return counted.make_offer(p.count, t);
+            return counted.make_offer_beside(p.count, t, [&] { return with(others, hold - p.own, 0); });
         }
-        [[gnu::always_inline]] bool charge(plan const& p, time_point t, token_receipt& r) noexcept {
-            return p.alone ? take(counted, p.count, t, r.counted) : charge_beside(p, t, r);
-        }
-
-        [[gnu::noinline]] bool fits_beside(plan p, time_point t) noexcept {
-            std::uint64_t const ahead = p.hold - p.own;
-            return counted.check_beside(p.count, t, [&] { return held_beside(ahead, 0, t); }).granted();
-        }
-
-        [[gnu::noinline]] bool charge_beside(plan p, time_point t, token_receipt& r) noexcept {
-            if (p.hold != 0) r.held = held.charge(p.hold, t).receipt;
-            auto d = counted.try_acquire_beside(p.count, t, [&] { return held_beside(0, p.own, t); });
-            if (!d.granted()) {
-                held.refund_at_once(r.held);
-                return false;
-            }
-            r.counted = std::move(d.receipt());
-            return true;
+        [[gnu::noinline]] bool charge_beside(token_plan const& p, time_point t, typename counter::receipt& r) noexcept {
+            auto d = counted.try_acquire_beside(p.count, t, [&] { return with(held->used_as_of(t), 0, p.own); });
+            r = std::move(d.receipt());
+            return d.granted();
         }
 
-        void settle(token_receipt& r, tokens used, time_point now, accounting how) noexcept {
-            if (how == accounting::reserve) {
-                std::uint64_t const total = used.total();
-                std::uint64_t const charged = r.counted.live();
-                if (total > charged) counted.charge(total - charged, now);
-                if (total < charged) counted.refund(r.counted, charged - total);
-            } else {
-                // What moves is counted where it comes before it is released where it was.
-                std::uint64_t const charged = r.counted.live();
-                std::uint64_t const late = used.output + (used.input > charged ? used.input - charged : 0);
-                if (late != 0) counted.charge(late, now);
-                if (used.input < charged) counted.refund(r.counted, charged - used.input);
-                held.refund_at_once(r.held);
-            }
+        /// What moves is counted where it comes before it is released where it was: the caller ends the hold after this.
+        void settle(typename counter::receipt& r, tokens used, time_point now) noexcept {
+            std::uint64_t const charged = r.live();
+            std::uint64_t const counts = held == nullptr ? used.total() : used.input;
+            std::uint64_t const late =
+                (held == nullptr ? 0 : used.output) + (counts > charged ? counts - charged : 0);
+            if (late != 0) counted.book(late, now);
+            if (counts < charged) counted.refund(r, charged - counts);
         }
 
-        void refund(token_receipt& r) noexcept {
-            counted.refund(r.counted);
-            held.refund_at_once(r.held);
-        }
-
-        void restore(past_call const& c, accounting how) noexcept {
-            if (how == accounting::reserve) {
+        void restore(past_call const& c) noexcept {
+            if (held == nullptr) {
                 counted.restore(c.charge.total(), c.sent);
             } else {
                 counted.restore(c.charge.input, c.sent);
-                if (c.finished) {
-                    counted.restore(c.charge.output, *c.finished);
-                } else {
-                    held.restore(c.charge.output, c.sent);
-                }
+                if (c.finished) counted.restore(c.charge.output, *c.finished);
             }
         }
 
-        std::uint64_t max_limit() const noexcept { return std::min(counted.max_limit(), held.max_limit()); }
+        std::uint64_t max_limit() const noexcept {
+            return held == nullptr ? counted.max_limit() : std::min(counted.max_limit(), held->max_limit());
+        }
 
         std::uint64_t available(time_point t) const noexcept {
             std::uint64_t const free = counted.available(t);
-            std::uint64_t const hold = held.used(t);
+            std::uint64_t const hold = held == nullptr ? 0 : held->used(t);
             return free > hold ? free - hold : 0;
         }
 
         /// The first time from t on at which the plan fits, if nothing is taken or settled. Both windows only fall, so
         /// the first fit is found by halving where holds age out meanwhile.
-        time_point first_fit(plan const& p, time_point t) const noexcept {
+        time_point first_fit(token_plan const& p, std::uint64_t own_hold, time_point t) const noexcept {
+            if (held == nullptr) return first_fit_without_holds(p, own_hold, t);
             std::uint64_t const limit = counted.limit();
-            std::uint64_t const needed = p.count + (p.hold - p.own);
+            std::uint64_t const needed = p.count + (own_hold - p.own);
             if (p.never || needed > limit) return time_point::max();
             std::uint64_t const budget = limit - needed;
-            time_point low = held.first_fit(budget, t);
+            time_point low = held->first_fit(budget, t);
             if (low == time_point::max()) return low;
-            std::uint64_t const hold = held.used(low);
+            std::uint64_t const hold = held->used(low);
             time_point high = counted.first_fit(budget - std::min(hold, budget), low);
-            if (high == time_point::max() || held.used(high) == hold) return high;
+            if (high == time_point::max() || held->used(high) == hold) return high;
             while (low < high) {
                 time_point const mid = low + (high - low) / 2;
-                std::uint64_t const h = held.used(mid);
+                std::uint64_t const h = held->used(mid);
                 if (h <= budget && counted.used(mid) <= budget - h) {
                     high = mid;
                 } else {
@@ -419,39 +393,55 @@ private:
         }
 
         /// The first time at which it fits if all that is in flight were settled at nothing.
-        time_point first_fit_without_holds(plan const& p, time_point t) const noexcept {
+        time_point first_fit_without_holds(token_plan const& p, std::uint64_t own_hold, time_point t) const noexcept {
             std::uint64_t const limit = counted.limit();
-            std::uint64_t const needed = p.count + (p.hold - p.own);
+            std::uint64_t const needed = p.count + (own_hold - p.own);
             return p.never || needed > limit ? time_point::max() : counted.first_fit(limit - needed, t);
         }
 
-        typename counter::usage held_beside(std::uint64_t more, std::uint64_t less, time_point t) const noexcept {
-            auto u = held.used_as_of(t);
+        static typename counter::usage with(typename counter::usage u, std::uint64_t more, std::uint64_t less) noexcept {
             u.used = u.used > less ? u.used - less : 0;
             u.used = u.used + more < more ? std::numeric_limits<std::uint64_t>::max() : u.used + more;
             return u;
         }
     };
 
+    /// What a call of n holds until it is settled. Beyond the greatest limit it makes no difference: nothing fits beside it.
+    [[gnu::always_inline]] std::uint64_t hold_for(tokens n) const noexcept {
+        if (!held_ || n.output == 0) return 0;
+        std::uint64_t most = tpm_ ? tpm_->counted.limit() : 0;
+        if (tps_) most = std::max(most, tps_->counted.limit());
+        return std::min(n.input == 0 ? n.output - 1 : n.output, most);
+    }
+
     [[gnu::always_inline]] decision attempt(tokens n, time_point t, bool take) noexcept {
+        using offer = typename counter::offer;
         decision d{this, n, t};
-        using plan = typename token_part::plan;
         bool const counts_tokens = n.input != 0 || n.output != 0;
-        plan const minute = tpm_ && counts_tokens ? tpm_->plan_for(n, options_) : plan{};
-        plan const second = tps_ && counts_tokens ? tps_->plan_for(n, options_) : plan{};
+        std::uint64_t const hold = hold_for(n);
+        token_plan const minute = tpm_ && counts_tokens ? tpm_->plan_for(n, hold, options_) : token_plan{};
+        token_plan const second = tps_ && counts_tokens ? tps_->plan_for(n, hold, options_) : token_plan{};
         d.never_ = minute.never || second.never;
         if (d.never_) return d;
-        // Look at all, then charge. The first one charged needs no look.
-        if (rps_ && !rps_->check(1, t)) return d;
-        if (minute.count != 0 && !tpm_->fits(minute, t)) return d;
-        if (second.count != 0 && !tps_->fits(second, t)) return d;
+        typename counter::usage others{};
+        if (held_ && counts_tokens) {
+            held_->advance_to(t);
+            others = held_->used_as_of(t);
+        }
+        // Look at all, then charge what was seen.
+        offer rps, rpm, tpm, tps;
+        if (rps_ && !(rps = rps_->make_offer(1, t)).granted()) return d;
+        if (rpm_ && !(rpm = rpm_->make_offer(1, t)).granted()) return d;
+        if (minute.count != 0 && !(tpm = tpm_->make_offer(minute, hold, others, t)).granted()) return d;
+        if (second.count != 0 && !(tps = tps_->make_offer(second, hold, others, t)).granted()) return d;
         if (!take) {
-            d.granted_ = !rpm_ || rpm_->check(1, t).granted();
+            d.granted_ = true;
             return d;
         }
-        if (charge(rpm_, d.rpm_, t) && charge(rps_, d.rps_, t) &&
-            (minute.count == 0 || tpm_->charge(minute, t, d.tpm_)) &&
-            (second.count == 0 || tps_->charge(second, t, d.tps_))) {
+        if ((!rpm_ || rpm_->accept(rpm, 1, t, d.rpm_)) && (!rps_ || rps_->accept(rps, 1, t, d.rps_)) &&
+            (held_ ? charge_beside_holds(d, minute, second, tpm, tps, hold, t)
+                   : (minute.count == 0 || tpm_->counted.accept(tpm, minute.count, t, d.tpm_)) &&
+                         (second.count == 0 || tps_->counted.accept(tps, second.count, t, d.tps_)))) [[likely]] {
             d.granted_ = true;
             d.live_ = true;
         } else {
@@ -460,21 +450,38 @@ private:
         return d;
     }
 
-    static bool charge(std::optional<counter>& part, typename counter::receipt& r, time_point t) noexcept {
-        return !part || take(*part, 1, t, r);
+    /// The hold first, then what counts, then one look at what is held, for both token limits. Where that does not do, somebody
+    /// came between, and they are charged one by one.
+    bool charge_beside_holds(decision& d, token_plan const& minute, token_plan const& second, typename counter::offer tpm,
+                             typename counter::offer tps, std::uint64_t hold, time_point t) noexcept {
+        if (hold != 0) d.held_ = held_->book(hold, t);
+        if ((minute.count == 0 || tpm_->counted.claim(tpm, minute.count, d.tpm_)) &&
+            (second.count == 0 || tps_->counted.claim(tps, second.count, d.tps_))) [[likely]] {
+            auto const held = held_->used_as_of(t);
+            if ((minute.count == 0 || tpm_->counted.confirm(d.tpm_, token_part::with(held, 0, minute.own))) &&
+                (second.count == 0 || tps_->counted.confirm(d.tps_, token_part::with(held, 0, second.own)))) [[likely]] {
+                return true;
+            }
+        }
+        if (tpm_) tpm_->counted.refund(d.tpm_);
+        if (tps_) tps_->counted.refund(d.tps_);
+        return (minute.count == 0 || tpm_->charge_beside(minute, t, d.tpm_)) &&
+               (second.count == 0 || tps_->charge_beside(second, t, d.tps_));
     }
 
-    void give_back(decision& d) noexcept {
+    [[gnu::noinline]] void give_back(decision& d) noexcept {
         if (rpm_) rpm_->refund(d.rpm_);
         if (rps_) rps_->refund(d.rps_);
-        if (tpm_) tpm_->refund(d.tpm_);
-        if (tps_) tps_->refund(d.tps_);
+        if (tpm_) tpm_->counted.refund(d.tpm_);
+        if (tps_) tps_->counted.refund(d.tps_);
+        if (held_) held_->refund_at_once(d.held_);
     }
 
     [[no_unique_address]] detail::clock_box<Clock> clock_;
     quota_options options_;
     std::optional<counter> rpm_;
     std::optional<counter> rps_;
+    std::optional<counter> held_;  // what calls in flight hold of every token limit; none under accounting::reserve
     std::optional<token_part> tpm_;
     std::optional<token_part> tps_;
 };
@@ -495,6 +502,7 @@ public:
           rps_{std::move(other.rps_)},
           tpm_{std::move(other.tpm_)},
           tps_{std::move(other.tps_)},
+          held_{std::move(other.held_)},
           granted_{other.granted_},
           live_{std::exchange(other.live_, false)},
           never_{other.never_} {}
@@ -507,6 +515,7 @@ public:
             rps_ = std::move(other.rps_);
             tpm_ = std::move(other.tpm_);
             tps_ = std::move(other.tps_);
+            held_ = std::move(other.held_);
             granted_ = other.granted_;
             live_ = std::exchange(other.live_, false);
             never_ = other.never_;
@@ -536,9 +545,11 @@ public:
         auto const consider = [&](time_point t) { without = std::max(without, t); };
         if (limiter_->rpm_) consider(request(*limiter_->rpm_));
         if (limiter_->rps_) consider(request(*limiter_->rps_));
+        std::uint64_t const hold = limiter_->hold_for(asked_);
         for (auto const* part : {&limiter_->tpm_, &limiter_->tps_}) {
-            if (*part && asked_.total() != 0 && limiter_->options_.accounting != accounting::reserve) {
-                consider((*part)->first_fit_without_holds((*part)->plan_for(asked_, limiter_->options_), at_));
+            if (*part && asked_.total() != 0 && limiter_->held_) {
+                auto const plan = (*part)->plan_for(asked_, hold, limiter_->options_);
+                consider((*part)->first_fit_without_holds(plan, hold, at_));
             }
         }
         return without < latest().when;
@@ -570,9 +581,12 @@ private:
         if (limiter_->rpm_) consider(request(*limiter_->rpm_), limit::rpm);
         if (limiter_->rps_) consider(request(*limiter_->rps_), limit::rps);
         if (asked_.total() != 0) {
-            auto const& o = limiter_->options_;
-            if (auto const& p = limiter_->tpm_) consider(p->first_fit(p->plan_for(asked_, o), at_), limit::tpm);
-            if (auto const& p = limiter_->tps_) consider(p->first_fit(p->plan_for(asked_, o), at_), limit::tps);
+            std::uint64_t const hold = limiter_->hold_for(asked_);
+            auto const fit = [&](token_part const& p) {
+                return p.first_fit(p.plan_for(asked_, hold, limiter_->options_), hold, at_);
+            };
+            if (limiter_->tpm_) consider(fit(*limiter_->tpm_), limit::tpm);
+            if (limiter_->tps_) consider(fit(*limiter_->tps_), limit::tps);
         }
         return b;
     }
@@ -582,8 +596,9 @@ private:
     time_point at_;
     typename counter::receipt rpm_{};
     typename counter::receipt rps_{};
-    token_receipt tpm_{};
-    token_receipt tps_{};
+    typename counter::receipt tpm_{};
+    typename counter::receipt tps_{};
+    typename counter::receipt held_{};
     bool granted_ = false;
     bool live_ = false;
     bool never_ = false;

@@ -423,26 +423,51 @@ public:
     /// Charges `n` at `t`, whatever there is: an overrun, which blocks later grants and is outside the promise. Counted in the segment of
     /// max(t, open segment). The count saturates.
     charged charge(permits n, time_point t) noexcept {
-        // (10)
-        std::uint64_t want = detail::ticks(t) <= until_.load(std::memory_order_acquire) ? 0 : segment_of(t);
-        for (;;) {
-            // (1)
-            word h = head_.load(std::memory_order_acquire);
-            if (want > words_.segment(h) || words_.is_closing(h)) {
-                want = advance(want);
-                continue;
-            }
-            word const desired = words_.overcharged(h, n);
-            // Relaxed: as the grant's. The exchange is made even where nothing changes, so that the answer is of one moment.
-            if (!head_.compare_exchange_weak(h, desired, std::memory_order_relaxed, std::memory_order_relaxed))
-                continue;
-            bool const stuck = words_.is_stuck(desired);
-            permits const limit = limit_at(desired);
-            permits const used = sum_at(words_.segment(desired)).used;
-            return {receipt{words_.segment(desired), stuck ? 0 : n}, used > limit ? used - limit : 0, stuck};
-        }
+        word const h = put(n, t);
+        bool const stuck = words_.is_stuck(h);
+        permits const limit = limit_at(h);
+        permits const used = sum_at(words_.segment(h)).used;
+        return {receipt{words_.segment(h), stuck ? 0 : n}, used > limit ? used - limit : 0, stuck};
+    }
+    /// The same where only what can be refunded is of interest.
+    receipt book(permits n, time_point t) noexcept {
+        word const h = put(n, t);
+        return receipt{words_.segment(h), words_.is_stuck(h) ? 0 : n};
     }
     charged charge(permits n) noexcept { return charge(n, clock().now()); }
+
+    /// Moves the open segment on to that of `t`, as any attempt does first: looks that cannot, since they are const, cost O(K)
+    /// until somebody has.
+    void advance_to(time_point t) noexcept {
+        // (10)
+        if (detail::ticks(t) > until_.load(std::memory_order_acquire)) [[unlikely]] refresh(t);
+    }
+
+    /// A look that can be taken up: the word of head on which an attempt would have been granted; none where it would not.
+    class offer {
+    public:
+        constexpr bool granted() const noexcept { return head_ != 0; }
+
+    private:
+        friend sliding_window_counter;
+        word head_ = 0;  // a head is never 0: segments are numbered from the ring's size on
+    };
+
+    /// As check, and `accept` can take it up: for composites, which look at all their parts before they charge any.
+    [[gnu::always_inline]] offer make_offer(permits n, time_point t) noexcept {
+        offer o;
+        look<false>(n, t, [&](word h) { o.head_ = h; });
+        return o;
+    }
+
+    /// As try_acquire(n, t), of an offer made for them: one exchange if head is as it was then, whatever happened meanwhile (equal
+    /// words mean equal totals and limits, see attempt); a new attempt if not. `r` is what is then to be refunded.
+    [[gnu::always_inline]] bool accept(offer o, permits n, time_point t, receipt& r) noexcept {
+        if (claim(o, n, r)) [[likely]] return true;
+        decision d = attempt<false>(n, t);
+        r = std::move(d.receipt_);
+        return d.granted_;
+    }
 
     // ---- giving back ----
 
@@ -595,42 +620,28 @@ public:
     /// A denial's retry_at knows this counter only: combine first_fit() of all.
     template <class Extra>
     decision try_acquire_beside(permits n, time_point t, Extra extra) noexcept(noexcept(extra())) {
-        time_point latest = t;
         for (;;) {
-            // (10)
-            std::int64_t const until = until_.load(std::memory_order_acquire);
-            // (1)
-            word h = head_.load(std::memory_order_acquire);
-            usage x = as_usage(extra());
-            latest = std::max(latest, x.as_of);
-            word const c = ceiling_.load(std::memory_order_relaxed);
-            if (detail::ticks(latest) > until || !words_.under(h, c)) {
-                refresh(latest);
-                continue;
-            }
-            permits const room = words::room(h, c);
-            if (n != 0 && (n > room || x.used > room - n)) return decision{this, n, t, false};
-            // (3) - acq_rel-CAS: synchronizes-with itself in other attempts, for what extra() reads
-            if (!head_.compare_exchange_weak(h, words::charged(h, n), std::memory_order_acq_rel,
-                                             std::memory_order_relaxed)) {
-                continue;
-            }
-            std::uint64_t const e = words_.segment(h);
-            if (n == 0) return decision{this, e, 0, t};
-            x = as_usage(extra());
-            latest = std::max(latest, x.as_of);
-            bool const late = detail::ticks(latest) > until && reachable(latest) > e;
-            permits const used = sum_at(e).used;
-            permits const most = limit();
-            if (!late && used <= most && x.used <= most - used) return decision{this, e, n, t};
-            lower(e, n);
-            if (!late) return decision{this, n, t, false};
+            offer const o = make_offer_beside(n, t, extra);
+            if (!o.granted()) return decision{this, n, t, false};
+            receipt r;
+            if (!claim(o, n, r)) continue;
+            outcome const did = n == 0 ? outcome::yes : look_again(r, as_usage(extra()));
+            if (did == outcome::yes) return decision{this, words_.segment(o.head_), n, t};
+            if (did == outcome::no) return decision{this, n, t, false};
         }
     }
 
     /// What try_acquire_beside would answer; charges nothing.
     template <class Extra>
     decision check_beside(permits n, time_point t, Extra extra) noexcept(noexcept(extra())) {
+        return make_offer_beside(n, t, extra).granted() ? decision{this, 0, 0, t} : decision{this, n, t, false};
+    }
+
+    /// The steps of try_acquire_beside one by one, for who has several counters beside the same others: an offer of each, a claim of
+    /// each, one look at the others, and each confirmed. Where a claim or a confirmation fails, nothing is charged here.
+    template <class Extra>
+    [[gnu::always_inline]] offer make_offer_beside(permits n, time_point t, Extra extra) noexcept(noexcept(extra())) {
+        offer o;
         time_point latest = t;
         for (;;) {
             // (10)
@@ -640,17 +651,57 @@ public:
             usage const x = as_usage(extra());
             latest = std::max(latest, x.as_of);
             word const c = ceiling_.load(std::memory_order_relaxed);
-            if (detail::ticks(latest) > until || !words_.under(h, c)) {
-                refresh(latest);
-                continue;
+            if (detail::ticks(latest) <= until && words_.under(h, c)) [[likely]] {
+                permits const room = words::room(h, c);
+                if (n == 0 || (n <= room && x.used <= room - n)) o.head_ = h;
+                return o;
             }
-            permits const room = words::room(h, c);
-            if (n != 0 && (n > room || x.used > room - n)) return decision{this, n, t, false};
-            return decision{this, 0, 0, t};
+            refresh(latest);
         }
+    }
+    [[gnu::always_inline]] bool claim(offer o, permits n, receipt& r) noexcept {
+        word h = o.head_;
+        // (3) - acq_rel-CAS: synchronizes-with itself in other attempts, for what extra() reads. Where there was no offer, it fails.
+        if (!head_.compare_exchange_weak(h, words::charged(h, n), std::memory_order_acq_rel,
+                                         std::memory_order_relaxed)) [[unlikely]] {
+            return false;
+        }
+        r.segment_ = words_.segment(h);
+        r.live_ = n;
+        return true;
+    }
+    /// `beside` was looked up after the claim.
+    [[gnu::always_inline]] bool confirm(receipt& r, usage beside) noexcept {
+        return look_again(r, beside) == outcome::yes;
     }
 
 private:
+    enum class outcome { yes, no, again };
+
+    /// The second look of try_acquire_beside.
+    [[gnu::always_inline]] outcome look_again(receipt& r, usage beside) noexcept {
+        // (10) - as long as head is at this segment, `until` is not past its end
+        std::int64_t const until = until_.load(std::memory_order_acquire);
+        // (1)
+        word const h = head_.load(std::memory_order_acquire);
+        word const c = ceiling_.load(std::memory_order_relaxed);
+        if (words_.segment(h) == r.segment_ && detail::ticks(beside.as_of) <= until && words_.under(h, c) && h <= c &&
+            beside.used <= c - h) [[likely]] {
+            return outcome::yes;
+        }
+        return look_closely(r, beside);
+    }
+
+    /// The same without the ceiling, which may be of another moment; takes the charge back where it does not fit.
+    [[gnu::noinline]] outcome look_closely(receipt& r, usage beside) noexcept {
+        bool const late = reachable(beside.as_of) > r.segment_;
+        permits const used = sum_at(r.segment_).used;
+        permits const most = limit();
+        if (!late && used <= most && beside.used <= most - used) return outcome::yes;
+        refund(r);
+        return late ? outcome::again : outcome::no;
+    }
+
     using atomic_word = typename Atomics::template atomic<word>;
     struct alignas(detail::cache_line) ring_line {
         static constexpr std::size_t size = 8;
@@ -763,8 +814,9 @@ private:
         }
     }
 
-    template <bool Alone>
-    decision look(permits n, time_point t) noexcept {
+    /// Calls yes(head's word) where an attempt would be granted. Returns whether it did.
+    template <bool Alone, class Yes>
+    [[gnu::always_inline]] bool look(permits n, time_point t, Yes yes) noexcept {
         for (;;) {
             // (10)
             if (detail::ticks(t) <= until_.load(std::memory_order_acquire)) [[likely]] {
@@ -773,11 +825,34 @@ private:
                 word const c = ceiling_.load(std::memory_order_relaxed);
                 if (words_.under(h, c)) [[likely]] {
                     permits const room = words::room(h, c);
-                    if (n > room && (!Alone || room < limit_at(h))) return decision{this, n, t, Alone};
-                    return decision{this, 0, 0, t};
+                    if (n > room && (!Alone || room < limit_at(h))) return false;
+                    yes(h);
+                    return true;
                 }
             }
             refresh(t);
+        }
+    }
+    template <bool Alone>
+    decision look(permits n, time_point t) noexcept {
+        return look<Alone>(n, t, [](word) {}) ? decision{this, 0, 0, t} : decision{this, n, t, Alone};
+    }
+
+    /// Charges whatever there is; the word of head that did it.
+    word put(permits n, time_point t) noexcept {
+        advance_to(t);
+        for (;;) {
+            // (1) - shows a head at the segment of t or later, open or not
+            word h = head_.load(std::memory_order_acquire);
+            if (words_.is_closing(h)) {
+                advance(0);
+                continue;
+            }
+            word const desired = words_.overcharged(h, n);
+            // Relaxed: as the grant's. The exchange is made even where nothing changes, so that the answer is of one moment.
+            if (head_.compare_exchange_weak(h, desired, std::memory_order_relaxed, std::memory_order_relaxed)) [[likely]] {
+                return desired;
+            }
         }
     }
 
