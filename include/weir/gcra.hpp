@@ -85,6 +85,7 @@ public:
     /// The first tick at which `units` are earned; all ones where that is beyond the horizon. For the cold path.
     constexpr std::uint64_t first(std::uint64_t units) const noexcept {
         if (at(horizon_).floor < units) return std::numeric_limits<std::uint64_t>::max();
+        if (one_) return units;
         // ρ lies between whole and whole + 1, or, where it is below one, between fraction.hi·2^-64 and (fraction.hi + 1)·2^-64:
         // with many bits of either, two near bounds. Halving settles the rest.
         std::uint64_t low = 0;

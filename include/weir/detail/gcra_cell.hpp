@@ -45,9 +45,10 @@ namespace weir::inline v0::detail {
 template <class Duration, class TimePoint>
 constexpr std::uint64_t ticks_since(TimePoint t, std::int64_t origin) noexcept {
     constexpr std::uint64_t horizon = gcra::horizon<Duration>();
-    // Beside a clock's end the difference of an earlier time may wrap to a small one.
-    std::uint64_t const d = static_cast<std::uint64_t>(detail::ticks(t)) - static_cast<std::uint64_t>(origin);
-    if (d <= horizon && detail::ticks(t) >= origin) [[likely]] return d;
+    // Beside a clock's end the difference may overflow. As a branch: what follows need not wait for it.
+    std::int64_t d{};
+    bool const overflow = __builtin_sub_overflow(detail::ticks(t), origin, &d);
+    if (!overflow && static_cast<std::uint64_t>(d) <= horizon) [[likely]] return static_cast<std::uint64_t>(d);
     return detail::ticks(t) < origin ? 0 : horizon;
 }
 
@@ -110,10 +111,12 @@ public:
             if (n != 1 && n > first_.burst()) [[unlikely]] return {{false, word, word, 0}, true};
             auto const now = first_.at(t);
             if (!first_.allows(tat_of(word), now, n)) return {{false, word, word, 0}, false};
-            // `charged`, with a branch for its maximum, so that the exchange need not wait for the comparison.
-            std::uint64_t next = word + n * first_.unit();
+            // `charged`, with branches for its maximum and the refund count, so that the exchange need not wait for either.
+            std::uint64_t const worth = n * first_.unit();
+            std::uint64_t next = word + worth;
             if (__builtin_expect_with_probability(tat_of(word) <= now.ceil, 1, 0.9)) {
-                next = (word & ~tat_max) + (now.ceil + n * first_.unit());
+                next = now.ceil + worth;
+                if (word > tat_max) [[unlikely]] next |= word & refund_mask;
             }
             // Release is (8); acquire on failure is (1) of the next round.
             if (word_.compare_exchange_weak(word, next, std::memory_order_release, std::memory_order_acquire)) {
