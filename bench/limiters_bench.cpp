@@ -36,6 +36,15 @@ weir::tsc_clock const& counter() {
     return clock;
 }
 
+weir::bounded_clock const& bounded() {
+    static weir::bounded_clock const clock;
+    return clock;
+}
+weir::coarse_glance_clock const& coarse() {
+    static weir::coarse_glance_clock const clock;
+    return clock;
+}
+
 /// A clock that is never read: for limiters that are given the time.
 struct no_clock {
     using duration = nanoseconds;
@@ -92,6 +101,9 @@ void add(std::string name, std::string floor, double target, std::int64_t tick, 
 void add_floors() {
     add("read steady_clock", "", 0, 1, [](std::int64_t) { floors::read(steady_clock{}); });
     add("read tsc_clock", "", 0, 1, [c = &counter()](std::int64_t) { floors::read(*c); });
+    add("read counter", "", 0, 1,
+        [](std::int64_t) { benchmark::DoNotOptimize(weir::detail::processor_counter::read()); });
+    add("read coarse_clock", "", 0, 1, [](std::int64_t) { floors::read(weir::coarse_clock{}); });
     add("load, compare, branch", "", 0, 1, [f = std::make_shared<floors::load_floor>()](std::int64_t t) {
         expect<false>(f->allows(static_cast<std::uint64_t>(t)));
     });
@@ -126,6 +138,25 @@ void add_own(std::string const& name, std::string const& floor, double granted, 
     add("token_bucket by " + name + ", denied", floor, 1.1, 1,
         [b = std::make_shared<bucket>(rate{1, 24h * 365}, 1, weir::start::empty(), extra...)](std::int64_t) {
             expect<false>(b->try_acquire());
+        });
+}
+
+/// Refusals at a glance, and, for the bucket, a grant: it pays for the glance too.
+template <class Clock>
+void add_refused(std::string const& name, Clock const& clock, std::string const& floor, double target) {
+    auto const refused = [&](std::string const& what, auto limiter) {
+        while (limiter->try_acquire()) {
+        }
+        add(what + " by " + name + ", denied", floor, target, 1,
+            [limiter](std::int64_t) { expect<false>(limiter->try_acquire()); });
+    };
+    refused("token_bucket", std::make_shared<weir::token_bucket<Clock const&>>(rate{1, 24h * 365}, 1, clock));
+    refused("leaky_bucket", std::make_shared<weir::leaky_bucket<Clock const&>>(rate{1, 24h * 365}, 1, clock));
+    refused("sliding_window_log", std::make_shared<weir::sliding_window_log<Clock const&>>(10, 1h, clock));
+    refused("sliding_window_counter", std::make_shared<weir::sliding_window_counter<Clock const&>>(10, 1h, clock));
+    add("token_bucket by " + name + ", granted", "read steady_clock", 0, 1,
+        [b = std::make_shared<weir::token_bucket<Clock const&>>(rate{1, 1s}, permits{1} << 50U, clock)](std::int64_t) {
+            expect<true>(b->try_acquire());
         });
 }
 
@@ -225,6 +256,8 @@ void add_limiters() {
         expect<false>(l->try_acquire(weir::tokens{1, 1}, given{}));
     });
 
+    add_refused("bounded_clock", bounded(), "read counter", 1.2);
+    add_refused("coarse_glance_clock", coarse(), "read coarse_clock", 2);
     add_own<steady_clock>("steady_clock", "read steady_clock", 1.3);
     add_own<weir::tsc_clock const&>("tsc_clock", "read tsc_clock", 1.15, std::cref(counter()));
 }

@@ -33,6 +33,20 @@ constexpr auto resolution_of(C const& c) noexcept -> typename C::duration {
     }
 }
 
+/// A clock that can be glanced at as well, for less than now() costs: glance() is the time at which a limiter that reads its own
+/// clock tries first whether it must refuse; time_point::max() where it is not known. What is refused at a later time is
+/// refused at an earlier one too, so if glance() is never before what now() would be, refusals at a glance are exact
+/// (bounded_clock). A clock whose glance lags says by how much in lag(): its limiters may refuse so much longer
+/// (coarse_glance_clock). Grants always read now().
+template <class C>
+concept glancing_clock = clock<C> && requires(std::remove_reference_t<C> const& c) {
+    { c.glance() } -> std::convertible_to<typename std::remove_reference_t<C>::time_point>;
+};
+
+/// glancing_clock, and its glance is never before now().
+template <class C>
+concept bounding_clock = glancing_clock<C> && !requires(std::remove_reference_t<C> const& c) { c.lag(); };
+
 }  // namespace weir::inline v0
 
 namespace weir::inline v0::detail {
@@ -109,6 +123,49 @@ constexpr std::int64_t saturating_add(std::int64_t a, std::int64_t b) noexcept {
         return b > 0 ? std::numeric_limits<std::int64_t>::max() : std::numeric_limits<std::int64_t>::min();
     }
     return r;
+}
+
+/// What a clock says of itself; nothing said is false.
+template <class C>
+inline constexpr bool is_steady = false;
+template <class C>
+    requires requires { C::is_steady; }
+inline constexpr bool is_steady<C> = C::is_steady;
+
+/// In a decision: whether it is a refusal at a glance, so that its time of attempt is no clock's. Empty for other clocks.
+template <class Clock>
+struct glance_mark {
+    static constexpr bool at_a_glance = false;
+};
+template <glancing_clock Clock>
+struct glance_mark<Clock> {
+    bool at_a_glance = false;
+};
+
+/// From when on an attempt is granted that was refused at a glance, where one at the precise time is granted at `at`.
+template <glancing_clock C>
+constexpr auto glanced_retry_at(C const& c, typename C::time_point at) -> typename C::time_point {
+    if constexpr (bounding_clock<C>) {
+        return at;
+    } else {
+        using time_point = typename C::time_point;
+        return at > time_point::max() - c.lag() ? time_point::max() : at + c.lag();
+    }
+}
+
+/// How long that is from now on. A glance that lags more than it says is waited for as long again.
+template <glancing_clock C>
+constexpr auto glanced_retry_after(C const& c, typename C::time_point retry_at) -> typename C::duration {
+    using duration = typename C::duration;
+    using rep = typename duration::rep;
+    if (retry_at == C::time_point::max()) return duration::max();
+    std::int64_t const left = saturating_sub(ticks(retry_at), ticks(typename C::time_point{c.now()}));
+    if (left > 0) return duration{static_cast<rep>(left)};
+    if constexpr (bounding_clock<C>) {
+        return duration::zero();
+    } else {
+        return c.lag();
+    }
 }
 
 }  // namespace weir::inline v0::detail

@@ -31,12 +31,7 @@ public:
     using rep = typename duration::rep;
     using period = typename duration::period;
     using time_point = std::chrono::time_point<scaled_clock, duration>;
-    static constexpr bool is_steady = [] {
-        if constexpr (requires { base_type::is_steady; })
-            return base_type::is_steady;
-        else
-            return false;
-    }();
+    static constexpr bool is_steady = detail::is_steady<base_type>;
 
     explicit scaled_clock(std::int64_t factor) requires std::default_initializable<Base>
         : scaled_clock{factor, Base{}} {}

@@ -302,11 +302,19 @@ public:
             if (limiter_ == nullptr) return time_point::max();
             permits const limit = limiter_->limit();
             if (!alone_ && asked_ > limit) return time_point::max();
-            return limiter_->first_fit(limit - std::min(asked_, limit), at_);
+            auto const t = limiter_->first_fit(limit - std::min(asked_, limit), at_);
+            if constexpr (glancing_clock<clock_type>) {
+                if (mark_.at_a_glance) return detail::glanced_retry_at(limiter_->clock(), t);
+            }
+            return t;
         }
-        /// How long that is from the attempt; duration::max() for time_point::max().
+        /// How long that is from the attempt; duration::max() for time_point::max(). Of a refusal at a glance, whose time is not
+        /// known, from now on: it reads the clock.
         duration retry_after() const noexcept {
             auto const t = retry_at();
+            if constexpr (glancing_clock<clock_type>) {
+                if (mark_.at_a_glance) return detail::glanced_retry_after(limiter_->clock(), t);
+            }
             if (t == time_point::max()) return duration::max();
             return from_ticks<duration>(detail::saturating_sub(detail::ticks(t), detail::ticks(at_)));
         }
@@ -331,6 +339,7 @@ public:
         sliding_window_counter::receipt receipt_{};
         bool granted_ = false;
         bool alone_ = false;
+        [[no_unique_address]] detail::glance_mark<clock_type> mark_{};
     };
 
     /// What the window holds, and at what time: the start of the segment that was summed up to.
@@ -406,17 +415,24 @@ public:
     /// Takes `n` permits at `t` if the window then holds no more than the limit. 0 is granted and takes nothing; more than the limit
     /// is never granted. A denial charges nothing.
     decision try_acquire(permits n, time_point t) noexcept { return attempt<false>(n, t); }
-    decision try_acquire(permits n = 1) noexcept { return attempt<false>(n, clock().now()); }
+    /// With a glancing_clock the window is tried at the glance first, if that is in the open segment: while nobody takes, what
+    /// the window holds never rises, so what is refused there is refused at an earlier time too.
+    decision try_acquire(permits n = 1) noexcept { return attempt_now<false>(n); }
     decision try_acquire(time_point t) noexcept { return attempt<false>(1, t); }
 
     /// As try_acquire, but where n is above the limit it is granted when the window is empty, takes all of it, `limit`
     /// permits, and leaves no debt. What the receipt holds is what was taken.
     decision try_acquire_alone(permits n, time_point t) noexcept { return attempt<true>(n, t); }
-    decision try_acquire_alone(permits n) noexcept { return attempt<true>(n, clock().now()); }
+    decision try_acquire_alone(permits n) noexcept { return attempt_now<true>(n); }
 
     /// What try_acquire would answer. Charges nothing (it may advance the counter to the segment of `t`).
     decision check(permits n, time_point t) noexcept { return look<false>(n, t); }
-    decision check(permits n = 1) noexcept { return look<false>(n, clock().now()); }
+    decision check(permits n = 1) noexcept {
+        if constexpr (glancing_clock<clock_type>) {
+            if (auto d = glance<false>(n); !d) return d;
+        }
+        return look<false>(n, clock().now());
+    }
     decision check(time_point t) noexcept { return look<false>(1, t); }
     decision check_alone(permits n, time_point t) noexcept { return look<true>(n, t); }
 
@@ -783,6 +799,36 @@ private:
     static usage as_usage(usage u) noexcept { return u; }
 
     // ---- the protocol: attempts ----
+
+    template <bool Alone>
+    [[gnu::always_inline]] decision attempt_now(permits n) noexcept {
+        if constexpr (glancing_clock<clock_type>) {
+            if (auto d = glance<Alone>(n); !d) return d;
+        }
+        return attempt<Alone>(n, clock().now());
+    }
+
+    /// The refusal that an attempt at the clock's glance is certain of; granted where it is not. It never advances the counter:
+    /// the glance may be ahead of the clock.
+    template <bool Alone>
+    [[gnu::always_inline]] decision glance(permits n) const noexcept {
+        time_point const t = clock().glance();
+        // (10)
+        if (detail::ticks(t) <= until_.load(std::memory_order_acquire)) [[likely]] {
+            // (1)
+            word const h = head_.load(std::memory_order_acquire);
+            word const c = ceiling_.load(std::memory_order_relaxed);
+            if (words_.under(h, c)) [[likely]] {
+                permits const room = words::room(h, c);
+                if (n > room && (!Alone || room < limit_at(h))) {
+                    decision d{this, n, t, Alone};
+                    d.mark_.at_a_glance = true;
+                    return d;
+                }
+            }
+        }
+        return decision{this, 0, 0, t};
+    }
 
     template <bool Alone>
     decision attempt(permits n, time_point t) noexcept {

@@ -692,7 +692,8 @@ public:
               retry_at_{other.retry_at_},
               grip_{other.grip_},
               owner_{other.owner_},
-              granted_{other.granted_} {
+              granted_{other.granted_},
+              mark_{other.mark_} {
             other.grip_.live = 0;
         }
         constexpr decision& operator=(decision&& other) noexcept {
@@ -701,6 +702,7 @@ public:
             grip_ = other.grip_;
             owner_ = other.owner_;
             granted_ = other.granted_;
+            mark_ = other.mark_;
             if (this != &other) other.grip_.live = 0;
             return *this;
         }
@@ -713,9 +715,13 @@ public:
         /// The time of the attempt where granted; time_point::max() where never. Exact: one tick earlier it is denied.
         /// Where several permits were denied because others came between, it is the time of the attempt: ask again.
         constexpr time_point retry_at() const noexcept { return retry_at_; }
-        /// How long that is from the attempt; duration::max() for time_point::max().
+        /// How long that is from the attempt; duration::max() for time_point::max(). Of a refusal at a glance, whose time is not
+        /// known, from now on: it reads the limiter's clock.
         constexpr duration retry_after() const noexcept {
             if (granted_) return duration::zero();
+            if constexpr (glancing_clock<clock_type>) {
+                if (mark_.at_a_glance) return detail::glanced_retry_after(owner_->clock(), retry_at_);
+            }
             if (retry_at_ == time_point::max()) return duration::max();
             return time_from<duration>(detail::saturating_sub(detail::ticks(retry_at_), detail::ticks(at_)));
         }
@@ -735,6 +741,7 @@ public:
         detail::log_grip grip_{};
         sliding_window_log const* owner_ = nullptr;
         bool granted_ = false;
+        [[no_unique_address]] detail::glance_mark<clock_type> mark_{};
     };
 
     /// Another thread is changing the limit: nothing was done.
@@ -811,7 +818,14 @@ public:
             return try_acquire(t);
         return try_many(n, t);
     }
-    decision try_acquire(permits n = 1) noexcept { return try_acquire(n, clock().now()); }
+    /// With a glancing_clock a single permit is tried at the glance first: a slot that is not a window old at a later time is
+    /// not at an earlier one, so a refusal there is one at now() too.
+    decision try_acquire(permits n = 1) noexcept {
+        if constexpr (glancing_clock<clock_type>) {
+            if (auto d = glance(n); !d) return d;
+        }
+        return try_acquire(n, clock().now());
+    }
     decision try_acquire(time_point t) noexcept {
         detail::log_grip g;
         word oldest{};
@@ -832,7 +846,12 @@ public:
         oldest = slots_.nth_oldest(m);
         return decision{t, oldest > x - slots_.window() ? free_again(oldest) : t};
     }
-    decision check(permits n = 1) const noexcept { return check(n, clock().now()); }
+    decision check(permits n = 1) const noexcept {
+        if constexpr (glancing_clock<clock_type>) {
+            if (auto d = glance(n); !d) return d;
+        }
+        return check(n, clock().now());
+    }
     decision check(time_point t) const noexcept { return check(1, t); }
 
     // ---- giving back ----
@@ -923,6 +942,17 @@ private:
     time_point free_again(word stamp) const noexcept {
         if (stamp > slots_.latest() - slots_.window()) return time_point::max();
         return time_of(stamp + slots_.window());
+    }
+
+    /// The refusal that an attempt at the clock's glance is certain of; granted where it is not.
+    decision glance(permits n) const noexcept {
+        time_point const t = clock().glance();
+        word oldest{};
+        if (n != 1 || slots_.can_take(stamp_of(t), oldest)) return decision{t, detail::log_grip{}, this};
+        decision d{t, detail::glanced_retry_at(clock(), free_again(oldest))};
+        d.owner_ = this;
+        d.mark_.at_a_glance = true;
+        return d;
     }
 
     [[gnu::noinline]] decision try_many(permits n, time_point t) noexcept {

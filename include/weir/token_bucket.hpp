@@ -83,7 +83,14 @@ public:
     /// Takes n permits if they are there. n = 0 is granted and takes nothing; n above the burst is denied for ever.
     /// O(1): one exchange when granted; a denial writes nothing. Lock-free.
     /// Always inlined, so that a caller who looks at one bit of the decision pays for no more.
-    [[gnu::always_inline]] decision try_acquire(permits n = 1) noexcept { return try_acquire(n, clock_.get().now()); }
+    /// With a glancing_clock the bucket is tried at the glance first: a TAT that does not allow n at a later time does not allow
+    /// them earlier, since what is earned never falls, so a refusal there is one at now() too.
+    [[gnu::always_inline]] decision try_acquire(permits n = 1) noexcept {
+        if constexpr (glancing_clock<clock_type>) {
+            if (decision d = check_at_a_glance(n); !d) return d;
+        }
+        return try_acquire(n, clock_.get().now());
+    }
     [[gnu::always_inline]] decision try_acquire(time_point t) noexcept { return try_acquire(1, t); }
     [[gnu::always_inline]] constexpr decision try_acquire(permits n, time_point t) noexcept {
         if (n == 0) return decision{this, t, 0, nothing()};
@@ -91,9 +98,14 @@ public:
     }
 
     /// What try_acquire would answer. Charges nothing.
-    decision check(permits n = 1) const noexcept { return check(n, clock_.get().now()); }
+    decision check(permits n = 1) const noexcept {
+        if constexpr (glancing_clock<clock_type>) {
+            if (decision d = check_at_a_glance(n); !d) return d;
+        }
+        return check(n, clock_.get().now());
+    }
     decision check(time_point t) const noexcept { return check(1, t); }
-    constexpr decision check(permits n, time_point t) const noexcept {
+    [[gnu::always_inline]] constexpr decision check(permits n, time_point t) const noexcept {
         if (n == 0) return decision{this, t, 0, nothing()};
         return decision{this, t, n, cell_.probe(n, since_origin(t)), permits{0}};
     }
@@ -158,6 +170,12 @@ public:
     constexpr clock_type const& clock() const noexcept { return clock_.get(); }
 
 private:
+    [[gnu::always_inline]] decision check_at_a_glance(permits n) const noexcept {
+        decision d = check(n, clock_.get().glance());
+        d.mark_.at_a_glance = true;
+        return d;
+    }
+
     static constexpr typename cell::attempt nothing() noexcept { return {{true, 0, 0, 0}, false}; }
 
     template <class C>
@@ -195,7 +213,7 @@ public:
     decision& operator=(decision const&) = delete;
     constexpr decision(decision&& other) noexcept
         : bucket_{other.bucket_}, t_{other.t_}, n_{other.n_}, live_{std::exchange(other.live_, 0)}, made_{other.made_},
-          never_{other.never_} {}
+          never_{other.never_}, mark_{other.mark_} {}
     constexpr decision& operator=(decision&& other) noexcept {
         bucket_ = other.bucket_;
         t_ = other.t_;
@@ -203,6 +221,7 @@ public:
         live_ = this == &other ? live_ : std::exchange(other.live_, 0);
         made_ = other.made_;
         never_ = other.never_;
+        mark_ = other.mark_;
         return *this;
     }
 
@@ -215,6 +234,7 @@ public:
     /// The earliest instant at which the same attempt is granted if nobody else takes; one tick earlier it is denied.
     /// time_point::max() when never, or beyond the 30 years. The time of the attempt when granted. One division.
     constexpr time_point retry_at() const noexcept { return retry_at_with(0); }
+    /// How long that is from the attempt; of a refusal at a glance, whose time is not known, from now on: it reads the clock.
     constexpr duration retry_after() const noexcept { return after(retry_at()); }
 
 private:
@@ -232,9 +252,16 @@ private:
         std::uint64_t const t = bucket_->since_origin(t_);
         std::uint64_t const at = bucket_->cell_.retry(made_, n_, t);
         if (at == std::numeric_limits<std::uint64_t>::max()) return time_point::max();
-        return at - t <= wait ? t_ : bucket_->from_origin(at - wait);
+        time_point const from = at - t <= wait ? t_ : bucket_->from_origin(at - wait);
+        if constexpr (glancing_clock<clock_type>) {
+            if (mark_.at_a_glance) return detail::glanced_retry_at(bucket_->clock(), from);
+        }
+        return from;
     }
     constexpr duration after(time_point at) const noexcept {
+        if constexpr (glancing_clock<clock_type>) {
+            if (mark_.at_a_glance) return detail::glanced_retry_after(bucket_->clock(), at);
+        }
         return at == time_point::max() ? duration::max() : detail::wait_between(t_, at);
     }
 
@@ -244,6 +271,7 @@ private:
     permits live_;
     typename cell::charge made_;
     bool never_;
+    [[no_unique_address]] detail::glance_mark<clock_type> mark_{};
 };
 
 /// Permits booked for `starts_at()`. A decision otherwise: refund cancels it, settle settles it. Cancelled as the last

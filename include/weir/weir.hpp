@@ -4,8 +4,10 @@
 
 #include "all_of.hpp"
 #include "backoff.hpp"
+#include "bounded_clock.hpp"
 #include "clock.hpp"
 #include "coarse_clock.hpp"
+#include "coarse_glance_clock.hpp"
 #include "decision.hpp"
 #include "error.hpp"
 #include "gcra.hpp"

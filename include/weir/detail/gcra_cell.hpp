@@ -126,10 +126,11 @@ public:
     }
 
     /// What try_charge would answer. Writes nothing.
-    constexpr attempt probe(permits n, std::uint64_t t) const noexcept {
-        view const v = look();
-        if (n > v.g.burst()) return {{false, v.word, v.word, v.version}, true};
-        return {{v.g.allows(tat_of(v.word), v.g.at(t), n), v.word, v.word, v.version}, false};
+    [[gnu::always_inline]] constexpr attempt probe(permits n, std::uint64_t t) const noexcept {
+        std::uint64_t const word = word_.load(std::memory_order_acquire);  // (1)
+        if ((word >> version_shift) != 0) [[unlikely]] return probe_changed(n, t);
+        if (n != 1 && n > first_.burst()) [[unlikely]] return {{false, word, word, 0}, true};
+        return {{first_.allows(tat_of(word), first_.at(t), n), word, word, 0}, false};
     }
 
     /// A charge for a moment that may lie ahead, and that moment. `due` is `latest` + 1 at least where it was refused.
@@ -300,6 +301,12 @@ private:
                 return {{true, v.word, next, v.version}, false};
             }
         }
+    }
+
+    [[gnu::noinline, gnu::cold]] constexpr attempt probe_changed(permits n, std::uint64_t t) const noexcept {
+        view const v = look();
+        if (n > v.g.burst()) return {{false, v.word, v.word, v.version}, true};
+        return {{v.g.allows(tat_of(v.word), v.g.at(t), n), v.word, v.word, v.version}, false};
     }
 
     template <class Now>

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: MIT
+#include <weir/coarse_glance_clock.hpp>
+#include <weir/manual_clock.hpp>
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <stdexcept>
+
+namespace {
+
+using namespace std::chrono_literals;
+
+static_assert(weir::glancing_clock<weir::coarse_glance_clock>);
+static_assert(!weir::bounding_clock<weir::coarse_glance_clock>);
+static_assert(!weir::glancing_clock<std::chrono::steady_clock>);
+
+struct ticking_clock {
+    using duration = std::chrono::nanoseconds;
+    using rep = duration::rep;
+    using period = duration::period;
+    using time_point = std::chrono::time_point<ticking_clock>;
+    weir::manual_clock const* base;
+    time_point now() const { return time_point{std::chrono::floor<std::chrono::milliseconds>(base->now().time_since_epoch())}; }
+    static duration resolution() { return 1ms; }
+};
+
+TEST(coarse_glance_clock, now_is_precise_and_glance_is_coarse) {
+    weir::manual_clock base;
+    weir::basic_coarse_glance_clock<weir::manual_clock&, ticking_clock> const clock{base, ticking_clock{&base}};
+    base.advance(1500us);
+    EXPECT_EQ(clock.now().time_since_epoch(), 1500us);
+    EXPECT_EQ(clock.glance().time_since_epoch(), 1ms);
+    EXPECT_EQ(clock.lag(), 1ms);
+    EXPECT_EQ(clock.resolution(), 1ns);
+}
+
+TEST(coarse_glance_clock, lag_is_what_its_maker_says) {
+    weir::manual_clock base;
+    using type = weir::basic_coarse_glance_clock<weir::manual_clock&, ticking_clock>;
+    EXPECT_EQ((type{base, ticking_clock{&base}, 20ms}.lag()), 20ms);
+    EXPECT_THROW((type{base, ticking_clock{&base}, 0ns}), std::invalid_argument);
+}
+
+TEST(coarse_glance_clock, is_never_ahead_of_steady_clock) {
+    weir::coarse_glance_clock const clock;
+    EXPECT_GT(clock.lag(), 0ns);
+    for (int i = 0; i < 100'000; ++i) {
+        auto const g = clock.glance();
+        ASSERT_LE(g, clock.now());
+    }
+}
+
+}  // namespace
