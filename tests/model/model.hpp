@@ -17,7 +17,7 @@
 //     EXPECT_TRUE(o.passed(model::coverage::complete)) << o;
 //
 // - A thread's body is code up to its end; each access of a model::atomics::atomic is a step, at which the others may
-//   run. What a body does between two steps belongs to the step before (or, at the beginning, to none): it may touch
+//   run (but a load of what no thread ever writes need not be one). What a body does between two steps belongs to the step before (or, at the beginning, to none): it may touch
 //   the scenario's own plain data, but only to record. With sleep sets (all but bounded and sampled searches)
 //   executions that differ in the order of independent steps are seen once, so no verdict may hang on the order of
 //   steps on different locations.
@@ -279,9 +279,19 @@ public:
         sleeping_ = options_.reduce && options_.preemptions == options::unlimited && options_.samples == 0 &&
                     options_.replay.empty();
         commuting_reads_ = options_.stale && options_.rereads == options::unlimited;
+        written_.clear();
         if (!options_.replay.empty()) read_token(options_.replay);
         for (std::uint64_t n = 0;; ++n) {
+            grew_ = false;
             ending const e = execute(make, result.longest);
+            if (grew_ && options_.replay.empty()) {
+                // Some loads were no steps that should have been: from the start.
+                path_.clear();
+                result.executions = result.pruned = n = 0;
+                result.longest = 0;
+                --n;
+                continue;
+            }
             if (e == ending::pruned) {
                 ++result.pruned;
             } else {
@@ -338,7 +348,7 @@ public:
         if (running_ < 0) return newest(where).value;
         order = checked(access::load, order, at, false);
         if (order == std::memory_order_release || order == std::memory_order_acq_rel) misuse("release load", at);
-        fiber& f = announce(where, access::load, 0);
+        fiber& f = constant(where) ? go_on() : announce(where, access::load, 0);
         index const i = pick_store(f, where);
         read(f, where, i, order);
         std::uint64_t const value = locations_[where].stores[i].value;
@@ -607,6 +617,27 @@ private:
         return f;
     }
 
+    /// A load of what no thread ever writes may come at any time, so it belongs to the step before. What is written is
+    /// found out on the way: a first write to a location starts the search again. (Were a location missing in the end,
+    /// then in some execution there would be a first write to such a one; up to there it would be one that was seen.)
+    bool constant(index where) const {
+        return options_.reduce && !(where - base_ < written_.size() && written_[where - base_]) &&
+               fibers_[static_cast<unsigned>(running_)]->steps < options_.max_steps;
+    }
+    fiber& go_on() {
+        fiber& f = *fibers_[static_cast<unsigned>(running_)];
+        ++f.steps;
+        ++now_;
+        view(static_cast<unsigned>(running_))[running_] = f.steps;
+        return f;
+    }
+    void will_be_written(index where) {
+        std::size_t const i = where - base_;
+        if (i >= written_.size()) written_.resize(i + 1);
+        grew_ = grew_ || !written_[i];
+        written_[i] = true;
+    }
+
     // ---- the memory ----
 
     index* view(unsigned t) { return views_.data() + t * stride_; }
@@ -645,6 +676,7 @@ private:
     void write(fiber& f, index where, std::uint64_t value, std::memory_order order) {
         auto const t = static_cast<unsigned>(running_);
         auto& stores = locations_[where].stores;
+        will_be_written(where);
         index const before = stores.back().message;
         index* const v = view(t);
         v[slot(where)] = static_cast<index>(stores.size());
@@ -922,10 +954,18 @@ private:
             if (end == p) break;
             p = *end == '.' ? end + 1 : end;
         }
+        while (*p == ';') {
+            char* end = nullptr;
+            will_be_written(base_ + static_cast<index>(std::strtoul(p + 1, &end, 10)));
+            p = end;
+        }
     }
     std::string write_token() const {
         std::string text = options_.name + ":";
         for (std::size_t i = 0; i < path_.size(); ++i) text += (i == 0 ? "" : ".") + std::to_string(path_[i].pick);
+        for (std::size_t i = 0; i < written_.size(); ++i) {
+            if (written_[i]) text += ';' + std::to_string(i);
+        }
         return text;
     }
 
@@ -956,7 +996,8 @@ private:
 
     void row(access a, index where, std::memory_order order, std::string const& value, index i,
              std::source_location at) {
-        index const newer = last(where) - i - (fibers_[static_cast<unsigned>(running_)]->wrote ? 1 : 0);
+        index const end = last(where) - (fibers_[static_cast<unsigned>(running_)]->wrote ? 1 : 0);
+        index const newer = end > i && last(where) != 0 ? end - i : 0;
         std::string text =
             std::string{name_of(a)} + " #" + std::to_string(where - base_) + " " + name_of(order) + " " + value;
         text += newer == 0 ? "" : " (old: " + std::to_string(newer) + " newer)";
@@ -1013,6 +1054,8 @@ private:
     std::optional<weakening> weaken_;
     std::set<site>* sites_ = nullptr;
     std::vector<index> ways_;
+    std::vector<bool> written_;  // locations that threads write, as far as was seen
+    bool grew_ = false;
 
     std::vector<node> path_;
     std::vector<std::uint32_t> forced_;
