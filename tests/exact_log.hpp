@@ -15,9 +15,11 @@ struct grant {
     std::uint64_t n;
 };
 
-/// The most permits in any window [t, t + window). A window with both its ends in it is one tick longer.
-inline std::uint64_t peak(std::vector<grant> grants, std::int64_t window) {
-    std::sort(grants.begin(), grants.end(), [](grant const& a, grant const& b) { return a.time < b.time; });
+/// The most permits in any window [t, t + window), of anything with a time and an n. A window with both its ends in it is one
+/// tick longer.
+template <class Grant>
+std::uint64_t peak(std::vector<Grant> grants, std::int64_t window) {
+    std::sort(grants.begin(), grants.end(), [](Grant const& a, Grant const& b) { return a.time < b.time; });
     std::uint64_t sum = 0;
     std::uint64_t most = 0;
     for (std::size_t i = 0, j = 0; i < grants.size(); ++i) {

@@ -22,6 +22,9 @@
 
 #include <weir/manual_clock.hpp>
 
+#include "exact_log.hpp"
+#include "hammer.hpp"
+
 // Sanitizers that follow stacks do not know fibers.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #elif defined(__has_feature)
@@ -190,16 +193,9 @@ public:
 
     /// The most live permits in any window [x, x + W].
     permits peak() const {
-        std::vector<entry> sorted = log_;
-        std::sort(sorted.begin(), sorted.end(), [](auto const& a, auto const& b) { return a.time < b.time; });
-        permits sum = 0;
-        permits most = 0;
-        for (std::size_t i = 0, j = 0; i < sorted.size(); ++i) {
-            sum += sorted[i].live;
-            while (sorted[i].time - sorted[j].time > window_) sum -= sorted[j++].live;
-            most = std::max(most, sum);
-        }
-        return most;
+        std::vector<exact_log::grant> live;
+        for (auto const& e : log_) live.push_back({e.time, e.live});
+        return exact_log::peak(std::move(live), window_ + 1);
     }
 
 private:
@@ -969,37 +965,7 @@ TEST(sliding_window_counter, plain_cells_decide_as_atomics_do) {
 
 // ---- threads ----
 
-/// std::atomic that now and then lets another thread run before an exchange, and counts the exchanges that fail.
-struct counting_atomics {
-    static inline std::atomic<std::uint64_t> collisions{0};
-
-    template <class T>
-    class atomic : public std::atomic<T> {
-    public:
-        using std::atomic<T>::atomic;
-        bool compare_exchange_weak(T& expected, T desired, std::memory_order success,
-                                   std::memory_order failure) noexcept {
-            pause();
-            return counted(std::atomic<T>::compare_exchange_weak(expected, desired, success, failure));
-        }
-        bool compare_exchange_strong(T& expected, T desired, std::memory_order success,
-                                     std::memory_order failure) noexcept {
-            pause();
-            return counted(std::atomic<T>::compare_exchange_strong(expected, desired, success, failure));
-        }
-
-    private:
-        static void pause() noexcept {
-            thread_local std::minstd_rand random{};
-            if (random() % 64 == 0) std::this_thread::yield();
-        }
-        static bool counted(bool done) noexcept {
-            if (!done) collisions.fetch_add(1, std::memory_order_relaxed);
-            return done;
-        }
-    };
-};
-using counted = counter_of<counting_atomics>;
+using counted = counter_of<hammer::counting_atomics>;
 
 struct grant {
     std::int64_t time;  // effective
@@ -1007,114 +973,76 @@ struct grant {
     permits n;
 };
 
-permits peak(std::vector<grant> all, std::int64_t window) {
-    std::sort(all.begin(), all.end(), [](auto const& a, auto const& b) { return a.time < b.time; });
-    permits sum = 0;
-    permits most = 0;
-    for (std::size_t i = 0, j = 0; i < all.size(); ++i) {
-        sum += all[i].n;
-        while (all[i].time - all[j].time > window) sum -= all[j++].n;
-        most = std::max(most, sum);
-    }
-    return most;
-}
-
-class hammer {
+/// A time that the threads themselves move on: seldom, and very seldom by many segments.
+class passing_time {
 public:
     static constexpr std::int64_t length = 1000;
     static constexpr std::int64_t first = 8;  // the ring's size is the number of the first segment, with 6 segments
+    static constexpr std::int64_t window = 6 * length;
 
-    /// Runs `step(thread, random, now, grants)` on some threads until each has made its steps. Whoever likes moves the time on.
-    template <class Step>
-    std::vector<grant> run(int threads, int steps, std::uint64_t seed, Step step) {
-        std::vector<std::vector<grant>> grants(static_cast<std::size_t>(threads));
-        std::vector<std::thread> pool;
-        std::atomic<int> ready{0};
-        for (int i = 0; i < threads; ++i) {
-            pool.emplace_back([&, i] {
-                std::mt19937_64 random{seed * 1000 + static_cast<std::uint64_t>(i)};
-                ready.fetch_add(1);
-                while (ready.load() < threads) {
-                }
-                for (int k = 0; k < steps; ++k) {
-                    auto const r = random();
-                    if (r % 16 == 0) now_.fetch_add(static_cast<std::int64_t>((r >> 8U) % 400));
-                    if (r % 4096 == 1) now_.fetch_add(static_cast<std::int64_t>((r >> 16U) % (12 * length)));
-                    step(random, now_.load(std::memory_order_relaxed), grants[static_cast<std::size_t>(i)]);
-                }
-            });
-        }
-        for (auto& t : pool) t.join();
-        std::vector<grant> all;
-        for (auto const& g : grants) all.insert(all.end(), g.begin(), g.end());
-        return all;
+    std::int64_t pass(hammer::random_engine& random) {
+        auto const r = random();
+        if (r % 16 == 0) now_.fetch_add(static_cast<std::int64_t>((r >> 8U) % 400));
+        if (r % 4096 == 1) now_.fetch_add(static_cast<std::int64_t>((r >> 16U) % (12 * length)));
+        return now();
     }
+    std::int64_t now() const { return now_.load(std::memory_order_relaxed); }
 
     static std::int64_t effective(std::int64_t t, std::uint64_t segment) {
         return std::max(t, (static_cast<std::int64_t>(segment) - first) * length);
     }
-    std::int64_t now() const { return now_.load(); }
 
 private:
     std::atomic<std::int64_t> now_{0};
 };
+constexpr nanoseconds hammered_window{passing_time::window};
+constexpr counter_options hammered_segments{.segments = 6};
 
 TEST(sliding_window_counter, threads_never_exceed_the_limit_in_any_window_and_lose_nothing) {
-    for (std::uint64_t seed = 1; seed <= 6; ++seed) {
-        SCOPED_TRACE(testing::Message() << "seed " << seed);
+    hammer::until_collided(6, [](std::uint64_t seed) {
         manual_clock clock;
         constexpr permits limit = 40;
-        counted c{limit, nanoseconds{6 * hammer::length}, counter_options{.segments = 6}, clock};
-        ASSERT_EQ(c.segment_length().count(), hammer::length);
-        counting_atomics::collisions = 0;
-        hammer h;
+        counted c{limit, hammered_window, hammered_segments, clock};
+        ASSERT_EQ(c.segment_length().count(), passing_time::length);
+        passing_time time;
         std::atomic<std::uint64_t> denials{0};
         std::atomic<std::uint64_t> refunds{0};
-        int rounds = 0;
-        std::vector<grant> all;
-        do {
-            auto more =
-                h.run(4, 100'000, seed + 100 * static_cast<std::uint64_t>(rounds),
-                      [&](auto& random, std::int64_t t, auto& grants) {
-                          thread_local std::vector<std::pair<counted::decision, std::size_t>> held;
-                          if (grants.empty()) held.clear();
-                          auto const r = random();
-                          if (r % 3 == 0 && !held.empty()) {
-                              auto const i = static_cast<std::size_t>((r >> 8U) % held.size());
-                              auto& [d, index] = held[i];
-                              permits const k = 1 + (r >> 16U) % d.receipt().live();
-                              c.refund(d, k);
-                              grants[index].n -= k;
-                              refunds.fetch_add(1, std::memory_order_relaxed);
-                              if (d.receipt().live() == 0 || held.size() > 20) {
-                                  std::swap(held[i], held.back());
-                                  held.pop_back();
-                              }
-                              return;
-                          }
-                          if (r % 17 == 1)
-                              t = std::max<std::int64_t>(0, t - static_cast<std::int64_t>((r >> 8U) % 3000));
-                          permits const n = 1 + (r >> 24U) % 4;
-                          auto d = c.try_acquire(n, at(t));
-                          if (!d) {
-                              denials.fetch_add(1, std::memory_order_relaxed);
-                              return;
-                          }
-                          grants.push_back({hammer::effective(t, d.receipt().segment()), d.receipt().segment(), n});
-                          if (r % 2 == 0) held.emplace_back(std::move(d), grants.size() - 1);
-                      });
-            all.insert(all.end(), more.begin(), more.end());
-        } while ((counting_atomics::collisions == 0 || denials == 0) && ++rounds < 50);
-        ASSERT_GT(counting_atomics::collisions.load(), 0U) << "nothing collided, so nothing was tested";
+        auto const all = hammer::gather<grant>(4, seed, 100'000, [&](auto& random, auto& grants) {
+            thread_local std::vector<std::pair<counted::decision, std::size_t>> held;
+            std::int64_t t = time.pass(random);
+            auto const r = random();
+            if (r % 3 == 0 && !held.empty()) {
+                auto const i = static_cast<std::size_t>((r >> 8U) % held.size());
+                auto& [d, index] = held[i];
+                permits const k = 1 + (r >> 16U) % d.receipt().live();
+                c.refund(d, k);
+                grants[index].n -= k;
+                refunds.fetch_add(1, std::memory_order_relaxed);
+                if (d.receipt().live() == 0 || held.size() > 20) {
+                    std::swap(held[i], held.back());
+                    held.pop_back();
+                }
+                return;
+            }
+            if (r % 17 == 1) t = std::max<std::int64_t>(0, t - static_cast<std::int64_t>((r >> 8U) % 3000));
+            permits const n = 1 + (r >> 24U) % 4;
+            auto d = c.try_acquire(n, at(t));
+            if (!d) {
+                denials.fetch_add(1, std::memory_order_relaxed);
+                return;
+            }
+            grants.push_back({passing_time::effective(t, d.receipt().segment()), d.receipt().segment(), n});
+            if (r % 2 == 0) held.emplace_back(std::move(d), grants.size() - 1);
+        });
         ASSERT_GT(denials.load(), 0U);
         ASSERT_GT(refunds.load(), 0U);
         ASSERT_GT(all.size(), 1000U);
-        ASSERT_LE(peak(all, 6 * hammer::length), limit);
+        ASSERT_LE(exact_log::peak(all, passing_time::window + 1), limit);
         // When all is quiet, the next segment counts exactly what is live.
-        std::int64_t const t = h.now() + hammer::length;
+        std::int64_t const t = time.now() + passing_time::length;
         c.check(1, at(t));
         auto const e = static_cast<std::uint64_t>(
-            c.used_as_of(at(t)).as_of.time_since_epoch().count() / hammer::length + hammer::first);
+            c.used_as_of(at(t)).as_of.time_since_epoch().count() / passing_time::length + passing_time::first);
         permits live = 0;
         for (auto const& g : all) {
             if (g.segment + 6 >= e) live += g.n;
@@ -1122,116 +1050,116 @@ TEST(sliding_window_counter, threads_never_exceed_the_limit_in_any_window_and_lo
         ASSERT_EQ(c.used(at(t)), live);
         ASSERT_TRUE(c.try_acquire(limit - live, at(t)));
         ASSERT_FALSE(c.try_acquire(1, at(t)));
-    }
+    });
 }
 
 TEST(sliding_window_counter, threads_decide_by_the_old_limit_or_the_new_one) {
     // When the lesser limit is in force and time stands still, what the window holds cannot grow above it.
-    manual_clock clock;
-    counted c{10, nanoseconds{6 * hammer::length}, counter_options{.segments = 6}, clock};
-    counting_atomics::collisions = 0;
-    std::atomic<std::int64_t> now{0};
-    std::atomic<bool> done{false};
-    std::atomic<std::uint64_t> granted{0};
-    std::vector<std::thread> pool;
-    for (int i = 0; i < 3; ++i) {
-        pool.emplace_back([&] {
+    hammer::until_collided(1, [](std::uint64_t seed) {
+        manual_clock clock;
+        counted c{10, hammered_window, hammered_segments, clock};
+        std::atomic<std::int64_t> now{0};
+        std::atomic<bool> done{false};
+        std::atomic<std::uint64_t> granted{0};
+        std::uint64_t changed = 0;
+        auto const attempt = [&] {
             while (!done) {
                 auto d = c.try_acquire(1, at(now.load()));
                 if (d) granted.fetch_add(1);
                 if (granted.load() % 4 != 0) c.refund(d);
                 ASSERT_LE(c.used(at(now.load())), 50U);
             }
+        };
+        auto const change = [&] {
+            for (int round = 0; round < 200'000 && (changed < 300 || granted < 5'000); ++round) {
+                permits const limit = round % 2 == 0 ? 50 : 10;
+                auto const e = c.change_limit(limit, at(now.load()));
+                ASSERT_TRUE(!e || e.reason == counted::busy.reason);
+                if (!e) {
+                    ++changed;
+                    ASSERT_EQ(c.limit(), limit);
+                    permits const before = c.used(at(now.load()));
+                    if (round % 16 < 2) std::this_thread::yield();
+                    ASSERT_LE(c.used(at(now.load())), std::max<permits>(before, limit));
+                }
+                now.fetch_add(round % 7 == 0 ? 3 * passing_time::length : passing_time::length / 5);
+            }
+        };
+        hammer::on_threads(4, seed, [&](std::size_t id, auto&) {
+            if (id != 0) return attempt();
+            change();
+            done = true;
         });
-    }
-    std::uint64_t changed = 0;
-    for (int round = 0; round < 200'000 && (changed < 300 || granted < 1000 || counting_atomics::collisions == 0);
-         ++round) {
-        permits const limit = round % 2 == 0 ? 50 : 10;
-        auto const e = c.change_limit(limit, at(now.load()));
-        ASSERT_TRUE(!e || e.reason == counted::busy.reason);
-        if (!e) {
-            ++changed;
-            ASSERT_EQ(c.limit(), limit);
-            permits const before = c.used(at(now.load()));
-            if (round % 16 < 2) std::this_thread::yield();
-            ASSERT_LE(c.used(at(now.load())), std::max<permits>(before, limit));
-        }
-        now.fetch_add(round % 7 == 0 ? 3 * hammer::length : hammer::length / 5);
-    }
-    done = true;
-    for (auto& t : pool) t.join();
-    EXPECT_GE(changed, 300U);
-    EXPECT_GE(granted.load(), 1000U);
-    EXPECT_GT(counting_atomics::collisions.load(), 0U);
+        EXPECT_GE(changed, 300U);
+        EXPECT_GE(granted.load(), 5'000U);
+    });
 }
 
 TEST(sliding_window_counter, threads_that_all_change_the_limit_leave_one_of_theirs_and_finish) {
-    manual_clock clock;
-    counted c{10, nanoseconds{6 * hammer::length}, counter_options{.segments = 6}, clock};
-    std::atomic<std::uint64_t> changed{0};
-    hammer h;
-    h.run(4, 20'000, 7, [&](auto& random, std::int64_t t, auto&) {
-        if (!c.change_limit(1 + random() % 30, at(t))) changed.fetch_add(1);
-        ASSERT_GE(c.limit(), 1U);
-        ASSERT_LE(c.limit(), 30U);
+    hammer::until_collided(1, [](std::uint64_t seed) {
+        manual_clock clock;
+        counted c{10, hammered_window, hammered_segments, clock};
+        passing_time time;
+        std::atomic<std::uint64_t> changed{0};
+        hammer::on_threads(4, seed, [&](std::size_t, auto& random) {
+            for (int i = 0; i < 20'000; ++i) {
+                if (!c.change_limit(1 + random() % 30, at(time.pass(random)))) changed.fetch_add(1);
+                ASSERT_GE(c.limit(), 1U);
+                ASSERT_LE(c.limit(), 30U);
+            }
+        });
+        EXPECT_GT(changed.load(), 1000U);
+        std::int64_t const t = time.now() + 20 * passing_time::length;
+        EXPECT_FALSE(c.change_limit(17, at(t)));
+        EXPECT_TRUE(c.try_acquire(17, at(t)));
+        EXPECT_FALSE(c.try_acquire(1, at(t)));
     });
-    EXPECT_GT(changed.load(), 1000U);
-    std::int64_t const t = h.now() + 20 * hammer::length;
-    EXPECT_FALSE(c.change_limit(17, at(t)));
-    EXPECT_TRUE(c.try_acquire(17, at(t)));
-    EXPECT_FALSE(c.try_acquire(1, at(t)));
 }
 
 TEST(sliding_window_counter, threads_that_share_a_limit_between_two_counters_keep_it) {
     // Each call holds its bound in `held`, is admitted beside it, and settles later: its actual use is charged in `main` before its hold
     // is given back. As bounds are bounds, `main` alone must keep the limit, though settled charges are not asked.
-    for (std::uint64_t seed = 1; seed <= 4; ++seed) {
-        SCOPED_TRACE(testing::Message() << "seed " << seed);
+    hammer::until_collided(4, [](std::uint64_t seed) {
         constexpr permits limit = 60;
-        counting_atomics::collisions = 0;
-        for (std::uint64_t round = 0; round < 50 && counting_atomics::collisions == 0; ++round) {
-            manual_clock clock;
-            counted spent{limit, nanoseconds{6 * hammer::length}, counter_options{.segments = 6}, clock};
-            // A hold must outlive its call, though the thread be preempted for long.
-            counted held{limit, nanoseconds{400'000 * hammer::length}, counter_options{.segments = 1000}, clock};
-            hammer h;
-            std::atomic<std::uint64_t> settled{0};
-            auto const all = h.run(4, 60'000, seed + 100 * round, [&](auto& random, std::int64_t t, auto& grants) {
-                struct call {
-                    counted::receipt hold;
-                    permits bound;
-                };
-                thread_local std::vector<call> flying;
-                if (grants.empty()) flying.clear();
-                auto const r = random();
-                if (flying.size() > 3 || (r % 2 == 0 && !flying.empty())) {
-                    auto const i = static_cast<std::size_t>((r >> 8U) % flying.size());
-                    permits const actual = (r >> 16U) % (flying[i].bound + 1);
-                    auto const done = spent.charge(actual, at(t));
-                    grants.push_back({hammer::effective(t, done.receipt.segment()), done.receipt.segment(), actual});
-                    held.refund(flying[i].hold);
-                    settled.fetch_add(1);
-                    std::swap(flying[i], flying.back());
-                    flying.pop_back();
-                    return;
-                }
-                permits const bound = 1 + (r >> 8U) % 12;
-                permits const input = 1 + (r >> 16U) % 5;
-                auto hold = held.charge(bound, at(t));
-                auto d = spent.try_acquire_beside(input, at(t), [&] { return held.used_as_of(at(t)); });
-                if (!d) {
-                    held.refund(hold.receipt);
-                    return;
-                }
-                grants.push_back({hammer::effective(t, d.receipt().segment()), d.receipt().segment(), input});
-                flying.push_back({std::move(hold.receipt), bound});
-            });
-            ASSERT_GT(settled.load(), 500U);
-            ASSERT_LE(peak(all, 6 * hammer::length), limit);
-        }
-        ASSERT_GT(counting_atomics::collisions.load(), 0U);
-    }
+        manual_clock clock;
+        counted spent{limit, hammered_window, hammered_segments, clock};
+        // A hold must outlive its call, though the thread be preempted for long.
+        counted held{limit, nanoseconds{400'000 * passing_time::length}, counter_options{.segments = 1000}, clock};
+        passing_time time;
+        std::atomic<std::uint64_t> settled{0};
+        auto const all = hammer::gather<grant>(4, seed, 60'000, [&](auto& random, auto& grants) {
+            struct call {
+                counted::receipt hold;
+                permits bound;
+            };
+            thread_local std::vector<call> flying;
+            std::int64_t const t = time.pass(random);
+            auto const r = random();
+            if (flying.size() > 3 || (r % 2 == 0 && !flying.empty())) {
+                auto const i = static_cast<std::size_t>((r >> 8U) % flying.size());
+                permits const actual = (r >> 16U) % (flying[i].bound + 1);
+                auto const done = spent.charge(actual, at(t));
+                grants.push_back({passing_time::effective(t, done.receipt.segment()), done.receipt.segment(), actual});
+                held.refund(flying[i].hold);
+                settled.fetch_add(1);
+                std::swap(flying[i], flying.back());
+                flying.pop_back();
+                return;
+            }
+            permits const bound = 1 + (r >> 8U) % 12;
+            permits const input = 1 + (r >> 16U) % 5;
+            auto hold = held.charge(bound, at(t));
+            auto d = spent.try_acquire_beside(input, at(t), [&] { return held.used_as_of(at(t)); });
+            if (!d) {
+                held.refund(hold.receipt);
+                return;
+            }
+            grants.push_back({passing_time::effective(t, d.receipt().segment()), d.receipt().segment(), input});
+            flying.push_back({std::move(hold.receipt), bound});
+        });
+        ASSERT_GT(settled.load(), 500U);
+        ASSERT_LE(exact_log::peak(all, passing_time::window + 1), limit);
+    });
 }
 
 #if defined(WEIR_MODEL_SMOKE)
