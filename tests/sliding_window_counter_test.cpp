@@ -435,6 +435,22 @@ TEST(sliding_window_counter, an_origin_far_below_zero_is_no_danger) {
     EXPECT_FALSE(c.try_acquire(1, at(0)));
 }
 
+TEST(sliding_window_counter, answers_at_any_time_point_whatever_its_origin) {
+    using limits = std::numeric_limits<std::int64_t>;
+    for (std::int64_t const origin : {limits::min(), limits::min() + 1, std::int64_t{-1}, std::int64_t{0}, limits::max() - 1'500'000'000,
+                                      limits::max() - 1, limits::max()}) {
+        for (std::int64_t const t : {limits::min(), std::int64_t{-2}, std::int64_t{-1}, std::int64_t{0}, std::int64_t{1}, limits::max() - 1,
+                                     limits::max()}) {
+            manual_clock clock{at(origin)};
+            counter c{2, 1s, clock};
+            EXPECT_TRUE(c.check(2, at(t)));
+            EXPECT_TRUE(c.try_acquire(2, at(t)));
+            EXPECT_FALSE(c.try_acquire(1, at(t)));
+            EXPECT_EQ(c.available(at(t)), 0U);
+        }
+    }
+}
+
 TEST(sliding_window_counter, a_time_ahead_is_trusted_and_holds_the_others_to_it) {
     manual_clock clock;
     counter c{2, 1s, counter_options{.segments = 10}, clock};

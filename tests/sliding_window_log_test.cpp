@@ -317,6 +317,16 @@ TEST(sliding_window_log, restores_saved_stamps_in_any_order_and_the_newest_count
     EXPECT_EQ(again.try_acquire().retry_at(), at(1'090));
 }
 
+TEST(sliding_window_log, starts_empty_at_either_end_of_its_clock) {
+    for (auto const origin : {time_point::min(), time_point::min() + 1h, time_point::max() - 1h}) {
+        manual_clock clock{origin};
+        log_of<> log{2, 1s, start::empty(), clock};
+        EXPECT_FALSE(log.check(origin + 1s - 1ns));
+        EXPECT_EQ(log.try_acquire(origin).retry_at(), origin + 1s);
+        EXPECT_TRUE(log.try_acquire(2, origin + 1s));
+    }
+}
+
 TEST(sliding_window_log, a_time_in_the_future_is_trusted) {
     manual_clock clock;
     log_of<> log{1, 100ns, clock};

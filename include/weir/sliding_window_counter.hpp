@@ -763,10 +763,15 @@ private:
         std::int64_t const since = detail::saturating_sub(detail::ticks(t), origin_);
         return plan_.first() + reciprocal_.divide(since < 0 ? 0 : static_cast<std::uint64_t>(since));
     }
-    /// The last tick of a segment. The last segment has none.
+    /// The last tick of a segment. The last segment has none, and the one in which the clock or a difference ends takes all that is left.
     std::int64_t end_of(std::uint64_t segment) const noexcept {
-        return segment < plan_.last ? detail::ticks(start_of(segment + 1)) - 1
-                                    : std::numeric_limits<std::int64_t>::max();
+        constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
+        std::uint64_t next{};
+        if (segment >= plan_.last || __builtin_mul_overflow(segment + 1 - plan_.first(), plan_.length, &next) ||
+            next > static_cast<std::uint64_t>(most)) {
+            return most;
+        }
+        return detail::saturating_add(origin_, static_cast<std::int64_t>(next - 1));
     }
     std::uint64_t reachable(time_point t) const noexcept { return std::min(segment_of(t), plan_.last); }
     /// The first tick of a segment not before the first; saturates.

@@ -907,6 +907,7 @@ public:
 
 private:
     static constexpr word origin_stamp = word{1} << 57U;
+    static constexpr auto before_origin = static_cast<std::int64_t>(origin_stamp);
 
     sliding_window_log(detail::clock_box<Clock>&& clock, permits limit, duration window, log_options options)
         : slots_{checked(limit, window, options, resolution_of(clock.get())),
@@ -914,8 +915,7 @@ private:
                  static_cast<word>(window.count()),
                  static_cast<std::uint32_t>(limit - std::min(limit, options.start.available)), origin_stamp},
           clock_{std::move(clock)},
-          zero_{detail::saturating_sub(detail::ticks(time_point{clock_.get().now()}),
-                                       static_cast<std::int64_t>(origin_stamp))},
+          origin_{detail::ticks(time_point{clock_.get().now()})},
           window_{window} {}
 
     static std::uint32_t checked(permits limit, duration window, log_options options, duration resolution) {
@@ -924,9 +924,10 @@ private:
     }
 
     word stamp_of(time_point t) const noexcept {
-        std::int64_t const since = detail::saturating_sub(detail::ticks(t), zero_);
-        return static_cast<word>(std::clamp(since, static_cast<std::int64_t>(slots_.earliest()),
-                                            static_cast<std::int64_t>(slots_.latest())));
+        std::int64_t const since = detail::saturating_sub(detail::ticks(t), origin_);
+        return static_cast<word>(std::clamp(since, static_cast<std::int64_t>(slots_.earliest()) - before_origin,
+                                            static_cast<std::int64_t>(slots_.latest()) - before_origin) +
+                                 before_origin);
     }
     template <class T>
     static constexpr T time_from(std::int64_t ticks) noexcept {
@@ -937,7 +938,7 @@ private:
         return T{duration{static_cast<rep>(ticks)}};
     }
     time_point time_of(word stamp) const noexcept {
-        return time_from<time_point>(detail::saturating_add(zero_, static_cast<std::int64_t>(stamp)));
+        return time_from<time_point>(detail::saturating_add(origin_, static_cast<std::int64_t>(stamp) - before_origin));
     }
     time_point free_again(word stamp) const noexcept {
         if (stamp > slots_.latest() - slots_.window()) return time_point::max();
@@ -967,7 +968,7 @@ private:
 
     slots slots_;
     [[no_unique_address]] detail::clock_box<Clock> clock_;
-    std::int64_t zero_;  // the tick of stamp 0
+    std::int64_t origin_;  // the tick of origin_stamp
     duration window_;
 };
 
