@@ -154,6 +154,8 @@ TEST(backoff, a_hint_too_long_for_nanoseconds_does_not_wrap) {
     EXPECT_EQ(backoff{}.next(0, lowest{}, std::chrono::seconds{10'000'000'000}), std::nullopt);
     // Finer than a nanosecond is rounded up.
     EXPECT_EQ(policy.next(0, lowest{}, std::chrono::duration<std::int64_t, std::pico>{5'000'000'000'001}), 5s + 1ns);
+    // What fits is exact, though its count of nanoseconds times the unit's divisor does not.
+    EXPECT_EQ(policy.next(0, lowest{}, std::chrono::duration<std::int64_t, std::ratio<1, 3>>{24'000'000'000}), 8'000'000'000s);
     backoff const spread{.budget = duration::max(), .jitter = jitter::none, .hint_spread = 1h};
     EXPECT_EQ(spread.next(0, highest{}, duration::max()), duration::max());
 }
