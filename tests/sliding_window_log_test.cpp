@@ -21,9 +21,13 @@
 #include <utility>
 #include <vector>
 
+#include "exact_log.hpp"
+#include "hammer.hpp"
+
 namespace {
 
 using namespace std::chrono_literals;
+using hammer::counting_atomics;
 using weir::log_options;
 using weir::manual_clock;
 using weir::permits;
@@ -60,9 +64,9 @@ static_assert(words::raised(words::lowered(b, 40), 45) == words::bound(45) + 1);
 // ---- the references ----
 
 // The exact log: all stamps, in order of time.
-class exact_log {
+class whole_log {
 public:
-    exact_log(std::size_t limit, std::int64_t window) : limit_{limit}, window_{window} {}
+    whole_log(std::size_t limit, std::int64_t window) : limit_{limit}, window_{window} {}
 
     std::size_t live(std::int64_t t) const {
         return static_cast<std::size_t>(std::distance(stamps_.upper_bound(t - window_), stamps_.end()));
@@ -90,14 +94,10 @@ private:
 };
 
 // The most stamps in any half-open window.
-std::size_t most_in_a_window(std::vector<std::int64_t> stamps, std::int64_t window) {
-    std::sort(stamps.begin(), stamps.end());
-    std::size_t most = 0;
-    for (std::size_t i = 0, j = 0; j < stamps.size(); ++j) {
-        while (stamps[j] - stamps[i] >= window) ++i;
-        most = std::max(most, j - i + 1);
-    }
-    return most;
+std::size_t most_in_a_window(std::vector<std::int64_t> const& stamps, std::int64_t window) {
+    std::vector<exact_log::grant> grants;
+    for (auto const t : stamps) grants.push_back({t, 1});
+    return static_cast<std::size_t>(exact_log::peak(std::move(grants), window));
 }
 
 // Of the windows that hold t, the most stamps in one.
@@ -471,7 +471,7 @@ std::vector<outcome> follow_the_exact_log(std::uint64_t seed) {
     std::size_t const first = draw(rng, limit + 1);
     weir::sliding_window_log<manual_clock&, Atomics> log{limit, ns{window}, log_options{start::with(first), capacity},
                                                          clock};
-    exact_log exact{limit, window};
+    whole_log exact{limit, window};
     exact.take(limit - first, now);
     struct held {
         typename weir::sliding_window_log<manual_clock&, Atomics>::decision decision;
@@ -558,7 +558,7 @@ TEST(sliding_window_log, continues_after_a_restart_as_if_there_had_been_none) {
         std::size_t const limit = 1 + draw(rng, 50);
         manual_clock clock{at(1'000)};
         log_of<> before{limit, 100ns, clock};
-        exact_log exact{limit, 100};
+        whole_log exact{limit, 100};
         std::int64_t now = 1'000;
         auto run = [&](log_of<>& log) {
             for (int i = 0; i < 200; ++i) {
@@ -634,7 +634,7 @@ TEST(sliding_window_log, a_deep_tree_finds_what_is_free_and_denies_only_when_not
         std::mt19937_64 rng{seed};
         auto const size = static_cast<std::uint32_t>(1 + draw(rng, 40));
         weir::detail::log_slots<weir::plain_cells, 2> slots{size, size, 100, 0, 0};
-        exact_log exact{size, 100};
+        whole_log exact{size, 100};
         std::vector<weir::detail::log_grip> grips;
         std::int64_t now = 1 << 30;
         for (int step = 0; step < 400; ++step) {
@@ -856,7 +856,7 @@ struct crowd {
     bool several_at_once;
     bool changes;
     table slots;
-    exact_log exact;
+    whole_log exact;
     std::multiset<std::int64_t> permits_held;
     std::vector<held> receipts;
     std::int64_t now = 0;
@@ -894,27 +894,6 @@ TEST(sliding_window_log, wherever_one_stalls_a_change_of_limit_keeps_the_promise
 
 // ---- threads ----
 
-// std::atomic that counts the exchanges which failed because somebody had been there.
-std::atomic<std::uint64_t> collisions{0};
-struct counting_atomics {
-    template <class T>
-    class atomic : public std::atomic<T> {
-    public:
-        using std::atomic<T>::atomic;
-        bool compare_exchange_weak(T& expected, T desired, std::memory_order s, std::memory_order f) noexcept {
-            T const wanted = expected;
-            bool const done = std::atomic<T>::compare_exchange_weak(expected, desired, s, f);
-            if (!done && expected != wanted) collisions.fetch_add(1, std::memory_order_relaxed);
-            return done;
-        }
-        bool compare_exchange_strong(T& expected, T desired, std::memory_order s, std::memory_order f) noexcept {
-            bool const done = std::atomic<T>::compare_exchange_strong(expected, desired, s, f);
-            if (!done) collisions.fetch_add(1, std::memory_order_relaxed);
-            return done;
-        }
-    };
-};
-
 struct hammering {
     std::uint32_t limit;
     std::uint32_t capacity;
@@ -926,61 +905,52 @@ struct hammering {
 // Threads draw their times from one counter, some of them late; they keep receipts for a while and refund some. Then:
 // the promise over what was granted and not refunded; nothing lost; no bound untrue.
 template <class Atomics, unsigned Fanout>
-void hammer(hammering const& h, std::uint64_t seed) {
+void hammer_slots(hammering const& h, std::uint64_t seed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed << " limit " << h.limit << " fanout " << Fanout);
-    constexpr int threads = 4;
+    constexpr std::size_t threads = 4;
     constexpr int steps = 4'000;
     constexpr std::uint64_t origin = std::uint64_t{1} << 40U;
     weir::detail::log_slots<Atomics, Fanout> slots{h.limit, h.capacity, h.window, 0, origin};
     std::atomic<std::uint64_t> ticks{origin};
     std::vector<std::vector<std::int64_t>> kept(threads);
     std::vector<std::size_t> lost(threads, 0);
-    std::atomic<int> ready{0};
-    std::vector<std::thread> team;
-    for (int id = 0; id < threads; ++id) {
-        team.emplace_back([&, id] {
-            std::mt19937_64 rng{seed * 64 + static_cast<std::uint64_t>(id)};
-            auto& mine = kept[static_cast<std::size_t>(id)];
-            struct held {
-                weir::detail::log_grip grip;
-                std::uint64_t t;
-                std::uint32_t n;
-            };
-            std::vector<held> receipts;
-            auto settle = [&](held r, bool refund) {
-                std::uint32_t left = r.n;
-                if (refund) {
-                    left -= slots.give_back(r.grip);
-                    // Only what was taken again, a window later, cannot go back.
-                    if (left != 0 && !h.change && ticks.load(std::memory_order_relaxed) < r.t + h.window) {
-                        ++lost[static_cast<std::size_t>(id)];
-                    }
-                }
-                for (; left > 0; --left) mine.push_back(static_cast<std::int64_t>(r.t));
-            };
-            ready.fetch_add(1);
-            while (ready.load() < threads) {
-            }
-            for (int step = 0; step < steps; ++step) {
-                std::uint64_t const now = rng() % 4 == 0 ? ticks.fetch_add(rng() % 3) : ticks.load();
-                std::uint64_t const x = rng() % 8 == 0 ? now - rng() % h.window : now;
-                auto const n = static_cast<std::uint32_t>(rng() % 4 == 0 ? 1 + draw(rng, h.most) : 1);
-                weir::detail::log_grip g;
-                std::uint64_t oldest = 0;
-                if (n == 1 ? slots.take(x, g, oldest) : slots.take_many(n, x, g, oldest)) receipts.push_back({g, x, n});
-                while (!receipts.empty() && rng() % 2 == 0) {
-                    std::swap(receipts[draw(rng, receipts.size())], receipts.back());
-                    settle(receipts.back(), rng() % 2 == 0);
-                    receipts.pop_back();
-                }
-                if (h.change && rng() % 256 == 0) {
-                    slots.change_limit(static_cast<std::uint32_t>(1 + draw(rng, h.capacity)));
+    hammer::on_threads(threads, seed, [&](std::size_t id, auto& rng) {
+        auto& mine = kept[id];
+        struct held {
+            weir::detail::log_grip grip;
+            std::uint64_t t;
+            std::uint32_t n;
+        };
+        std::vector<held> receipts;
+        auto settle = [&](held r, bool refund) {
+            std::uint32_t left = r.n;
+            if (refund) {
+                left -= slots.give_back(r.grip);
+                // Only what was taken again, a window later, cannot go back.
+                if (left != 0 && !h.change && ticks.load(std::memory_order_relaxed) < r.t + h.window) {
+                    ++lost[id];
                 }
             }
-            for (auto const& r : receipts) settle(r, false);
-        });
-    }
-    for (auto& t : team) t.join();
+            for (; left > 0; --left) mine.push_back(static_cast<std::int64_t>(r.t));
+        };
+        for (int step = 0; step < steps; ++step) {
+            std::uint64_t const now = rng() % 4 == 0 ? ticks.fetch_add(rng() % 3) : ticks.load();
+            std::uint64_t const x = rng() % 8 == 0 ? now - rng() % h.window : now;
+            auto const n = static_cast<std::uint32_t>(rng() % 4 == 0 ? 1 + draw(rng, h.most) : 1);
+            weir::detail::log_grip g;
+            std::uint64_t oldest = 0;
+            if (n == 1 ? slots.take(x, g, oldest) : slots.take_many(n, x, g, oldest)) receipts.push_back({g, x, n});
+            while (!receipts.empty() && rng() % 2 == 0) {
+                std::swap(receipts[draw(rng, receipts.size())], receipts.back());
+                settle(receipts.back(), rng() % 2 == 0);
+                receipts.pop_back();
+            }
+            if (h.change && rng() % 256 == 0) {
+                slots.change_limit(static_cast<std::uint32_t>(1 + draw(rng, h.capacity)));
+            }
+        }
+        for (auto const& r : receipts) settle(r, false);
+    });
 
     std::vector<std::int64_t> all;
     for (auto const& k : kept) all.insert(all.end(), k.begin(), k.end());
@@ -1003,45 +973,33 @@ void hammer(hammering const& h, std::uint64_t seed) {
     EXPECT_EQ(slots.count_free(end + h.window, h.capacity), slots.limit());
 }
 
-template <class F>
-void until_collided(F round) {
-    std::uint64_t const before = collisions.load();
-    for (std::uint64_t seed = 1; seed <= 400; ++seed) {
-        round(seed);
-        if (testing::Test::HasFailure()) return;
-        if (seed >= 4 && collisions.load() - before > 100) break;
-    }
-    EXPECT_GT(collisions.load(), before) << "the threads never met: nothing was tested";
-}
-
 TEST(sliding_window_log, threads_never_exceed_the_limit_and_lose_nothing) {
-    until_collided([](std::uint64_t seed) {
-        hammer<counting_atomics, 32>({10, 10, 100, 1, false}, seed);
-        hammer<counting_atomics, 2>({10, 10, 100, 1, false}, seed);
-        hammer<counting_atomics, 4>({300, 300, 500, 1, false}, seed);
-        hammer<weir::std_atomics, 32>({60, 60, 500, 1, false}, seed);
+    hammer::until_collided(4, [](std::uint64_t seed) {
+        hammer_slots<counting_atomics, 32>({10, 10, 100, 1, false}, seed);
+        hammer_slots<counting_atomics, 2>({10, 10, 100, 1, false}, seed);
+        hammer_slots<counting_atomics, 4>({300, 300, 500, 1, false}, seed);
+        hammer_slots<weir::std_atomics, 32>({60, 60, 500, 1, false}, seed);
     });
 }
 
 TEST(sliding_window_log, threads_that_take_several_at_once_never_exceed_the_limit_and_lose_nothing) {
-    until_collided([](std::uint64_t seed) {
-        hammer<counting_atomics, 32>({10, 10, 100, 5, false}, seed);
-        hammer<counting_atomics, 2>({40, 40, 100, 40, false}, seed);
-        hammer<weir::std_atomics, 4>({60, 60, 300, 8, false}, seed);
+    hammer::until_collided(4, [](std::uint64_t seed) {
+        hammer_slots<counting_atomics, 32>({10, 10, 100, 5, false}, seed);
+        hammer_slots<counting_atomics, 2>({40, 40, 100, 40, false}, seed);
+        hammer_slots<weir::std_atomics, 4>({60, 60, 300, 8, false}, seed);
     });
 }
 
 TEST(sliding_window_log, threads_that_change_the_limit_never_exceed_what_it_was_at_most) {
-    until_collided([](std::uint64_t seed) {
-        hammer<counting_atomics, 32>({10, 20, 100, 3, true}, seed);
-        hammer<counting_atomics, 2>({40, 40, 100, 1, true}, seed);
+    hammer::until_collided(4, [](std::uint64_t seed) {
+        hammer_slots<counting_atomics, 32>({10, 20, 100, 3, true}, seed);
+        hammer_slots<counting_atomics, 2>({40, 40, 100, 1, true}, seed);
     });
 }
 
 // After a lower limit has been confirmed, grants keep to it, whatever else went on meanwhile.
 TEST(sliding_window_log, threads_keep_to_a_lower_limit_once_it_is_confirmed) {
-    until_collided([](std::uint64_t seed) {
-        SCOPED_TRACE(testing::Message() << "seed " << seed);
+    hammer::until_collided(4, [](std::uint64_t seed) {
         constexpr std::uint64_t window = 200;
         constexpr std::uint32_t low = 5;
         weir::detail::log_slots<counting_atomics, 4> slots{20, 20, window, 0, 1 << 30};
@@ -1052,29 +1010,23 @@ TEST(sliding_window_log, threads_keep_to_a_lower_limit_once_it_is_confirmed) {
             bool after;
         };
         std::vector<std::vector<permit>> kept(3);
-        std::vector<std::thread> team;
-        for (std::size_t id = 0; id < kept.size(); ++id) {
-            team.emplace_back([&, id] {
-                std::mt19937_64 rng{seed * 64 + id};
-                for (int i = 0; i < 3'000; ++i) {
-                    bool const after = lowered.load();
-                    std::uint64_t const x = ticks.fetch_add(rng() % 8 == 0 ? 1 : 0);
-                    weir::detail::log_grip g;
-                    std::uint64_t oldest = 0;
-                    if (!slots.take(x, g, oldest)) continue;
-                    if (rng() % 2 == 0 && slots.give_back(g) == 1) continue;
-                    kept[id].push_back({static_cast<std::int64_t>(x), after});
-                }
-            });
-        }
-        team.emplace_back([&] {
-            while (ticks.load() < (1 << 30) + 300) {
-                std::this_thread::yield();
+        hammer::on_threads(kept.size() + 1, seed, [&](std::size_t id, auto& rng) {
+            if (id == kept.size()) {
+                while (ticks.load() < (1 << 30) + 300) std::this_thread::yield();
+                EXPECT_TRUE(slots.change_limit(low));
+                lowered.store(true);
+                return;
             }
-            EXPECT_TRUE(slots.change_limit(low));
-            lowered.store(true);
+            for (int i = 0; i < 3'000; ++i) {
+                bool const after = lowered.load();
+                std::uint64_t const x = ticks.fetch_add(rng() % 8 == 0 ? 1 : 0);
+                weir::detail::log_grip g;
+                std::uint64_t oldest = 0;
+                if (!slots.take(x, g, oldest)) continue;
+                if (rng() % 2 == 0 && slots.give_back(g) == 1) continue;
+                kept[id].push_back({static_cast<std::int64_t>(x), after});
+            }
         });
-        for (auto& t : team) t.join();
         std::multiset<std::int64_t> all;
         for (auto const& k : kept) {
             for (auto const& p : k) all.insert(p.t);
@@ -1090,34 +1042,23 @@ TEST(sliding_window_log, threads_keep_to_a_lower_limit_once_it_is_confirmed) {
 
 // All at one time point: exactly the limit is granted, however the threads meet; what is refunded is granted again.
 TEST(sliding_window_log, threads_together_get_exactly_the_limit_at_one_instant) {
-    until_collided([](std::uint64_t seed) {
-        SCOPED_TRACE(testing::Message() << "seed " << seed);
-        constexpr int threads = 4;
+    hammer::until_collided(4, [](std::uint64_t seed) {
         manual_clock clock;
         weir::sliding_window_log<manual_clock&, counting_atomics> log{500, 1s, clock};
         std::atomic<permits> granted{0};
-        std::atomic<int> ready{0};
-        std::vector<std::thread> team;
-        for (int id = 0; id < threads; ++id) {
-            team.emplace_back([&, id] {
-                std::mt19937_64 rng{seed * 64 + static_cast<std::uint64_t>(id)};
-                ready.fetch_add(1);
-                while (ready.load() < threads) {
+        hammer::on_threads(4, seed, [&](std::size_t, auto& rng) {
+            // One who is denied may have met a refund on its way, so each goes on until its own refunds are over.
+            for (int refunds = 0; refunds < 200;) {
+                auto d = log.try_acquire();
+                if (!d) break;
+                if (rng() % 4 == 0) {
+                    EXPECT_EQ(log.refund(d), 1U);
+                    ++refunds;
+                } else {
+                    granted.fetch_add(1);
                 }
-                // One who is denied may have met a refund on its way, so each goes on until its own refunds are over.
-                for (int refunds = 0; refunds < 200;) {
-                    auto d = log.try_acquire();
-                    if (!d) break;
-                    if (rng() % 4 == 0) {
-                        EXPECT_EQ(log.refund(d), 1U);
-                        ++refunds;
-                    } else {
-                        granted.fetch_add(1);
-                    }
-                }
-            });
-        }
-        for (auto& t : team) t.join();
+            }
+        });
         while (log.try_acquire()) granted.fetch_add(1);
         EXPECT_EQ(granted.load(), 500U);
         EXPECT_EQ(log.available(), 0U);
