@@ -329,7 +329,7 @@ class Lane:
         with open(path, encoding="utf-8") as f:
             source = f.read()
         order = mutant.operator == "order"
-        mine = [j for j in judges[mutant.header] if j.model or not order]
+        mine = [j for j in judges[mutant.header] if j.model == order or not (order or self.options.judges)]
         for j in mine:
             self.baseline(j, shared) if j.digest is None else None
             if j.reason is None:
@@ -338,7 +338,7 @@ class Lane:
             for text in mutant.texts:
                 with open(path, "w", encoding="utf-8") as f:
                     f.write(source[:mutant.begin] + text + source[mutant.end:])
-                code, out = self.call([self.options.compiler, *self.flags(False), "-Werror=return-type", "-fsyntax-only", "-x", "c++", path], 120, 600)
+                code, out = self.call([self.options.compiler, *self.flags(False), *self.options.pch[False], "-Werror=return-type", "-fsyntax-only", "-x", "c++", path], 120, 600)
                 if code == 0:
                     break
             else:
@@ -400,6 +400,7 @@ def main():
     parser.add_argument("--sample", type=int, default=0, help="stop when so many have counted")
     parser.add_argument("--share", type=float, default=1, help="draw from that share of all mutants, the same ones for each header alone")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--judges", type=int, default=0, help="ask only so many tests, the nearest: finds no more, and sooner")
     parser.add_argument("--lanes", type=int, default=2)
     parser.add_argument("--at-least", type=float, default=0, metavar="PERCENT")
     parser.add_argument("--tolerate", type=int, default=0, help="how many unexplained survivors are no failure")
@@ -435,6 +436,8 @@ def main():
             return (j.model, near.index(name) if name in near else 9, not name.startswith(stem), len(includes_of(j.source, cache)))
 
         judges[h] = sorted((j for j in tests if h in includes_of(j.source, cache)), key=rank)
+        near_enough = [j for j in judges[h] if not j.model][:options.judges]
+        judges[h] = [j for j in judges[h] if j.model or j in near_enough] if options.judges else judges[h]
     unjudged = [m for m in all_mutants if m.operator == "order" and not any(j.model for j in judges[m.header])]
     all_mutants = [m for m in all_mutants if m not in set(unjudged) and judges[m.header]]
 
