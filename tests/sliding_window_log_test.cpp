@@ -233,6 +233,23 @@ TEST(sliding_window_log, a_receipt_moves_and_belongs_to_one_limiter) {
     EXPECT_EQ(log.refund(none), 0U);
 }
 
+TEST(sliding_window_log, a_part_of_several_permits_is_refunded_and_the_rest_once) {
+    manual_clock clock;
+    log_of<> log{8, 1s, clock};
+    auto mine = log.try_acquire(3);
+    auto others = log.try_acquire(3);
+    log_of<> stranger{8, 1s, clock};
+    EXPECT_EQ(stranger.refund(mine, 1), 0U);
+    EXPECT_EQ(log.refund(mine, 0), 0U);
+    EXPECT_EQ(log.refund(mine, 2), 2U);
+    EXPECT_EQ(log.available(), 4U);
+    EXPECT_EQ(log.refund(mine, 5), 1U);
+    EXPECT_EQ(log.refund(mine, 1), 0U);
+    EXPECT_EQ(log.available(), 5U);
+    EXPECT_EQ(log.refund(others), 3U);
+    EXPECT_EQ(log.available(), 8U);
+}
+
 TEST(sliding_window_log, several_permits_are_refunded_together_and_others_of_the_same_time_stay_refundable) {
     manual_clock clock;
     log_of<> log{6, 1s, clock};

@@ -865,6 +865,15 @@ public:
         if (d.owner_ != this) return 0;
         return slots_.give_back(d.grip_);
     }
+    /// k of them: which ones makes no difference, since they have one time point.
+    permits refund(decision& d, permits k) noexcept {
+        if (k >= d.live()) return refund(d);
+        if (d.owner_ != this || k == 0) return 0;
+        detail::log_grip part = d.grip_;
+        part.live = static_cast<std::uint32_t>(k);
+        d.grip_.live -= part.live;
+        return slots_.give_back(part);
+    }
 
     // ---- looking ----
 

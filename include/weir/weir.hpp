@@ -13,6 +13,7 @@
 #include "gcra.hpp"
 #include "leaky_bucket.hpp"
 #include "leaky_bucket_queue.hpp"
+#include "lease.hpp"
 #include "manual_clock.hpp"
 #include "policy.hpp"
 #include "quota.hpp"
