@@ -3,14 +3,17 @@
 
 #include <gtest/gtest.h>
 
-#include <atomic>
-#include <memory>
-#include <random>
-#include <thread>
-#include <vector>
 #include <weir/manual_clock.hpp>
 #include <weir/sliding_window_counter.hpp>
+#include <weir/sliding_window_log.hpp>
 #include <weir/token_bucket.hpp>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "exact_log.hpp"
+#include "gcra_oracle.hpp"
+#include "hammer.hpp"
 
 namespace {
 
@@ -122,7 +125,9 @@ TEST(all_of, flattens_what_is_nested_and_merges_across_the_nesting) {
 TEST(all_of, owns_what_it_is_given_in_place_or_by_pointer) {
     manual_clock clock;
     bucket shared{weir::rate{1, 1s}, 9, clock};
-    weir::all_of all{weir::own([&] { return bucket{weir::rate{1, 1s}, 2, clock}; }),
+    weir::all_of all{weir::own([&] {
+                         return bucket{weir::rate{1, 1s}, 2, clock};
+                     }),
                      std::make_unique<counter>(permits{3}, 1s, clock), shared};
     EXPECT_TRUE(all.try_acquire(2));
     EXPECT_FALSE(all.try_acquire());
@@ -162,22 +167,23 @@ TEST(all_of, works_on_plain_cells) {
     EXPECT_FALSE(both.try_acquire());
 }
 
+// ---- threads ----
+
+using hammer::counting_atomics;
+using hammer::shared_clock;
+
 // Two composites over the same parts, named in crossed order, hammered by two threads: each part keeps its promise over what
 // was granted, and nothing stays charged after a lost race.
 TEST(all_of, crossed_composites_keep_every_promise_and_leave_nothing_charged) {
-    constexpr permits limit = 40;
-    constexpr int rounds = 400;
-    for (int round = 0; round < rounds; ++round) {
+    hammer::until_collided(40, [](std::uint64_t seed) {
+        constexpr permits limit = 40;
         manual_clock clock;
-        counter a{limit, 1s, clock};
-        counter b{limit, 1s, clock};
+        weir::sliding_window_counter<manual_clock&, counting_atomics> a{limit, 1s, clock};
+        weir::sliding_window_counter<manual_clock&, counting_atomics> b{limit, 1s, clock};
         weir::all_of ab{a, b};
         weir::all_of ba{b, a};
-        std::atomic<int> ready{0};
         std::uint64_t granted[2] = {};
         auto const run = [&](auto& all, std::uint64_t& mine) {
-            ++ready;
-            while (ready.load() < 2) {}
             for (int i = 0; i < 200; ++i) {
                 auto d = all.try_acquire(1, clock.now());
                 if (!d) continue;
@@ -188,10 +194,13 @@ TEST(all_of, crossed_composites_keep_every_promise_and_leave_nothing_charged) {
                 }
             }
         };
-        std::thread first{[&] { run(ab, granted[0]); }};
-        std::thread second{[&] { run(ba, granted[1]); }};
-        first.join();
-        second.join();
+        hammer::on_threads(2, seed, [&](std::size_t id, auto&) {
+            if (id == 0) {
+                run(ab, granted[0]);
+            } else {
+                run(ba, granted[1]);
+            }
+        });
         // A denial may be due to an attempt that was then given back, so the two may end below the limit; never above, and
         // nothing stays charged that was not granted.
         EXPECT_LE(granted[0] + granted[1], limit);
@@ -202,7 +211,59 @@ TEST(all_of, crossed_composites_keep_every_promise_and_leave_nothing_charged) {
         EXPECT_EQ(granted[0] + granted[1] + rest, limit);
         EXPECT_EQ(a.used(), limit);
         EXPECT_EQ(b.used(), limit);
-    }
+    });
+}
+
+// A part of each kind, in three orders, while time goes on: over what was granted and kept, each keeps its own promise.
+TEST(all_of, parts_of_every_kind_keep_their_promises_whatever_the_threads_do) {
+    hammer::until_collided(4, [](std::uint64_t seed) {
+        shared_clock clock;
+        weir::token_bucket<shared_clock&, counting_atomics> rated{weir::rate{1, 10ns}, 20, clock};
+        weir::sliding_window_counter<shared_clock&, counting_atomics> wide{400, 6us, {.segments = 6}, clock};
+        weir::sliding_window_log<shared_clock&, counting_atomics> exact{30, 300ns, clock};
+        weir::all_of first{rated, wide, exact};
+        weir::all_of second{exact, rated, wide};
+        weir::all_of third{wide, exact, rated};
+        std::vector<exact_log::span> granted[3];
+        hammer::on_threads(3, seed, [&](std::size_t id, hammer::random_engine& random) {
+            auto const run = [&](auto& all) {
+                for (int i = 0; i < 20'000; ++i) {
+                    if (random() % 4 == 0) clock.advance(static_cast<std::int64_t>(random() % 20));
+                    permits const n = 1 + random() % 3;
+                    auto const t = clock.now();
+                    auto d = all.try_acquire(n, t);
+                    if (!d) continue;
+                    if (random() % 4 == 0) {
+                        EXPECT_TRUE(all.refund(d));
+                    } else {
+                        // A counter's effective time may be later than the time point, by what others knew meanwhile.
+                        granted[id].push_back(
+                            {t.time_since_epoch().count(), clock.now().time_since_epoch().count(), n});
+                    }
+                }
+            };
+            if (id == 0) return run(first);
+            if (id == 1) return run(second);
+            run(third);
+        });
+        std::vector<exact_log::span> spans;
+        std::vector<exact_log::grant> grants;
+        for (auto const& mine : granted) {
+            for (auto const& g : mine) {
+                spans.push_back(g);
+                grants.push_back({g.first, g.n});
+            }
+        }
+        EXPECT_GT(grants.size(), 1000U);
+        EXPECT_EQ(gcra_oracle::excess(grants, {1, 10}, 20), 0);
+        EXPECT_LE(exact_log::peak(grants, 300), 30U);
+        EXPECT_LE(exact_log::certain_peak(spans, 6001), 400U);
+        // A window later nothing of all this is left.
+        auto const later = clock.now() + 12us;
+        EXPECT_EQ(rated.available(later), 20U);
+        EXPECT_EQ(wide.used(later), 0U);
+        EXPECT_EQ(exact.available(later), 30U);
+    });
 }
 
 }  // namespace

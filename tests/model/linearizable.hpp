@@ -57,6 +57,12 @@ public:
 
     std::vector<entry> const& entries() const { return entries_; }
 
+    /// Adds to a result what is best found out at the end.
+    template <class F>
+    void amend(std::size_t i, F f) {
+        if (entries_[i].result) f(*entries_[i].result);
+    }
+
     /// Whether an order of the operations explains all results, from `initial` by `step`. State: copyable, with <.
     template <class State, class Step>
     bool linearizable(State const& initial, Step step) const {

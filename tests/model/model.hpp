@@ -37,9 +37,10 @@
 // read-modify-write carries on what the store it read carried (release sequence). A read-modify-write reads the newest
 // store. A failed compare-exchange is a load, so it may read an old store; a weak one may fail for nothing,
 // options.spurious times an execution.
-// What makes the search complete: after construction every write is a read-modify-write, so modification order is order of execution, and every execution in which program order and
-// reads-from make no cycle (the standard wants none, though it cannot say so exactly) is an interleaving with old
-// stores read. Hence a plain store, a fence (there is none) and a seq_cst access are refused by name.
+// What makes the search complete: after construction every write is a read-modify-write, so modification order is order
+// of execution, and every execution in which program order and reads-from make no cycle (the standard wants none,
+// though it cannot say so exactly) is an interleaving with old stores read. Hence a plain store, a fence (there is
+// none) and a seq_cst access are refused by name.
 // What it does not find: what needs more threads, operations or spurious failures than the scenario has.
 #pragma once
 
@@ -490,7 +491,7 @@ public:
         s.spurious = f.spurious - s.spurious;
         s.others += static_cast<unsigned>(writes_ - s.to) - s.writes;
         operation_steps_ = std::max(operation_steps_, s.steps);
-        s.clock = f.steps;
+        s.clock = f.steps + (s.steps == 0 ? 1 : 0);  // one without a step ends after the step before it
         if (options_.real_time) {
             announce(time, access::end, 0);
             if (tracing_) rows_.push_back({running_, "ends"});

@@ -1,0 +1,521 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Changes one thing at a time in a copy of include/weir and asks whether the tests notice.
+
+    tests/mutation/mutate.py --share 0.1             a tenth of all mutants, drawn with a fixed seed: the full run
+    tests/mutation/mutate.py --share 0.1 --header backoff.hpp    those of one header (may be repeated)
+    tests/mutation/mutate.py --sample 12             the first 12 of them that count
+    tests/mutation/mutate.py --list                  what could be changed, without a trial
+
+A mutant counts when the header compiles by itself and the object code of some test differs. It is found when a test that
+includes the header fails where the unchanged header passes, does not end, or does not compile for a reason that the test states
+(static_assert, a constant expression). Memory orders are for the checker in tests/model alone: on one machine no other test can
+see them. Code that is not run (requires, concepts, static_assert, the preprocessor) is left as it is: compile_fail tests that.
+
+Fails when a mutant survives that tests/mutation/survivors.md does not explain, or less than --at-least percent are found.
+"""
+import argparse
+import concurrent.futures
+import glob
+import hashlib
+import json
+import os
+import re
+import resource
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter, namedtuple
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+INCLUDE = os.path.join(ROOT, "include")
+SURVIVORS = os.path.join(ROOT, "tests", "mutation", "survivors.md")
+
+# Tests asked first, where the header's own name does not say which.
+NEAREST = {
+    "detail/gcra_cell.hpp": ["token_bucket", "leaky_bucket_queue"],
+    "detail/wide.hpp": ["wide", "gcra"],
+    "quota.hpp": ["quota"],
+}
+# Programs that need more than the library and GoogleTest, or take minutes.
+NOT_JUDGES = re.compile(r"/(qwen_\w+|quota_judge|quota_simulation|dashscope_\w+|stress)_test\.cpp$")
+
+Mutant = namedtuple("Mutant", "header operator begin end texts line")
+
+
+# ---------------------------------------------------------------- the operators
+
+
+def masked(source):
+    """The source with all that is not to be changed blanked out; every character keeps its place."""
+    blank = lambda m: re.sub(r"[^\n]", " ", m.group(0))
+    text = re.sub(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|(?<![0-9a-fA-F])\'(?:\\.|[^\'\\\n])\'', blank, source, flags=re.S)
+    text = re.sub(r"^[ \t]*#(?:[^\n]*\\\n)*[^\n]*", blank, text, flags=re.M)
+    text = re.sub(r"\[\[.*?\]\]", blank, text)
+    text = re.sub(r"\boperator\s*(?:<=>|[-+*/%=!<>&|^~]+|\(\)|\[\])", blank, text)
+    out = list(text)
+
+    def erase(begin, end):
+        for k in range(begin, end):
+            if out[k] != "\n":
+                out[k] = " "
+
+    for m in re.finditer(r"\b(static_assert|noexcept|alignas|decltype|sizeof)\s*\(", text):
+        erase(m.start() if m.group(1) == "static_assert" else m.end(), closing(text, m.end() - 1))
+    for m in re.finditer(r"\btemplate\s*<", text):
+        erase(m.start(), closing_angle(text, m.end() - 1))
+    for m in re.finditer(r"\bconcept\b[^;]*?(\{.*?\n\}|;)", text, flags=re.S):
+        erase(m.start(), m.end())
+    # A requires clause ends where its declaration goes on: on the next line, in this layout.
+    for m in re.finditer(r"^[ \t]*requires\b[^\n]*(?:\n[ \t]+(?:&&|\|\|)[^\n]*)*|\brequires\s*[({][^\n]*", text, flags=re.M):
+        if m.group(0).rstrip().endswith("{") or "if constexpr" in text[text.rfind("\n", 0, m.start()) + 1:m.start()]:
+            continue
+        erase(m.start(), m.end())
+    return "".join(out)
+
+
+def closing(text, opening):
+    depth = 0
+    for k in range(opening, len(text)):
+        depth += (text[k] in "([{") - (text[k] in ")]}")
+        if depth == 0:
+            return k + 1
+    return len(text)
+
+
+def closing_angle(text, opening):
+    depth = 0
+    for k in range(opening, len(text)):
+        depth += (text[k] == "<") - (text[k] == ">" and text[k - 1] != "-")
+        if depth == 0:
+            return k + 1
+    return len(text)
+
+
+CONTROL = re.compile(r"^\s*(?:\}\s*)?(?:else\s+)?(?:if|for|while|switch|catch|else|do|try)\b")
+
+
+def bodies_and_statements(text):
+    """Where functions begin, and the statements in them: [(position after the brace)], [(begin, end)]."""
+    bodies, statements = [], []
+    stack = [["scope", 0, 0]]  # kind, begin of the statement at hand, parentheses open at the brace
+    parens = 0
+    for i, c in enumerate(text):
+        if c in "([":
+            parens += 1
+        elif c in ")]":
+            parens -= 1
+        elif c == "{":
+            top = stack[-1]
+            # Inside parentheses (a lambda that is an argument), what is before says which brace it is.
+            head = text[top[1]:i]
+            last = head.rstrip()[-1:]
+            if parens == top[2] and re.search(r"\b(namespace|class|struct|enum|union)\b[^()=]*$", head):
+                kind = "scope"
+            elif last in (")", "]", "}") or re.search(r"(\b(const|noexcept|mutable|else|do|try)|->\s*[\w:<>,&\s*]+)\s*$", head):
+                kind = "code"
+            elif last == "" and top[0] == "code":
+                kind = "code"
+            else:
+                kind = "init"
+            if kind == "code" and not CONTROL.match(head) and last != "" and text[i + 1:i + 2] != "}":
+                bodies.append(i + 1)
+            stack.append([kind, i + 1, parens])
+        elif c == "}":
+            kind = stack.pop()[0]
+            if kind == "code" and parens == stack[-1][2]:
+                tail = text[i + 1:i + 2]
+                if tail not in (";", ",", ")", "("):
+                    stack[-1][1] = i + 1
+        elif c == ";" and parens == stack[-1][2]:
+            if stack[-1][0] == "code":
+                statements.append((stack[-1][1], i + 1))
+            stack[-1][1] = i + 1
+    return bodies, statements
+
+
+SWAPS = [
+    ("compare", r"(?<= )<=(?= )", "<"), ("compare", r"(?<= )<(?= )", "<="),
+    ("compare", r"(?<= )>=(?= )", ">"), ("compare", r"(?<= )>(?= )", ">="),
+    ("equal", r"(?<= )==(?= )", "!="), ("equal", r"(?<= )!=(?= )", "=="),
+    ("arithmetic", r"(?<= )\+(?= )", "-"), ("arithmetic", r"(?<= )-(?= )", "+"),
+    ("arithmetic", r"(?<= )\*(?= )", "/"), ("arithmetic", r"(?<= )/(?= )", "*"), ("arithmetic", r"(?<= )%(?= )", "/"),
+    ("assign", r"(?<= )\+=(?= )", "-="), ("assign", r"(?<= )-=(?= )", "+="),
+    ("step", r"\+\+", "--"), ("step", r"(?<!-)--(?!-)", "++"),
+    ("bits", r"(?<= )&(?= )", "|"), ("bits", r"(?<= )\|(?= )", "&"),
+    ("bits", r"(?<= )<<(?= )", ">>"), ("bits", r"(?<= )>>(?= )", "<<"), ("bits", r"~(?=\w|\()", ""),
+    ("logic", r"(?<= )&&(?= )", "||"), ("logic", r"(?<= )\|\|(?= )", "&&"),
+    ("negation", r"(?<![\w)\]])!(?=[\w(])", ""),
+    ("truth", r"\btrue\b", "false"), ("truth", r"\bfalse\b", "true"),
+    ("bound", r"(?<=std::)min(?=[(<])", "max"), ("bound", r"(?<=std::)max(?=[(<])", "min"),
+    ("bound", r"\bsaturating_add\b(?=\()", "saturating_sub"), ("bound", r"\bsaturating_sub\b(?=\()", "saturating_add"),
+    ("bound", r"(?<=\.)floor\b", "ceil"), ("bound", r"(?<=\.)ceil\b", "floor"),
+    ("bound", r"\bmul_div_floor\b", "mul_div_ceil"), ("bound", r"\bmul_div_ceil\b", "mul_div_floor"),
+    ("bound", r"(?<=::)min(?=\(\))", "max"), ("bound", r"(?<=::)max(?=\(\))", "min"),
+]
+ORDERS = [("order", r"memory_order_acquire\b", "memory_order_relaxed"), ("order", r"memory_order_release\b", "memory_order_relaxed"),
+          ("order", r"memory_order_acq_rel\b", "memory_order_acquire"), ("order", r"memory_order_acq_rel\b", "memory_order_release")]
+NO_STATEMENT = re.compile(r"^(using|typedef|static_assert|friend|template|return|static|struct|class|enum|goto)\b")
+LABEL = re.compile(r"^\s*(?:case\b[^:]+|default|public|private|protected)\s*:(?!:)")
+
+
+def mutants_of(header, source):
+    text = masked(source)
+    bodies, statements = bodies_and_statements(text)
+    found = []
+
+    def add(operator, begin, end, *texts):
+        found.append(Mutant(header, operator, begin, end, texts, source.count("\n", 0, begin) + 1))
+
+    for operator, pattern, replacement in SWAPS + ORDERS:
+        for m in re.finditer(pattern, text):
+            add(operator, m.start(), m.end(), replacement)
+    for m in re.finditer(r"(?<![\w.'<])(\d[\d']*|0x[\da-fA-F']+)([uUlL]*)\b(?![.'>])", text):
+        value = int(m.group(1).replace("'", ""), 0)
+        add("constant", m.start(), m.end(), f"{value + 1}{m.group(2)}")
+        if value > 0:
+            add("constant", m.start(), m.end(), f"{value - 1}{m.group(2)}")
+    for m in re.finditer(r"\bif \(", text):
+        end = closing(text, m.end() - 1)
+        add("condition", m.end(), end - 1, "true")
+        add("condition", m.end(), end - 1, "false")
+    for begin, end in statements:
+        label = LABEL.match(text[begin:end])
+        begin += label.end() if label else 0
+        begin += len(text[begin:end]) - len(text[begin:end].lstrip())
+        if begin < end - 1 and not NO_STATEMENT.match(text[begin:end]):
+            add("delete", begin, end, "{}" if text[begin:end].startswith("else") is False else "else {}")
+    for at in bodies:
+        if text[at:closing(text, at - 1) - 1].strip():
+            add("early return", at, at, " return {};", " return;")
+    # A change that yields the same text as another is none of its own.
+    seen, unique = set(), []
+    for m in found:
+        key = (m.begin, m.end, m.texts) if m.begin != m.end else (m.begin, m.texts)
+        if key not in seen:
+            seen.add(key)
+            unique.append(m)
+    return unique
+
+
+# ---------------------------------------------------------------- the judges
+
+
+def includes_of(path, cache):
+    """The headers of include/weir that a file includes, directly or not."""
+    path = os.path.realpath(path)
+    if path not in cache:
+        cache[path] = set()
+        with open(path, encoding="utf-8") as f:
+            for kind, name in re.findall(r'^\s*#\s*include\s*([<"])([^>"]+)', f.read(), flags=re.M):
+                folders = [INCLUDE] if kind == "<" else [os.path.dirname(path), os.path.join(ROOT, "tests"), INCLUDE]
+                for folder in folders:
+                    other = os.path.realpath(os.path.join(folder, name))
+                    if os.path.isfile(other):
+                        if other.startswith(INCLUDE + os.sep):
+                            cache[path].add(os.path.relpath(other, os.path.join(INCLUDE, "weir")))
+                        cache[path] |= includes_of(other, cache)
+                        break
+    return cache[path]
+
+
+class Judge:
+    """One test program: built from the unchanged headers once, from a mutant's whenever asked."""
+
+    def __init__(self, source):
+        self.source = source
+        self.name = os.path.relpath(source, os.path.join(ROOT, "tests"))[:-len("_test.cpp")]
+        self.model = self.name.startswith("model/")
+        self.lock = threading.Lock()
+        self.digest = None
+        self.seconds = None
+        self.reason = None
+
+
+STATED = re.compile(r"static assertion failed|non-constant condition|constant expression|constexpr")
+
+
+class Lane:
+    """A folder with a copy of the headers, and what is built from it."""
+
+    def __init__(self, work, options):
+        self.options = options
+        self.work = work
+        self.include = os.path.join(work, "include")
+        shutil.copytree(INCLUDE, self.include)
+
+    def call(self, command, cpu, wall, **more):
+        def limits():
+            resource.setrlimit(resource.RLIMIT_CPU, (int(cpu), int(cpu) + 2))
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            os.setpgrp()
+
+        command = self.options.launcher + command
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                              preexec_fn=limits, text=True, errors="replace", **more) as p:
+            try:
+                out = p.communicate(timeout=wall)[0]
+            except subprocess.TimeoutExpired:
+                os.killpg(p.pid, 9)
+                out = p.communicate()[0]
+                return None, out
+            return p.returncode, out
+
+    def flags(self, model):
+        level = ["-O2", "-U_FORTIFY_SOURCE"] if model else ["-O1"]
+        return ["-std=c++20", "-w", *level, "-pthread", f"-I{self.include}", f"-I{ROOT}/tests", f"-ffile-prefix-map={self.include}=include"]
+
+    def pch(self, model, shared):
+        folder = os.path.join(shared, "model" if model else "plain")
+        if not os.path.exists(os.path.join(folder, "first.hpp.gch")):
+            os.makedirs(folder, exist_ok=True)
+            with open(os.path.join(folder, "first.hpp"), "w", encoding="utf-8") as f:
+                for name in ("gtest/gtest.h", "algorithm", "array", "atomic", "chrono", "condition_variable", "coroutine", "cstdint",
+                             "functional", "map", "memory", "mutex", "numeric", "optional", "random", "stop_token", "string", "thread",
+                             "tuple", "vector"):
+                    f.write(f"#include <{name}>\n")
+            code, out = self.call([self.options.compiler, *self.flags(model), "-x", "c++-header", os.path.join(folder, "first.hpp")], 300, 900)
+            if code != 0:
+                sys.exit(f"the precompiled header does not compile:\n{out}")
+        return ["-include", os.path.join(folder, "first.hpp")]
+
+    def compile(self, judge):
+        object_file = os.path.join(self.work, "test.o")
+        code, out = self.call([self.options.compiler, *self.flags(judge.model), *self.options.pch[judge.model], "-c", judge.source,
+                               "-o", object_file], 300, 1200)
+        if code != 0:
+            return None, out
+        with open(object_file, "rb") as f:
+            return hashlib.sha256(f.read()).hexdigest(), out
+
+    def link(self, program):
+        code, out = self.call([self.options.compiler, "-pthread", os.path.join(self.work, "test.o"), "-lgtest", "-lgtest_main", "-o", program],
+                              300, 900)
+        if code != 0:
+            sys.exit(f"does not link:\n{out}")
+
+    def run(self, program, judge, only=None):
+        cpu, wall = (600, 1800) if judge.seconds is None else (10 + 8 * judge.seconds, 90 + 30 * judge.seconds)
+        filters = only if only else "-*_slow.*:*_slow/*:*_long.*"
+        return self.call([program, "--gtest_brief=1", "--gtest_fail_fast", f"--gtest_filter={filters}"], cpu, wall,
+                         cwd=os.path.join(ROOT, "tests"))
+
+    def baseline(self, judge, shared):
+        """Builds and runs the test with the unchanged headers, which must be what this lane holds."""
+        with judge.lock:
+            if judge.digest is None and judge.reason is None:
+                digest, out = self.compile(judge)
+                if digest is None:
+                    judge.reason = "does not compile with the unchanged headers: " + out[:2000]
+                    return
+                program = os.path.join(shared, judge.name.replace("/", "."))
+                self.link(program)
+                before = time.monotonic()
+                code, out = self.run(program, judge)
+                if code != 0:
+                    judge.reason = "fails with the unchanged headers: " + out[-2000:]
+                    return
+                judge.seconds = time.monotonic() - before
+                judge.digest = digest
+                judge.program = program
+
+    def trial(self, mutant, judges, shared):
+        """(verdict, by whom): 'found', 'survived', 'same' (no object differs), 'invalid' (does not compile)."""
+        path = os.path.join(self.include, "weir", mutant.header)
+        with open(path, encoding="utf-8") as f:
+            source = f.read()
+        order = mutant.operator == "order"
+        mine = [j for j in judges[mutant.header] if j.model == order or not (order or self.options.judges)]
+        for j in mine:
+            self.baseline(j, shared) if j.digest is None else None
+            if j.reason is None:
+                break
+        try:
+            for text in mutant.texts:
+                with open(path, "w", encoding="utf-8") as f:
+                    f.write(source[:mutant.begin] + text + source[mutant.end:])
+                code, out = self.call([self.options.compiler, *self.flags(False), *self.options.pch[False], "-Werror=return-type", "-fsyntax-only", "-x", "c++", path], 120, 600)
+                if code == 0:
+                    break
+            else:
+                return "invalid", out[:300]
+            differs = False
+            for j in mine:
+                if j.digest is None and j.reason is None:
+                    with open(path, "w", encoding="utf-8") as f:
+                        f.write(source)
+                    self.baseline(j, shared)
+                    with open(path, "w", encoding="utf-8") as f:
+                        f.write(source[:mutant.begin] + text + source[mutant.end:])
+                if j.reason is not None:
+                    continue
+                digest, out = self.compile(j)
+                if digest is None:
+                    errors = [e for e in out.splitlines() if "error:" in e]
+                    if errors and STATED.search(errors[0]):
+                        return "found", f"{j.name}: {errors[0].split('error:')[1].strip()}"
+                    return "invalid", "\n".join(errors[:2])
+                if digest == j.digest:
+                    continue
+                differs = True
+                program = os.path.join(self.work, "test")
+                self.link(program)
+                code, out = self.run(program, j)
+                if code is None or code == -9 or code == -24:
+                    return "found", f"{j.name}: does not end"
+                if code != 0:
+                    failed = re.findall(r"^\[  FAILED  \] (\S+?),? ", out + " ", flags=re.M)
+                    failed = sorted({x.rstrip(",") for x in failed if "." in x})
+                    if code < 0 or not failed:
+                        return "found", f"{j.name}: ended by {code}"
+                    # The unchanged header must pass what the mutant failed.
+                    code, out = self.run(j.program, j, ":".join(failed))
+                    if code == 0:
+                        return "found", failed[0]
+            return ("survived", "") if differs else ("same", "")
+        finally:
+            with open(path, "w", encoding="utf-8") as f:
+                f.write(source)
+
+
+# ---------------------------------------------------------------- the whole
+
+
+def describe(mutant, source, text):
+    """The changed line before and after, which survives a change of line numbers."""
+    begin = source.rfind("\n", 0, mutant.begin) + 1
+    end = source.find("\n", mutant.end)
+    squeeze = lambda s: re.sub(r"\s+", " ", re.sub(r"\s*//.*", "", s)).strip()
+    return squeeze(source[begin:end]), squeeze(source[begin:mutant.begin] + text + source[mutant.end:end])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--header", action="append", help="a header under include/weir; all without it")
+    parser.add_argument("--operator", action="append", help="an operator's name; all without it")
+    parser.add_argument("--sample", type=int, default=0, help="stop when so many have counted")
+    parser.add_argument("--share", type=float, default=1, help="draw from that share of all mutants, the same ones for each header alone")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--judges", type=int, default=0, help="ask only so many tests, the nearest: finds no more, and sooner")
+    parser.add_argument("--lanes", type=int, default=2)
+    parser.add_argument("--at-least", type=float, default=0, metavar="PERCENT")
+    parser.add_argument("--tolerate", type=int, default=0, help="how many unexplained survivors are no failure")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no trial after that")
+    parser.add_argument("--compiler", default=os.environ.get("CXX", "g++"))
+    parser.add_argument("--launcher", default=[], type=shlex.split, help="a command to put before every build and run")
+    parser.add_argument("--json", help="a file to write each verdict to")
+    parser.add_argument("--list", action="store_true")
+    options = parser.parse_args()
+
+    headers = sorted(os.path.relpath(p, os.path.join(INCLUDE, "weir"))
+                     for p in glob.glob(os.path.join(INCLUDE, "weir", "**", "*.hpp"), recursive=True))
+    for h in options.header or []:
+        if h not in headers:
+            parser.error(f"no header {h}")
+    sources, all_mutants = {}, []
+    for h in headers:
+        with open(os.path.join(INCLUDE, "weir", h), encoding="utf-8") as f:
+            sources[h] = f.read()
+        if not options.header or h in options.header:
+            all_mutants += [m for m in mutants_of(h, sources[h]) if not options.operator or m.operator in options.operator]
+
+    cache = {}
+    tests = [Judge(p) for p in sorted(glob.glob(os.path.join(ROOT, "tests", "**", "*_test.cpp"), recursive=True))
+             if not NOT_JUDGES.search(p) and "/noexcept/" not in p]
+    judges = {}
+    for h in headers:
+        stem = os.path.basename(h)[:-4]
+        near = NEAREST.get(h, [stem])
+
+        def rank(j):
+            name = os.path.basename(j.name)
+            return (j.model, near.index(name) if name in near else 9, not name.startswith(stem), len(includes_of(j.source, cache)))
+
+        judges[h] = sorted((j for j in tests if h in includes_of(j.source, cache)), key=rank)
+        near_enough = [j for j in judges[h] if not j.model][:options.judges]
+        judges[h] = [j for j in judges[h] if j.model or j in near_enough] if options.judges else judges[h]
+    unjudged = [m for m in all_mutants if m.operator == "order" and not any(j.model for j in judges[m.header])]
+    all_mutants = [m for m in all_mutants if m not in set(unjudged) and judges[m.header]]
+
+    if options.list:
+        for m in all_mutants:
+            before, after = describe(m, sources[m.header], m.texts[0])
+            print(f"{m.header}:{m.line}: {m.operator}: {before}  =>  {after}")
+        print(f"{len(all_mutants)} mutants: {dict(Counter(m.operator for m in all_mutants))}")
+        return 0
+
+    # Drawn by what they are: a change of one header leaves the draw of the others as it was.
+    def draw(m):
+        what = "|".join([str(options.seed), m.header, m.operator, str(m.begin - sources[m.header].rfind("\n", 0, m.begin)),
+                         *describe(m, sources[m.header], m.texts[0])])
+        return int.from_bytes(hashlib.sha256(what.encode()).digest()[:8], "big") / 2**64
+
+    all_mutants = sorted((m for m in all_mutants if draw(m) < options.share), key=draw)
+    wanted = options.sample or len(all_mutants)
+    explained = set()
+    if os.path.exists(SURVIVORS):
+        with open(SURVIVORS, encoding="utf-8") as f:
+            explained = set(re.findall(r"^- (\S+): `(.+?)` => `(.*?)`", f.read(), flags=re.M))
+
+    shared = tempfile.mkdtemp(prefix="weir-mutation-")
+    begin = time.monotonic()
+    results, survivors = [], []
+    lock = threading.Lock()
+    try:
+        lanes = [Lane(os.path.join(shared, str(i)), options) for i in range(options.lanes)]
+        options.pch = {model: lanes[0].pch(model, shared) for model in {j.model for js in judges.values() for j in js}}
+        queue = iter(all_mutants)
+
+        def work(lane):
+            while True:
+                with lock:
+                    counted = sum(r["verdict"] in ("found", "survived") for r in results)
+                    if counted >= wanted or time.monotonic() - begin > options.seconds:
+                        return
+                    m = next(queue, None)
+                if m is None:
+                    return
+                verdict, by = lane.trial(m, judges, shared)
+                before, after = describe(m, sources[m.header], m.texts[0])
+                with lock:
+                    counted += verdict in ("found", "survived")
+                    results.append({"header": m.header, "line": m.line, "operator": m.operator, "before": before, "after": after,
+                                    "verdict": verdict, "by": by})
+                    if verdict == "survived":
+                        known = (m.header, before, after) in explained
+                        survivors.append((m, before, after, known))
+                        print(f"survived{' (explained)' if known else ''}: {m.header}:{m.line}: {m.operator}\n  - {before}\n  + {after}", flush=True)
+                    if options.json:
+                        with open(options.json, "w", encoding="utf-8") as f:
+                            json.dump(results, f, indent=1)
+
+        with concurrent.futures.ThreadPoolExecutor(options.lanes) as pool:
+            for f in [pool.submit(work, lane) for lane in lanes]:
+                f.result()
+    finally:
+        shutil.rmtree(shared, ignore_errors=True)
+
+    verdicts = Counter(r["verdict"] for r in results)
+    counted = verdicts["found"] + verdicts["survived"]
+    for name in sorted({r["header"] for r in results}):
+        mine = Counter(r["verdict"] for r in results if r["header"] == name)
+        print(f"{name}: {mine['found']} of {mine['found'] + mine['survived']} found")
+    for j in tests:
+        if j.reason:
+            print(f"not asked: {j.name} {j.reason}")
+    if unjudged:
+        print(f"{len(unjudged)} memory orders in {sorted({m.header for m in unjudged})} have no test under tests/model to judge them")
+    percent = 100 * verdicts["found"] / counted if counted else 0
+    unknown = [s for s in survivors if not s[3]]
+    print(f"{verdicts['found']} of {counted} mutants found ({percent:.1f}%), {len(survivors)} survived, {len(unknown)} of them unexplained; "
+          f"{verdicts['invalid']} did not compile, {verdicts['same']} changed no object code; seed {options.seed}, "
+          f"{time.monotonic() - begin:.0f} s")
+    return 1 if not counted or len(unknown) > options.tolerate or percent < options.at_least or any(j.reason for j in tests) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
