@@ -14,6 +14,7 @@
 #include "leaky_bucket.hpp"
 #include "leaky_bucket_queue.hpp"
 #include "lease.hpp"
+#include "llm.hpp"
 #include "manual_clock.hpp"
 #include "policy.hpp"
 #include "quota.hpp"

@@ -1,4 +1,6 @@
-// SPDX-License-Identifier: MIT Attempts on token_bucket, leaky_bucket and leaky_bucket_queue in every interleaving.
+// SPDX-License-Identifier: MIT
+//
+// Attempts on token_bucket, leaky_bucket and leaky_bucket_queue in every interleaving.
 // What each must show: gcra_world.hpp.
 #include "gcra_world.hpp"
 #include "model.hpp"

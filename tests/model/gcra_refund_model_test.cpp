@@ -1,4 +1,6 @@
-// SPDX-License-Identifier: MIT Refunds, bookings and settling of token_bucket in every interleaving, its clock moving.
+// SPDX-License-Identifier: MIT
+//
+// Refunds, bookings and settling of token_bucket in every interleaving, its clock moving.
 // What each must show: gcra_world.hpp.
 #include "gcra_world.hpp"
 #include "model.hpp"
