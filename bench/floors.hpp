@@ -4,10 +4,11 @@
 
 #include <benchmark/benchmark.h>
 
+#include "peers/buckets.hpp"
+
 #include <atomic>
 #include <chrono>
 #include <cstdint>
-#include <mutex>
 
 namespace floors {
 
@@ -35,28 +36,6 @@ struct alignas(64) exchange_floor {
     }
 };
 
-/// A token bucket as it is often written: a count and a time of last refill in floating point, under a mutex.
-class alignas(64) mutex_bucket {
-public:
-    mutex_bucket(double per_ns, double burst) : per_ns_{per_ns}, burst_{burst}, level_{burst} {}
-    bool try_acquire(std::int64_t t) {
-        std::lock_guard const lock{mutex_};
-        if (t > last_) {
-            level_ += static_cast<double>(t - last_) * per_ns_;
-            if (level_ > burst_) level_ = burst_;
-            last_ = t;
-        }
-        if (level_ < 1) return false;
-        level_ -= 1;
-        return true;
-    }
-
-private:
-    std::mutex mutex_;
-    double per_ns_;
-    double burst_;
-    double level_;
-    std::int64_t last_ = 0;
-};
+using peers::mutex_bucket;
 
 }  // namespace floors

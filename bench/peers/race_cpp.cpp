@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: MIT
+// The C++ limiters of the race that need the standard library alone: weir's, and the buckets beside this file.
+#include <weir/coarse_clock.hpp>
+#include <weir/token_bucket.hpp>
+#include <weir/tsc_clock.hpp>
+
+#include "buckets.hpp"
+#include "race.hpp"
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+namespace {
+
+using namespace std::chrono_literals;
+
+/// Granted: a thousand million a second, and as many at once. Denied: one a minute, and that one is gone.
+struct terms {
+    explicit terms(bool granted)
+        : rate{granted ? weir::rate{1'000'000'000, 1s} : weir::rate{1, 1min}},
+          burst{granted ? 1'000'000'000U : 1U},
+          per_ns{granted ? 1.0 : 1.0 / 60e9} {}
+    weir::rate rate;
+    weir::permits burst;
+    double per_ns;
+};
+
+template <class Clock>
+struct weirs {
+    weirs(terms const& t, Clock clock) : bucket{t.rate, t.burst, clock} {}
+    [[gnu::always_inline]] bool attempt() { return static_cast<bool>(bucket.try_acquire()); }
+    void drain() { bucket.try_acquire(); }
+    static std::uint64_t waits() { return 0; }
+    weir::token_bucket<Clock> bucket;
+};
+
+template <class Bucket, class Clock>
+struct peer {
+    peer(terms const& t, Clock c) : clock{c}, bucket{t.per_ns, static_cast<double>(t.burst), now()} {}
+    [[gnu::always_inline]] std::int64_t now() const { return clock.now().time_since_epoch() / 1ns; }
+    [[gnu::always_inline]] bool attempt() { return bucket.try_acquire(now()); }
+    void drain() { bucket.try_acquire(now()); }
+    static std::uint64_t waits() { return 0; }
+    Clock clock;
+    Bucket bucket;
+};
+
+/// No limiter: what the timer of the latencies costs by itself. As "granted".
+struct nothing {
+    [[gnu::always_inline]] static bool attempt() { return true; }
+    static void drain() {}
+    static std::uint64_t waits() { return 0; }
+};
+
+template <class Limiter, class Clock>
+void add(race::field& f, std::string name, Clock clock) {
+    f.add(std::move(name), [clock](bool granted) { return std::make_unique<Limiter>(terms{granted}, clock); });
+}
+
+template <class Clock>
+void add_all(race::field& f, std::string const& with, Clock clock) {
+    add<weirs<Clock>>(f, "weir" + with, clock);
+    add<peer<peers::mutex_bucket, Clock>>(f, "mutex" + with, clock);
+    add<peer<peers::spin_bucket, Clock>>(f, "spin" + with, clock);
+    add<peer<peers::cas_bucket, Clock>>(f, "cas" + with, clock);
+}
+
+}  // namespace
+
+int main() {
+    race::field f;
+    f.add("timer", [](bool) { return std::make_unique<nothing>(); });
+    add_all(f, "", std::chrono::steady_clock{});
+    add_all(f, "-tsc", weir::tsc_clock{200ms});
+    add<weirs<weir::coarse_clock>>(f, "weir-coarse", weir::coarse_clock{});
+    return f.serve();
+}
