@@ -8,6 +8,7 @@ within a repetition. Of Python it needs the standard library alone.
 """
 import argparse
 import collections
+import math
 import os
 import pathlib
 import platform
@@ -35,6 +36,8 @@ limiters = {
     "cas": ("C++ bucket, `double` exchanged", "cpp", "weir", "own"),
     "guava": ("Guava `RateLimiter`", "java", "weir", "own"),
     "go": ("Go `x/time/rate`", "go", "weir", "own"),
+    "weir-bounded": ("**weir**, `bounded_clock`", "cpp", None, "own"),
+    "weir-glance": ("**weir**, `coarse_glance_clock`", "cpp", None, "own"),
     "weir-tsc": ("**weir**, `tsc_clock`", "cpp", None, "tsc"),
     "mutex-tsc": ("C++ bucket, `std::mutex`, `tsc_clock`", "cpp", "weir-tsc", "tsc"),
     "spin-tsc": ("C++ bucket, spinlock, `tsc_clock`", "cpp", "weir-tsc", "tsc"),
@@ -43,6 +46,15 @@ limiters = {
     "rocksdb": ("RocksDB `GenericRateLimiter`", "rocksdb", "weir-coarse", "batch"),
 }
 only_granted = {"rocksdb"}
+# Ratio tables: the row of weir's, the title, the rows that it is held against, which may meet another row of weir's there.
+comparisons = [
+    ("weir", "Each by its own clock, weir by `steady_clock`", [("weir", k) for k in ("mutex", "spin", "cas", "guava", "go")]),
+    ("weir-bounded", "The same, weir by `bounded_clock`, which answers as `steady_clock` does and refuses without reading it",
+     [("weir-bounded", k) for k in ("mutex", "spin", "cas", "guava", "go")]),
+    ("weir-tsc", "All by one `weir::tsc_clock`", [("weir-tsc", k) for k in ("mutex-tsc", "spin-tsc", "cas-tsc")]),
+    ("weir-coarse", "RocksDB, which reads its clock when it has run out of bytes; weir by `coarse_clock`, which steps as a tick does",
+     [(m, "rocksdb") for m in ("weir-coarse", "weir-tsc", "weir")]),
+]
 plain = lambda text: text.replace("**", "").replace("`", "")
 
 
@@ -173,7 +185,7 @@ def race(programs, repetitions, scale):
                                          running[program].run(key, answer, threads, kind, ms)))
                     after = processor_time(processes)
                     disturbed = after[1] - before[1] > 0.03 * (after[0] - before[0])
-                    if not disturbed or repetition < 0 or again >= repetitions * 4:
+                    if not disturbed or repetition < 0 or again >= repetitions:
                         kept += disturbed and repetition >= 0
                         break
                     again += 1
@@ -247,65 +259,59 @@ def times(low, middle, high):
 
 
 why = {
-    "rocksdb": "RocksDB's `Request` reads no clock while bytes are left of the last refill: a mutex and a subtraction. weir by a clock "
-               "pays for reading that clock; by one that is as coarse as RocksDB's refills, or with a time point that the caller "
-               "has, it does not.",
-    "spin": "A spinlock begins with an exchange, which fetches the cache line for writing at once; weir first reads the word, so "
-            "that a denial writes nothing, and under a stream of grants from several cores the line then crosses twice. The price "
-            "of the spinlock shows when nearly all is denied: there it still passes its line around.",
-    "cas": "The same idea as weir's, one exchange of one word, in floating point: by one thread both cost the clock and a few "
-           "instructions, and the difference is within what this machine repeats. What weir adds is exactness: its permits are counted in "
-           "integers, for 30 years.",
-    "mutex": "Threads that find the mutex taken sleep, and the one that runs makes many attempts in a row: that is throughput "
-             "bought with waiting, as the latencies show.",
+    "rocksdb": "RocksDB's `Request` reads no clock while bytes are left of the last refill: it is a mutex and a subtraction, and by one thread that "
+               "is less than a reading of `steady_clock`. By a clock as coarse as RocksDB's refills, or by the counter, weir is ahead.",
+    "spin": "A spinlock begins with an exchange, which asks for the cache line for writing at once; weir reads its word first, so that a refusal "
+            "writes nothing, and a grant may then have to ask for the line twice. Where attempts are denied, the spinlock takes the line all the same.",
+    "cas": "The same idea as weir's, one exchange of one word, with fewer checks around it: no change of rate in use, no refund, no horizon. "
+           "That is half a nanosecond or so of an attempt. What weir has for it is exactness: permits counted in integers, for 30 years.",
+    "mutex": "Threads that find the mutex taken sleep, and the one that runs makes many attempts in a row: throughput bought with waiting.",
+    "bounded": "A grant by `bounded_clock` pays for the glance and for `steady_clock`: it is for where nearly all is refused.",
 }
 
 
 def behind(results, present):
-    """Cells in which weir is not ahead, with the reason."""
-    pairs = [(m, k) for k, (_, _, m, _) in limiters.items() if m and k in present]
-    if "rocksdb" in present:
-        pairs += [("weir", "rocksdb"), ("weir-tsc", "rocksdb")]
+    """Cells in which weir is not ahead, by what explains them."""
     found = collections.OrderedDict()
-    for mine, key in pairs:
-        for column in columns:
-            if column[0] == "denied" and key in only_granted:
-                continue
-            low, middle, high = ratio(results, mine, key, column)
-            if middle < 1:
-                found.setdefault(key.removesuffix("-tsc"), []).append((mine, key, column, low, middle, high))
+    for _, _, pairs in comparisons:
+        for mine, key in pairs:
+            for column in columns:
+                if key not in present or (column[0] == "denied" and key in only_granted):
+                    continue
+                low, middle, high = ratio(results, mine, key, column)
+                if round(middle, 2) <= 1:
+                    reason = "bounded" if mine == "weir-bounded" else key.removesuffix("-tsc")
+                    found.setdefault(reason, []).append((mine, key, column, low, middle, high))
     return found
 
 
 def write_markdown(path, results, present, arguments):
-    peers = [k for k in present if limiters[k][2]]
     lines = ["# The race", "",
              "weir's `token_bucket` and what else there is, in one run on one machine. Written by `bench/peers/race.py`; the notes on method "
              "are below the tables. ![throughput](race.svg)", ""]
     lines += ["## Ratios", "",
               "How many times as many attempts a second weir makes, all threads together: the median over the repetitions of the ratio "
               "within one, and in brackets its quartiles. Above 1, weir is ahead.", ""]
-    for mine, title in (("weir", "Each by its own clock, weir by `steady_clock`"), ("weir-tsc", "All by the same `weir::tsc_clock`"),
-                        ("weir-coarse", "Clocks that are not read precisely at each attempt, weir by `coarse_clock`")):
-        against = [k for k in peers if limiters[k][2] == mine]
-        rows = [(mine, k) for k in against]
-        if mine == "weir-coarse" and "rocksdb" in present:
-            rows += [("weir", "rocksdb"), ("weir-tsc", "rocksdb")]
+    for mine, title, pairs in comparisons:
         body = []
-        for m, k in rows:
-            name = limiters[k][0] if m == mine else f"{limiters[k][0]}, against weir by `{'steady_clock' if m == 'weir' else 'tsc_clock'}`"
+        for m, k in pairs:
+            if k not in present:
+                continue
+            name = limiters[k][0] if m == mine else f"the same, against weir by `{'steady_clock' if m == 'weir' else 'tsc_clock'}`"
             body.append([name] + [times(*ratio(results, m, k, c)) if k not in only_granted or c[0] == "granted" else "—" for c in columns])
         if body:
             lines += [f"**{title}**", ""] + table(["weir against"] + [column_name(c) for c in columns], body) + [""]
 
     found = behind(results, present)
     lines += ["## Where weir is not ahead", ""]
-    for key, cells in found.items():
-        where = "; ".join(f"{column_name(c)}, {'steady' if m == 'weir' else m.removeprefix('weir-')} clock: {times(a, b, h)}"
+    for reason, cells in found.items():
+        where = "; ".join(f"{'' if reason != 'bounded' else plain(limiters[k][0]) + ', '}{column_name(c)}"
+                          f"{'' if m in ('weir', 'weir-bounded') else ' by ' + m.removeprefix('weir-') + '_clock'}: {times(a, b, h)}"
                           for m, k, c, a, b, h in cells)
-        lines.append(f"- {limiters[key][0]}: {where}. {why.get(key, '')}")
+        title = "`bounded_clock`" if reason == "bounded" else limiters[reason][0]
+        lines.append(f"- {title}: {where}. {why.get(reason, '')}")
     if not found:
-        lines.append("Nowhere: in no row of the throughput was the median ratio below 1.")
+        lines.append("Nowhere: in every row of the throughput the median ratio is above 1.")
     lines.append("")
 
     lines += ["## Attempts a second", "", "Millions, all threads together, no timer in the loop; median.", ""]
@@ -353,7 +359,8 @@ def write_markdown(path, results, present, arguments):
               "`double` is folly's `TokenBucket` without its division, with relaxed orders.",
               "",
               "A runner per language stays alive over the whole race and is warmed up by a repetition that does not count. Every repetition visits all limiters for "
-              "each column, in an order shuffled anew, 42 to 80 ms each. Throughput is measured without any timer in the loop. Latencies are taken in runs of "
+              "each column, in an order shuffled anew, 42 to 80 ms each. A round of a column in which other programs had more than 3% of the machine is run again, up to as "
+              f"many rounds as there are repetitions ({arguments.disturbed[0]} were; {arguments.disturbed[1]} of {len(columns) * 2 * arguments.repetitions} were disturbed and kept). Throughput is measured without any timer in the loop. Latencies are taken in runs of "
               "their own by the time-stamp counter between fences (Java: `System.nanoTime`); where the counter itself advances in "
               "steps (10 ns on this processor family), so do they. Goroutines run on as many system threads as there are cores, as Go does it; Java's are platform threads.",
               ""]
@@ -365,7 +372,6 @@ def write_svg(path, results, present):
     left, panel, gap, row, top = 250, 215, 22, 19, 70
     height_of = lambda a: row * sum(1 for k in present if a == "granted" or k not in only_granted)
     all_rates = [statistics.median(rates(results, k, c)) for k in present for c in columns if results.get((k, *c, "rate"))]
-    import math
     low, high = math.floor(math.log10(min(all_rates)) * 2) / 2, math.ceil(math.log10(max(all_rates)) * 4) / 4
     x_of = lambda value: (math.log10(value) - low) / (high - low) * panel
     width = left + len(thread_counts) * (panel + gap) + 30
@@ -404,7 +410,7 @@ def write_svg(path, results, present):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--repetitions", type=int, default=20, help="default %(default)s, some 10 s each")
+    parser.add_argument("--repetitions", type=int, default=15, help="default %(default)s, some 12 s each")
     parser.add_argument("--scale", type=float, default=1, help="times the length of each run")
     parser.add_argument("--out", type=pathlib.Path, default=root / "docs", help="folder of race.md and race.svg")
     parser.add_argument("--no-install", action="store_true", help="skip what is not installed")
@@ -415,7 +421,7 @@ def main():
         sys.exit("without weir's own program there is no race")
     if arguments.build_only:
         return
-    arguments.shown = ["python3 bench/peers/race.py"] + ([f"--repetitions {arguments.repetitions}"] if arguments.repetitions != 20 else [])
+    arguments.shown = ["python3 bench/peers/race.py"] + ([f"--repetitions {arguments.repetitions}"] if arguments.repetitions != 15 else [])
     present, results, arguments.disturbed = race(programs, arguments.repetitions, arguments.scale)
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_markdown(arguments.out / "race.md", results, present, arguments)

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The C++ limiters of the race that need the standard library alone: weir's, and the buckets beside this file.
+#include <weir/bounded_clock.hpp>
 #include <weir/coarse_clock.hpp>
+#include <weir/coarse_glance_clock.hpp>
 #include <weir/token_bucket.hpp>
 #include <weir/tsc_clock.hpp>
 
@@ -11,6 +13,8 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <type_traits>
+#include <utility>
 
 namespace {
 
@@ -29,7 +33,7 @@ struct terms {
 
 template <class Clock>
 struct weirs {
-    weirs(terms const& t, Clock clock) : bucket{t.rate, t.burst, clock} {}
+    weirs(terms const& t, std::remove_reference_t<Clock> const& clock) : bucket{t.rate, t.burst, clock} {}
     [[gnu::always_inline]] bool attempt() { return static_cast<bool>(bucket.try_acquire()); }
     void drain() { bucket.try_acquire(); }
     static std::uint64_t waits() { return 0; }
@@ -38,12 +42,12 @@ struct weirs {
 
 template <class Bucket, class Clock>
 struct peer {
-    peer(terms const& t, Clock c) : clock{c}, bucket{t.per_ns, static_cast<double>(t.burst), now()} {}
+    peer(terms const& t, Clock const& c) : clock{c}, bucket{t.per_ns, static_cast<double>(t.burst), now()} {}
     [[gnu::always_inline]] std::int64_t now() const { return clock.now().time_since_epoch() / 1ns; }
     [[gnu::always_inline]] bool attempt() { return bucket.try_acquire(now()); }
     void drain() { bucket.try_acquire(now()); }
     static std::uint64_t waits() { return 0; }
-    Clock clock;
+    Clock const& clock;
     Bucket bucket;
 };
 
@@ -55,13 +59,12 @@ struct nothing {
 };
 
 template <class Limiter, class Clock>
-void add(race::field& f, std::string name, Clock clock) {
-    f.add(std::move(name), [clock](bool granted) { return std::make_unique<Limiter>(terms{granted}, clock); });
+void add(race::field& f, std::string name, Clock const& clock) {
+    f.add(std::move(name), [&clock](bool granted) { return std::make_unique<Limiter>(terms{granted}, clock); });
 }
 
 template <class Clock>
-void add_all(race::field& f, std::string const& with, Clock clock) {
-    add<weirs<Clock>>(f, "weir" + with, clock);
+void add_peers(race::field& f, std::string const& with, Clock const& clock) {
     add<peer<peers::mutex_bucket, Clock>>(f, "mutex" + with, clock);
     add<peer<peers::spin_bucket, Clock>>(f, "spin" + with, clock);
     add<peer<peers::cas_bucket, Clock>>(f, "cas" + with, clock);
@@ -70,10 +73,20 @@ void add_all(race::field& f, std::string const& with, Clock clock) {
 }  // namespace
 
 int main() {
+    std::chrono::steady_clock const steady;
+    weir::tsc_clock const tsc{200ms};
+    weir::bounded_clock const bounded;
+    weir::coarse_clock const coarse;
+    weir::coarse_glance_clock const glance;
+
     race::field f;
     f.add("timer", [](bool) { return std::make_unique<nothing>(); });
-    add_all(f, "", std::chrono::steady_clock{});
-    add_all(f, "-tsc", weir::tsc_clock{200ms});
-    add<weirs<weir::coarse_clock>>(f, "weir-coarse", weir::coarse_clock{});
+    add<weirs<std::chrono::steady_clock>>(f, "weir", steady);
+    add<weirs<weir::bounded_clock const&>>(f, "weir-bounded", bounded);
+    add<weirs<weir::coarse_glance_clock const&>>(f, "weir-glance", glance);
+    add<weirs<weir::tsc_clock const&>>(f, "weir-tsc", tsc);
+    add<weirs<weir::coarse_clock const&>>(f, "weir-coarse", coarse);
+    add_peers(f, "", steady);
+    add_peers(f, "-tsc", tsc);
     return f.serve();
 }
