@@ -410,7 +410,7 @@ def write_svg(path, results, present):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--repetitions", type=int, default=15, help="default %(default)s, some 12 s each")
+    parser.add_argument("--repetitions", type=int, default=12, help="default %(default)s, some 12 s each")
     parser.add_argument("--scale", type=float, default=1, help="times the length of each run")
     parser.add_argument("--out", type=pathlib.Path, default=root / "docs", help="folder of race.md and race.svg")
     parser.add_argument("--no-install", action="store_true", help="skip what is not installed")
@@ -421,7 +421,7 @@ def main():
         sys.exit("without weir's own program there is no race")
     if arguments.build_only:
         return
-    arguments.shown = ["python3 bench/peers/race.py"] + ([f"--repetitions {arguments.repetitions}"] if arguments.repetitions != 15 else [])
+    arguments.shown = ["python3 bench/peers/race.py"] + ([f"--repetitions {arguments.repetitions}"] if arguments.repetitions != 12 else [])
     present, results, arguments.disturbed = race(programs, arguments.repetitions, arguments.scale)
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_markdown(arguments.out / "race.md", results, present, arguments)
