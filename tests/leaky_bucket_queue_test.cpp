@@ -309,26 +309,6 @@ constexpr bool works_in_a_constant() {
 
 TEST(leaky_bucket_queue, works_in_a_constant_expression) { static_assert(works_in_a_constant()); }
 
-TEST(leaky_bucket_queue, decides_with_plain_cells_as_with_atomics) {
-    random_engine random{21};
-    manual_clock clock;
-    queue a{rate{3, 10ns}, 8, clock};
-    weir::leaky_bucket_queue<manual_clock&, weir::plain_cells> p{rate{3, 10ns}, 8, clock};
-    for (int i = 0; i < 20'000; ++i) {
-        clock.advance(nanoseconds{below(random, 12)});
-        permits const n = below(random, 11);
-        auto x = a.try_acquire(n);
-        auto y = p.try_acquire(n);
-        ASSERT_EQ(x.granted(), y.granted());
-        ASSERT_EQ(x.departs_at(), y.departs_at());
-        ASSERT_EQ(x.retry_at(), y.retry_at());
-        if (below(random, 3) == 0) {
-            ASSERT_EQ(a.refund(x), p.refund(y));
-        }
-        ASSERT_EQ(a.available(), p.available());
-    }
-}
-
 TEST(leaky_bucket_queue, spaces_departures_whatever_the_threads_do) {
     hammer::until_collided(4, [](std::uint64_t seed) {
         shared_clock clock;

@@ -115,26 +115,6 @@ TEST(leaky_bucket, is_full_when_in_debt) {
     EXPECT_EQ(m.try_acquire().retry_after(), 96s);
 }
 
-TEST(leaky_bucket, keeps_its_promise_in_any_interval) {
-    for (auto const& r : gcra_oracle::awkward_rates()) {
-        for (std::uint64_t seed = 1; seed <= 20; ++seed) {
-            random_engine random{seed};
-            permits const capacity = 2 + any_size(random, 50);
-            manual_clock clock;
-            meter m{r.rate, capacity, clock};
-            auto const permit =
-                static_cast<std::uint64_t>(std::max<std::int64_t>(1, r.per_tick.ticks / r.per_tick.permits));
-            std::vector<grant> in;
-            for (int i = 0; i < 300; ++i) {
-                clock.advance(nanoseconds{below(random, permit)});
-                permits const n = 1 + below(random, capacity);
-                if (m.try_acquire(n)) in.push_back({gcra_oracle::ticks(clock.now()), n});
-            }
-            ASSERT_EQ(excess(in, r.per_tick, capacity), 0) << r << " seed " << seed;
-        }
-    }
-}
-
 TEST(leaky_bucket, changes_its_rate_and_keeps_its_room) {
     manual_clock clock;
     meter m{rate{1, 1s}, 5, clock};

@@ -876,12 +876,6 @@ TEST(quota_limiter, retry_at_is_exact_where_there_is_debt) {
     }
 }
 
-TEST(quota_limiter, works_the_same_with_plain_cells) {
-    for (std::uint64_t seed = 20'001; seed <= 20'300 && !::testing::Test::HasFailure(); ++seed) {
-        random_schedule<weir::plain_cells>(seed, false);
-    }
-}
-
 // ---- threads ----
 
 using hammered = limiter_of<hammer::counting_atomics>;

@@ -937,48 +937,6 @@ TEST(sliding_window_counter, is_deduced_from_what_it_is_given) {
     EXPECT_EQ(g.try_acquire(1, at(0)).retry_at(), at(17) + 1008ms);
 }
 
-// ---- the policies agree ----
-
-TEST(sliding_window_counter, plain_cells_decide_as_atomics_do) {
-    for (std::uint64_t seed = 1; seed <= 20; ++seed) {
-        SCOPED_TRACE(testing::Message() << "seed " << seed);
-        std::mt19937_64 random{seed};
-        manual_clock clock;
-        counter a{50, 100us, counter_options{.segments = 9}, clock};
-        counter_of<weir::plain_cells> p{50, 100us, counter_options{.segments = 9}, clock};
-        std::deque<std::pair<counter::decision, counter_of<weir::plain_cells>::decision>> kept;
-        for (int i = 0; i < 3000; ++i) {
-            clock.advance(nanoseconds{static_cast<std::int64_t>(random() % 9000)});
-            permits const n = random() % 12;
-            switch (random() % 10) {
-                case 0: {
-                    permits const limit = 30 + random() % 40;
-                    ASSERT_EQ(a.change_limit(limit).reason != nullptr, p.change_limit(limit).reason != nullptr);
-                    break;
-                }
-                case 1:
-                    ASSERT_EQ(a.charge(n).debt, p.charge(n).debt);
-                    break;
-                case 2:
-                    if (!kept.empty()) {
-                        ASSERT_EQ(a.refund(kept.front().first, n), p.refund(kept.front().second, n));
-                        kept.pop_front();
-                    }
-                    break;
-                default: {
-                    auto x = a.try_acquire(n);
-                    auto y = p.try_acquire(n);
-                    ASSERT_EQ(x.granted(), y.granted());
-                    ASSERT_EQ(x.retry_at(), y.retry_at());
-                    ASSERT_EQ(a.used(), p.used());
-                    if (x) kept.emplace_back(std::move(x), std::move(y));
-                    break;
-                }
-            }
-        }
-    }
-}
-
 // ---- threads ----
 
 using counted = counter_of<hammer::counting_atomics>;

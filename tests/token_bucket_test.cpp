@@ -68,61 +68,6 @@ TEST(token_bucket, does_not_forget_the_fraction_of_a_permit) {
     EXPECT_TRUE(b.try_acquire());
 }
 
-TEST(token_bucket, denies_until_retry_at_and_grants_at_it) {
-    for (auto const& r : gcra_oracle::awkward_rates()) {
-        for (std::uint64_t seed = 1; seed <= 60; ++seed) {
-            random_engine random{seed};
-            permits const burst = 2 + any_size(random, 5000);
-            manual_clock clock{at(static_cast<std::int64_t>(any_size(random, 1'000'000'000'000)))};
-            bucket b{r.rate, burst, clock};
-            SCOPED_TRACE(testing::Message() << r << " burst " << burst << " seed " << seed);
-            for (int i = 0; i < 60; ++i) {
-                permits const n = 1 + any_size(random, burst - 1);
-                auto d = b.try_acquire(n);
-                if (d) {
-                    ASSERT_EQ(d.retry_at(), clock.now());
-                    ASSERT_EQ(d.retry_after(), 0ns);
-                    clock.advance(nanoseconds{below(random, 2) * below(random, 1000)});
-                    continue;
-                }
-                ASSERT_FALSE(d.never());
-                auto const again = d.retry_at();
-                if (again == manual_clock::time_point::max()) break;  // beyond 30 years
-                ASSERT_GT(again, clock.now());
-                ASSERT_EQ(d.retry_after(), again - clock.now());
-                ASSERT_FALSE(b.check(n, again - 1ns));
-                ASSERT_FALSE(b.try_acquire(n, again - 1ns));
-                ASSERT_EQ(b.try_acquire(n, again - 1ns).retry_at(), again);
-                ASSERT_TRUE(b.check(n, again));
-                if (below(random, 4) != 0) clock.advance_to(again);
-                ASSERT_EQ(b.try_acquire(n).granted(), clock.now() == again);
-            }
-        }
-    }
-}
-
-TEST(token_bucket, changes_nothing_that_anyone_can_see_when_it_denies) {
-    for (std::uint64_t seed = 1; seed <= 300; ++seed) {
-        random_engine random{seed};
-        manual_clock clock;
-        bucket b{rate{7, 1us}, 20, clock};
-        bucket same{rate{7, 1us}, 20, clock};
-        for (int i = 0; i < 50; ++i) {
-            clock.advance(nanoseconds{below(random, 400)});
-            permits const n = 1 + below(random, 25);
-            bool const granted = b.try_acquire(n).granted();
-            if (granted) {
-                ASSERT_TRUE(same.try_acquire(n));
-            }
-            // `same` never saw what was denied.
-            for (auto t : {clock.now(), clock.now() - 100ns, clock.now() + 333ns, clock.now() + 10us}) {
-                ASSERT_EQ(b.available(t), same.available(t)) << "seed " << seed;
-                ASSERT_EQ(b.check(20, t).retry_at(), same.check(20, t).retry_at()) << "seed " << seed;
-            }
-        }
-    }
-}
-
 TEST(token_bucket, charges_nothing_for_a_check_and_answers_as_an_attempt_would) {
     random_engine random{3};
     manual_clock clock;
@@ -663,25 +608,6 @@ TEST(token_bucket, refuses_a_wait_that_is_too_long_before_anything_changes) {
     }
 }
 
-TEST(token_bucket, starts_a_reservation_when_a_denied_attempt_would_be_granted) {
-    for (auto const& r : gcra_oracle::awkward_rates()) {
-        for (std::uint64_t seed = 1; seed <= 40; ++seed) {
-            random_engine random{seed};
-            permits const burst = 2 + any_size(random, 1000);
-            manual_clock clock{at(17)};
-            bucket b{r.rate, burst, clock};
-            clock.advance(nanoseconds{any_size(random, 1'000'000'000)});
-            for (int i = 0; i < 20; ++i) {
-                permits const n = 1 + any_size(random, burst - 1);
-                auto const first = b.check(n).retry_at();
-                auto d = b.reserve(n, nanoseconds::max());
-                ASSERT_EQ(d.granted(), first != manual_clock::time_point::max());
-                ASSERT_EQ(d.granted() ? d.starts_at() : first, first) << r << " burst " << burst << " seed " << seed;
-            }
-        }
-    }
-}
-
 TEST(token_bucket, gives_back_the_last_reservation_whole_and_leaves_the_gap_of_another) {
     manual_clock clock;
     bucket b{rate{1, 1s}, 1, clock};
@@ -901,57 +827,6 @@ constexpr bool works_in_a_constant() {
 }
 
 TEST(token_bucket, works_in_a_constant_expression) { static_assert(works_in_a_constant()); }
-
-// ---- plain cells ----
-
-TEST(token_bucket, decides_with_plain_cells_as_with_atomics) {
-    for (std::uint64_t seed = 1; seed <= 300; ++seed) {
-        random_engine random{seed};
-        manual_clock clock;
-        bucket a{rate{3, 10ns}, 8, clock};
-        plain_bucket p{rate{3, 10ns}, 8, clock};
-        std::vector<std::pair<bucket::decision, plain_bucket::decision>> held;
-        for (int i = 0; i < 200; ++i) {
-            SCOPED_TRACE(testing::Message() << "seed " << seed << " step " << i);
-            permits const n = below(random, 10);
-            switch (below(random, 7)) {
-                case 0:
-                    clock.advance(nanoseconds{below(random, 20)});
-                    break;
-                case 1: {
-                    rate const r{1 + below(random, 5), 10ns};
-                    ASSERT_EQ(a.change(r, 8 + n).reason != nullptr, p.change(r, 8 + n).reason != nullptr);
-                    break;
-                }
-                case 2:
-                    if (held.empty()) break;
-                    ASSERT_EQ(a.refund(held.back().first, n), p.refund(held.back().second, n));
-                    break;
-                case 3:
-                    if (held.empty()) break;
-                    ASSERT_EQ(a.settle(held.back().first, n), p.settle(held.back().second, n));
-                    held.pop_back();
-                    break;
-                case 4: {
-                    auto x = a.reserve(n, 10ns);
-                    auto y = p.reserve(n, 10ns);
-                    ASSERT_EQ(x.granted(), y.granted());
-                    ASSERT_EQ(x.starts_at(), y.starts_at());
-                    if (x) held.emplace_back(std::move(x), std::move(y));
-                    break;
-                }
-                default: {
-                    auto x = a.try_acquire(n);
-                    auto y = p.try_acquire(n);
-                    ASSERT_EQ(x.granted(), y.granted());
-                    ASSERT_EQ(x.retry_at(), y.retry_at());
-                    if (x) held.emplace_back(std::move(x), std::move(y));
-                }
-            }
-            ASSERT_EQ(a.available(), p.available());
-        }
-    }
-}
 
 // ---- threads ----
 

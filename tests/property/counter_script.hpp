@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: MIT
+//
+// Everything that can be done to a sliding_window_counter, on std::atomic and on plain cells at once, against counter_model.
+#pragma once
+
+#include "bucket_script.hpp"
+#include "counter_model.hpp"
+
+#include <weir/policy.hpp>
+#include <weir/sliding_window_counter.hpp>
+
+namespace script {
+
+template <class Clock>
+class counter_run {
+    using shared = weir::sliding_window_counter<Clock&, weir::std_atomics>;
+    using plain = weir::sliding_window_counter<Clock&, weir::plain_cells>;
+    using duration = typename Clock::duration;
+    using time_point = typename Clock::time_point;
+
+public:
+    counter_run(std::array<step, 2> const& setup, journal& log) : log_{log} {
+        auto const& s = setup[1];
+        std::uint64_t limit = s.pick % 4 == 0 ? size(s.a) : 1 + size(s.a) % 200;
+        auto window = static_cast<std::int64_t>(size(s.b) >> 1U);
+        auto asked = static_cast<std::uint32_t>(s.op % 32 == 0  ? size(s.c) % 70'000
+                                                : s.op % 4 == 0 ? 125
+                                                                : 1 + s.c % 12);
+        auto cut = counter_cut::of<duration>(limit, window, asked);
+        auto const e = shared::validate(limit, duration{window}, {.segments = asked});
+        ensure_equal(!e, cut.has_value(), "accepted: ", limit, " in ", window, ", segments ", asked);
+        ensure(cut.has_value() || *e.reason != '\0', "refused without a reason");
+        if (!cut || cut->ring > 2'048) {
+            limit = 1 + s.a % 60;
+            asked = 1 + s.c % 12;
+            window = static_cast<std::int64_t>(asked) * (1 << 20) + s.b % 100;
+            cut = counter_cut::of<duration>(limit, window, asked);
+        }
+        clock_.ticks = now_ = origin_ = origin_of(setup[0].b);
+        std::uint64_t const start = setup[0].a % 3 == 0 ? up_to(limit, setup[0].a) : ~std::uint64_t{0};
+        log_.note(limit, " in ", window, " ticks, ", cut->segments, " segments, start ", start, ", clock ",
+                  Clock::period::num, '/', Clock::period::den, " s, origin ", origin_);
+        weir::counter_options const options{.segments = asked, .start = weir::start::with(start)};
+        shared_.emplace(limit, duration{window}, options, clock_);
+        plain_.emplace(limit, duration{window}, options, clock_);
+        model_.emplace(limit, *cut, origin_, start);
+        ensure_equal(shared_->segments(), cut->segments, "segments");
+        ensure_equal(shared_->segment_length().count(), cut->length, "the length of a segment");
+        ensure_equal(shared_->max_limit(), cut->max_limit(), "the greatest limit");
+        observe(now_, 1);
+    }
+
+    void take(step const& s) {
+        switch (s.op % 14) {
+            case 0:
+            case 1:
+            case 2:
+                advance(s);
+                return observe(now_, amount(s.b));
+            case 3:
+            case 4:
+            case 5:
+            case 6:
+                return attempt(amount(s.a), time_of(s));
+            case 7:
+                return attempt_alone(amount(s.a), time_of(s));
+            case 8:
+                if (s.pick % 4 != 0) return attempt(amount(s.a), time_of(s));
+                return charge(s.a % 4 == 0 ? size(s.b) : amount(s.b), now_);
+            case 9:
+            case 10:
+            case 11:
+                return give_back(s);
+            case 12:
+                return change(s);
+            default:
+                return look_ahead(s);
+        }
+    }
+
+    void end() const {}
+
+private:
+    struct held {
+        typename shared::receipt s;
+        typename plain::receipt p;
+        counter_model::receipt r;
+    };
+
+    std::uint64_t amount(std::uint16_t code) const {
+        if (code >= 0xfe00) return ~std::uint64_t{0} - (code & 0xffU);
+        return code % 2 == 0 ? code / 2 % (model_->limit() / 4 + 2) : up_to(model_->limit() + 1, code);
+    }
+    void advance(step const& s) {
+        std::int64_t const before = now_;
+        auto const length = static_cast<std::uint64_t>(model_->cut().length);
+        switch (s.pick % 7) {
+            case 0:
+                now_ = plus(now_, size(s.a));
+                break;
+            case 1:
+                now_ = plus(now_, s.a % (static_cast<std::uint64_t>(model_->cut().window) + 2));
+                break;
+            case 2:
+                now_ = plus(now_, up_to(2 * length, s.a));
+                break;
+            case 3:
+            case 4:  // the last tick of a segment, or the first
+                now_ = std::max(before,
+                                minus(model_->start_of(model_->segment_of(now_) + 1 + s.a % 3U), s.pick / 8U % 2U));
+                break;
+            default:
+                if (auto const t = model_->retry(1 + up_to(model_->limit() - 1, s.a), now_)) now_ = *t;
+                if (s.pick % 3 == 0) now_ = std::max(before, minus(now_, 1));
+        }
+        log_.note("the time is ", now_);
+    }
+    /// Some read the clock long ago, and a few have one that is ahead.
+    std::int64_t time_of(step const& s) const {
+        if (s.pick % 8 == 1) return minus(now_, size(s.c));
+        if (s.pick % 32 == 2) return plus(now_, s.c);
+        return now_;
+    }
+
+    void attempt(std::uint64_t n, std::int64_t t) {
+        auto const when = at<time_point>(t);
+        // A look may move the counter on, so half of the attempts are made without one.
+        bool const looks = n % 2 == 0;
+        if (looks) {
+            auto const looked = shared_->check(n, when);
+            plain_->check(n, when);
+            model_->move_to(t);
+            ensure_equal(looked.granted(), model_->grants(n), "check of ", n, " at ", t);
+        }
+        auto s = shared_->try_acquire(n, when);
+        auto p = plain_->try_acquire(n, when);
+        model_->move_to(t);
+        bool const grants = model_->grants(n);
+        log_.note("take ", n, " at ", t, grants ? ": granted" : ": denied");
+        judge(s, p, n, t, grants, model_->retry(n, t));
+        if (grants) {
+            ensure_equal(s.receipt().live(), n, "the receipt of ", n);
+            hold(std::move(s.receipt()), std::move(p.receipt()), model_->take(n, t));
+        } else {
+            ensure_equal(s.never(), n > model_->limit(), "never");
+            model_->justify_denial(n, t);
+            probe(s.retry_at(), [&](time_point x) { return shared_->used(x) + n <= model_->limit(); });
+        }
+        observe(t, n);
+    }
+
+    void attempt_alone(std::uint64_t n, std::int64_t t) {
+        auto const when = at<time_point>(t);
+        auto s = shared_->try_acquire_alone(n, when);
+        auto p = plain_->try_acquire_alone(n, when);
+        model_->move_to(t);
+        std::uint64_t const takes = std::min(n, model_->limit());
+        bool const grants = model_->grants(takes);
+        log_.note("take ", n, " alone at ", t, grants ? ": granted" : ": denied");
+        judge(s, p, n, t, grants, model_->retry(takes, t));
+        ensure(!s.never(), "never, of one that may come alone");
+        if (grants) {
+            ensure_equal(s.receipt().live(), takes, "the receipt of ", n, " alone");
+            hold(std::move(s.receipt()), std::move(p.receipt()), model_->take(takes, t));
+        }
+        observe(t, 1);
+    }
+
+    template <class S, class P>
+    void judge(S const& s, P const& p, std::uint64_t n, std::int64_t t, bool grants,
+               std::optional<std::int64_t> retry) const {
+        ensure_equal(s.granted(), grants, "grants ", n, " at ", t);
+        ensure_equal(p.granted(), grants, "with plain cells, grants ", n, " at ", t);
+        ensure_equal(ticks(s.retry_at()), grants ? t : retry.value_or(max_ticks), "retry_at of ", n, " at ", t);
+        ensure(s.retry_at() == p.retry_at(), "with plain cells, retry_at");
+    }
+
+    /// Holds at x, and not a tick earlier.
+    template <class F>
+    void probe(time_point x, F fits) const {
+        if (x == time_point::max()) return;
+        ensure(fits(x), "denied at its own retry_at ", ticks(x));
+        ensure(!fits(at<time_point>(ticks(x) - 1)), "granted before its retry_at ", ticks(x));
+    }
+
+    void charge(std::uint64_t n, std::int64_t t) {
+        auto s = shared_->charge(n, at<time_point>(t));
+        auto p = plain_->charge(n, at<time_point>(t));
+        model_->move_to(t);
+        auto const r = model_->overrun(n, t);
+        log_.note("charge ", n, " at ", t);
+        std::uint64_t const used = model_->used_open();
+        ensure_equal(s.debt, used - std::min(used, model_->limit()), "debt");
+        ensure_equal(s.saturated, model_->is_stuck(), "saturated");
+        ensure_equal(s.receipt.live(), r.live, "the receipt of an overrun");
+        ensure(p.debt == s.debt && p.saturated == s.saturated, "with plain cells, an overrun differs");
+        hold(std::move(s.receipt), std::move(p.receipt), r);
+        observe(t, 1);
+    }
+
+    void hold(typename shared::receipt&& s, typename plain::receipt&& p, counter_model::receipt const& r) {
+        if (held_.size() == 64) held_.erase(held_.begin());
+        held_.push_back({std::move(s), std::move(p), r});
+    }
+
+    void give_back(step const& s) {
+        if (held_.empty()) return;
+        auto& h = held_[held_.size() - 1 - (s.pick % 2 == 0 ? 0 : s.pick / 2 % held_.size())];
+        std::uint64_t const live = h.r.live;
+        std::uint64_t const k = s.a % 3 == 0 ? live : s.a % (live + 2);
+        std::uint64_t const expected = model_->refund(h.r, k);
+        log_.note("refund ", k, " of ", live, ": ", expected);
+        ensure_equal(shared_->refund(h.s, k), expected, "refund of ", k, " of ", live);
+        ensure_equal(plain_->refund(h.p, k), expected, "with plain cells, refund of ", k);
+        ensure_equal(h.s.live(), h.r.live, "live after a refund");
+        observe(now_, 1);
+    }
+
+    void change(step const& s) {
+        std::uint64_t const to = s.pick % 8 == 0 ? size(s.a) : 1 + s.a % (2 * model_->limit() + 8);
+        int const kind = model_->change(to, now_);
+        auto const e = shared_->change_limit(to, at<time_point>(now_));
+        log_.note("change the limit to ", to, kind == 0 ? "" : kind == 1 ? ": refused" : ": busy");
+        ensure_equal(!e, kind == 0, "changes the limit to ", to);
+        ensure_equal(e.reason == shared::busy.reason, kind == 2, "busy");
+        ensure_equal(!plain_->change_limit(to, at<time_point>(now_)), kind == 0, "with plain cells, changes the limit");
+        observe(now_, 1);
+    }
+
+    void look_ahead(step const& s) const {
+        std::int64_t const t =
+            plus(now_, s.pick % 2 == 0 ? size(s.a) : s.a * static_cast<std::uint64_t>(model_->cut().length) / 64);
+        log_.note("look at ", t);
+        std::uint64_t const budget = s.b % (model_->limit() + 2);
+        auto const fit = shared_->first_fit(budget, at<time_point>(t));
+        ensure_equal(ticks(fit), model_->first_fit(budget, t).value_or(max_ticks), "first_fit of ", budget, " from ",
+                     t);
+        observe(t, 1);
+    }
+
+    void observe(std::int64_t t, std::uint64_t) const {
+        auto const when = at<time_point>(t);
+        std::uint64_t const used = model_->used(t);
+        ensure_equal(shared_->used(when), used, "used at ", t);
+        ensure_equal(plain_->used(when), used, "with plain cells, used at ", t);
+        ensure_equal(shared_->available(when), model_->available(t), "available at ", t);
+        ensure_equal(plain_->available(when), model_->available(t), "with plain cells, available at ", t);
+        ensure_equal(shared_->limit(), model_->limit(), "limit");
+    }
+
+    journal& log_;
+    Clock clock_{};
+    std::int64_t origin_ = 0;
+    std::int64_t now_ = 0;
+    std::optional<shared> shared_;
+    std::optional<plain> plain_;
+    std::optional<counter_model> model_;
+    std::vector<held> held_;
+};
+
+inline void sliding_window_counter_script(schedule const& s, journal& log) {
+    auto const setup = setup_of<2>(s);
+    with_clock(setup[0].pick, [&]<class Clock>() {
+        counter_run<Clock> run{setup, log};
+        for (std::size_t i = setup.size(); i < s.size(); ++i) run.take(s[i]);
+        run.end();
+    });
+}
+
+}  // namespace script
