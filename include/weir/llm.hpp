@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: MIT
 //
-// What an LLM client needs beside its limiter: verdicts on failures, hints from headers, a budget of retries,
-// token counts without a tokenizer. Text in, values out:
-// no HTTP and no JSON library appears, and each header is usable alone.
+// What an LLM client needs beside its limiter: verdicts on failures, hints from headers, a budget of retries, token counts without
+// a tokenizer, several accounts as one, a chain of models to fall back to. Text in, decisions out: no HTTP and no JSON library
+// appears, and each header is usable alone.
 #pragma once
 
+#include "llm/absence.hpp"
+#include "llm/account_pool.hpp"
 #include "llm/dialect.hpp"
 #include "llm/error_body.hpp"
 #include "llm/estimate.hpp"
+#include "llm/fallback_chain.hpp"
 #include "llm/headers.hpp"
 #include "llm/hints.hpp"
 #include "llm/quantile.hpp"

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: MIT
+//
+// account_pool: several accounts as one. A vendor limits an account and a model, not a key: keys of one account share its limiter,
+// and only another account, another region or a proxy adds capacity. N members with a quota each: N times the quota.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "../clock.hpp"
+#include "../policy.hpp"
+#include "../quota.hpp"
+#include "../quota_limiter.hpp"
+#include "absence.hpp"
+#include "verdict.hpp"
+
+namespace weir::inline v0::llm {
+
+/// What a quota belongs to. A proxy is an endpoint of its own.
+struct account_id {
+    std::string endpoint{};
+    std::string account{};
+    std::string region{};
+    std::string model{};
+
+    friend bool operator==(account_id const&, account_id const&) = default;
+};
+
+struct account_pool_options {
+    std::chrono::nanoseconds first_absence = std::chrono::minutes{1};  ///< of a member that was refused and did not say until when
+    std::chrono::nanoseconds longest_absence = std::chrono::hours{1};  ///< it doubles up to this, until the member answers again
+};
+
+/// Members are added before the pool is shared; after that every verb may be called by any thread. Attempts are lock-free where the
+/// limiters are.
+///
+///     weir::llm::account_pool pool;
+///     pool.add({"https://dashscope-intl.aliyuncs.com", "alice", "intl", "qwen3-max"}, "sk-1", {.rpm = 600, .rps = 10, .tpm = 1'000'000});
+///     pool.add({…, "bob", …}, "sk-2", …);
+///     if (auto c = pool.try_acquire({input, max_tokens})) { auto r = send(pool.id(*c), pool.key(*c)); … pool.settle(c, r.usage); }
+///     else wait_until(c.retry_at());
+///
+/// **Which member.** Of those that are not set aside the cheapest that grants; among equals they take turns, so that load is spread. If none
+/// grants, retry_at is the earliest of theirs: the one that can serve soonest. A member is set aside by `report`, for good news ends it.
+template <class Clock = std::chrono::steady_clock, class Atomics = std_atomics>
+    requires clock<Clock>
+class account_pool {
+    using limiter = quota_limiter<Clock, Atomics>;
+
+public:
+    using time_point = typename limiter::time_point;
+    using duration = typename limiter::duration;
+    using atomics = Atomics;
+    static constexpr std::size_t none = std::numeric_limits<std::size_t>::max();
+
+    /// Which member was chosen, and its limiter's decision, to be settled or refunded.
+    class choice {
+    public:
+        bool granted() const noexcept { return member_ != none; }
+        explicit operator bool() const noexcept { return granted(); }
+        /// The number of the member; `none` where no one granted.
+        std::size_t operator*() const noexcept { return member_; }
+        /// The earliest moment at which some member could serve it, if nobody takes; the time of the attempt when granted;
+        /// time_point::max() where none ever can.
+        time_point retry_at() const noexcept { return retry_at_; }
+
+    private:
+        friend account_pool;
+        std::size_t member_ = none;
+        time_point retry_at_ = time_point::max();
+        std::optional<typename limiter::decision> decision_{};
+    };
+
+    explicit account_pool(account_pool_options o = {}) : options_{o} {}
+    account_pool(account_pool const&) = delete;
+    account_pool& operator=(account_pool const&) = delete;
+
+    /// Adds a key. One of an account that is there already joins it, and its quota is not counted twice: the number of the member comes back,
+    /// and `q`, `o` and `price` are passed over. `price` is any measure of cost, the same for all. Errors of quota_limiter's constructor.
+    std::size_t add(account_id id, std::string key, quota q, quota_options o = {}, std::uint64_t price = 0, Clock c = Clock{})
+        requires(!std::is_reference_v<Clock>)
+    {
+        return add_with(std::move(id), std::move(key), q, o, price, std::move(c));
+    }
+    std::size_t add(account_id id, std::string key, quota q, quota_options o, std::uint64_t price, Clock c)
+        requires std::is_reference_v<Clock>
+    {
+        return add_with(std::move(id), std::move(key), q, o, price, c);
+    }
+
+    /// A call of one request and so many tokens, through any member but those in `except` (a bit each of the first 64).
+    choice try_acquire(tokens n, time_point t, std::uint64_t except = 0) {
+        choice c;
+        std::size_t const count = members_.size();
+        if (count == 0) return c;
+        // Relaxed: whose turn it is, no more.
+        std::size_t const turn = turn_.fetch_add(1, std::memory_order_relaxed);
+        std::size_t const groups = prices_.size();
+        for (std::size_t g = 0; g < groups; ++g) {
+            for (std::size_t k = 0; k < count; ++k) {
+                std::size_t const i = (turn + k) % count;
+                member& m = members_[i];
+                if (m.price != prices_[g] || (i < 64 && (except >> i & 1U) != 0)) continue;
+                time_point const back = m.out.back_at();
+                if (back > t) {
+                    c.retry_at_ = std::min(c.retry_at_, back);
+                    continue;
+                }
+                auto d = m.limits.try_acquire(n, t);
+                if (d.granted()) {
+                    c.member_ = i;
+                    c.retry_at_ = t;
+                    c.decision_.emplace(std::move(d));
+                    return c;
+                }
+                c.retry_at_ = std::min(c.retry_at_, d.retry_at());
+            }
+        }
+        return c;
+    }
+
+    bool settle(choice& c, tokens used, time_point now) noexcept {
+        return c.decision_ && members_[c.member_].limits.settle(*c.decision_, used, now);
+    }
+    bool refund(choice& c) noexcept { return c.decision_ && members_[c.member_].limits.refund(*c.decision_); }
+
+    /// What became of a call through a member. An answer ends its absences. A verdict that asks for another account sets the member aside: until its
+    /// reset where that is known (`now` is the verdict's clock at `t`), else for a time that doubles. A key that is not valid gives way to the
+    /// account's next one first. Others change nothing.
+    void report(std::size_t i, verdict const& v, time_point t, std::chrono::sys_seconds now = {}) noexcept {
+        if (i >= members_.size()) return;
+        member& m = members_[i];
+        if (v.action == action::proceed) {
+            m.out.answered();
+            return;
+        }
+        if (v.action != action::next_account && v.cause != cause::free_quota) return;
+        if (v.cause == cause::authentication) {
+            std::uint32_t const used = m.key.load(std::memory_order_relaxed);
+            std::uint32_t next = used;
+            if (used + 1 < m.keys.size() && m.key.compare_exchange_strong(next, used + 1, std::memory_order_relaxed, std::memory_order_relaxed)) return;
+            m.key.exchange(0, std::memory_order_relaxed);
+        }
+        m.out.begin(v, t, now, options_.first_absence, options_.longest_absence);
+    }
+
+    /// Until when a member is set aside; a time not after now where it is not.
+    time_point back_at(std::size_t i) const noexcept { return members_[i].out.back_at(); }
+    /// Ends an absence, as when a person has paid the bill.
+    void restore(std::size_t i) noexcept { members_[i].out.end(); }
+
+    std::size_t size() const noexcept { return members_.size(); }
+    account_id const& id(std::size_t i) const noexcept { return members_[i].id; }
+    /// The key of a member that is in use.
+    std::string_view key(std::size_t i) const noexcept { return members_[i].keys[members_[i].key.load(std::memory_order_relaxed)]; }
+    std::uint64_t price(std::size_t i) const noexcept { return members_[i].price; }
+    limiter& limits(std::size_t i) noexcept { return members_[i].limits; }
+    /// The member of a key; `none` where there is none.
+    std::size_t member_of(std::string_view key) const noexcept {
+        for (std::size_t i = 0; i < members_.size(); ++i) {
+            if (std::find(members_[i].keys.begin(), members_[i].keys.end(), key) != members_[i].keys.end()) return i;
+        }
+        return none;
+    }
+
+    /// min(RPM, RPS×60) of all members that are not set aside at t, summed; absent where one of them is not limited.
+    std::optional<std::uint64_t> effective_rpm(time_point t) const noexcept {
+        return sum(t, [](quota const& q) { return q.effective_rpm(); });
+    }
+    std::optional<std::uint64_t> effective_tpm(time_point t) const noexcept {
+        return sum(t, [](quota const& q) { return q.effective_tpm(); });
+    }
+
+private:
+    struct member {
+        template <class C>
+        member(account_id who, quota q, quota_options const& o, std::uint64_t cost, C&& c)
+            : id{std::move(who)}, price{cost}, limits{q, o, std::forward<C>(c)} {}
+
+        account_id id;
+        std::vector<std::string> keys{};
+        std::uint64_t price;
+        limiter limits;
+        absence<time_point, Atomics> out{};
+        typename Atomics::template atomic<std::uint32_t> key{0};
+    };
+
+    template <class C>
+    std::size_t add_with(account_id id, std::string key, quota q, quota_options const& o, std::uint64_t price, C&& c) {
+        std::size_t i = 0;
+        while (i < members_.size() && members_[i].id != id) ++i;
+        if (i == members_.size()) {
+            members_.emplace_back(std::move(id), q, o, price, std::forward<C>(c));
+            auto const at = std::lower_bound(prices_.begin(), prices_.end(), price);
+            if (at == prices_.end() || *at != price) prices_.insert(at, price);
+        }
+        auto& keys = members_[i].keys;
+        if (std::find(keys.begin(), keys.end(), key) == keys.end()) keys.push_back(std::move(key));
+        return i;
+    }
+
+    template <class F>
+    std::optional<std::uint64_t> sum(time_point t, F of) const noexcept {
+        std::uint64_t total = 0;
+        for (auto const& m : members_) {
+            if (m.out.back_at() > t) continue;
+            auto const one = of(m.limits.limits());
+            if (!one) return std::nullopt;
+            total = total + *one < total ? std::numeric_limits<std::uint64_t>::max() : total + *one;
+        }
+        return total;
+    }
+
+    account_pool_options options_;
+    std::deque<member> members_{};  // they are not moved when one is added
+    std::vector<std::uint64_t> prices_{};  // each once, the lowest first
+    typename Atomics::template atomic<std::size_t> turn_{0};
+};
+
+}  // namespace weir::inline v0::llm

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: MIT
+//
+// fallback_chain: models in the order of preference, each with its own accounts and quotas. A call goes down the chain when waiting at the top
+// would take longer than the caller bears, or when a model is out; it comes back up as soon as the top can serve.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <limits>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "../clock.hpp"
+#include "../quota.hpp"
+#include "absence.hpp"
+#include "account_pool.hpp"
+#include "verdict.hpp"
+
+namespace weir::inline v0::llm {
+
+struct fallback_options {
+    /// Answers of overload in a row after which a model is out.
+    std::uint32_t patience_with_overload = 3;
+    std::chrono::nanoseconds first_absence = std::chrono::seconds{10};  ///< of a model that is out and did not say until when
+    std::chrono::nanoseconds longest_absence = std::chrono::minutes{10};
+};
+
+/// Links refer to pools, which must outlive the chain, and are added before it is shared.
+///
+///     weir::llm::fallback_chain chain;
+///     chain.add("qwen3-max", max_pool);
+///     chain.add("qwen-plus", plus_pool);
+///     if (auto c = chain.try_acquire({input, bound}, now, 2s)) { auto r = send(chain.model(*c), …); chain.settle(c, r.usage, now); }
+///     else if (c.retry_at() …) wait and ask again
+///
+/// **Which link.** The first that grants now. A link that could serve within `patience` keeps the call waiting rather than let it fall: then nothing is granted
+/// and retry_at is that link's. Where no link can, retry_at is the earliest of all.
+template <class Pool = account_pool<>>
+class fallback_chain {
+public:
+    using time_point = typename Pool::time_point;
+    using duration = typename Pool::duration;
+    static constexpr std::size_t none = std::numeric_limits<std::size_t>::max();
+
+    class choice {
+    public:
+        bool granted() const noexcept { return link_ != none; }
+        explicit operator bool() const noexcept { return granted(); }
+        /// The number of the link; `none` where no one granted.
+        std::size_t operator*() const noexcept { return link_; }
+        /// What the link's pool chose.
+        typename Pool::choice& member() noexcept { return choice_; }
+        time_point retry_at() const noexcept { return retry_at_; }
+        /// The link that is worth waiting for; `none` when granted, or where none ever can.
+        std::size_t waits_for() const noexcept { return waits_for_; }
+
+    private:
+        friend fallback_chain;
+        std::size_t link_ = none;
+        std::size_t waits_for_ = none;
+        time_point retry_at_ = time_point::max();
+        typename Pool::choice choice_{};
+    };
+
+    explicit fallback_chain(fallback_options o = {}) : options_{o} {}
+    fallback_chain(fallback_chain const&) = delete;
+    fallback_chain& operator=(fallback_chain const&) = delete;
+
+    /// The next link down. Returns its number.
+    std::size_t add(std::string model, Pool& pool) {
+        links_.emplace_back(std::move(model), pool);
+        return links_.size() - 1;
+    }
+
+    choice try_acquire(tokens n, time_point t, duration patience) {
+        choice c;
+        for (std::size_t i = 0; i < links_.size(); ++i) {
+            link& l = links_[i];
+            time_point when = back_at(i);
+            if (when <= t) {
+                auto chosen = l.pool->try_acquire(n, t);
+                if (chosen.granted()) {
+                    c.link_ = i;
+                    c.waits_for_ = none;
+                    c.retry_at_ = t;
+                    c.choice_ = std::move(chosen);
+                    return c;
+                }
+                when = chosen.retry_at();
+            }
+            if (when < c.retry_at_) {
+                c.retry_at_ = when;
+                c.waits_for_ = i;
+            }
+            bool const soon = when != time_point::max() && weir::detail::saturating_sub(weir::detail::ticks(when), weir::detail::ticks(t)) <=
+                                                               static_cast<std::int64_t>(patience.count());
+            if (soon) {
+                c.retry_at_ = when;
+                c.waits_for_ = i;
+                return c;
+            }
+        }
+        return c;
+    }
+
+    bool settle(choice& c, tokens used, time_point now) noexcept { return c && links_[*c].pool->settle(c.choice_, used, now); }
+    bool refund(choice& c) noexcept { return c && links_[*c].pool->refund(c.choice_); }
+
+    /// What became of a call. An answer ends the model's absences; a verdict that asks for another model, or overload too often in a row, takes the model
+    /// out: until the time that is said, else for one that doubles. The rest is the pool's to judge.
+    void report(choice const& c, verdict const& v, time_point t, std::chrono::sys_seconds now = {}) noexcept {
+        if (!c) return;
+        link& l = links_[*c];
+        if (v.action == action::next_model || v.cause == cause::overload) {
+            // Relaxed: a count. Each that is too many takes the model out anew.
+            if (v.action != action::next_model && l.overloads.fetch_add(1, std::memory_order_relaxed) + 1 < options_.patience_with_overload) return;
+            if (v.cause == cause::free_quota && l.pool->size() > 1) {
+                l.pool->report(*c.choice_, v, t, now);  // the other accounts may have theirs
+                return;
+            }
+            if (v.cause == cause::token_rate) return;  // this request is too large for it, others are not
+            l.out.begin(v, t, now, options_.first_absence, options_.longest_absence);
+            return;
+        }
+        if (v.action == action::proceed) {
+            if (l.overloads.load(std::memory_order_relaxed) != 0) l.overloads.exchange(0, std::memory_order_relaxed);
+            l.out.answered();
+        }
+        l.pool->report(*c.choice_, v, t, now);
+    }
+
+    /// Until when a link is out; a time not after now where it is not.
+    time_point back_at(std::size_t i) const noexcept { return links_[i].out.back_at(); }
+    std::size_t size() const noexcept { return links_.size(); }
+    std::string_view model(std::size_t i) const noexcept { return links_[i].model; }
+    Pool& pool(std::size_t i) noexcept { return *links_[i].pool; }
+
+private:
+    struct link {
+        link(std::string m, Pool& p) : model{std::move(m)}, pool{&p} {}
+
+        std::string model;
+        Pool* pool;
+        absence<time_point, typename Pool::atomics> out{};
+        typename Pool::atomics::template atomic<std::uint32_t> overloads{0};
+    };
+
+    fallback_options options_;
+    std::deque<link> links_{};
+};
+
+}  // namespace weir::inline v0::llm

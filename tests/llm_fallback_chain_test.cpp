@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: MIT
+#include <weir/llm/fallback_chain.hpp>
+#include <weir/manual_clock.hpp>
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <string>
+
+namespace {
+
+using namespace std::chrono_literals;
+using namespace weir::llm;
+using weir::manual_clock;
+using pool = account_pool<manual_clock&>;
+using chain = fallback_chain<pool>;
+
+verdict of(int status, std::string_view code, std::string_view message = {}) {
+    answer a;
+    a.dialect = dialect::dashscope;
+    a.status = status;
+    a.code = code;
+    a.message = message;
+    return classify(a);
+}
+
+struct three_models : testing::Test {
+    three_models() {
+        top.add({"e", "a", "r", "qwen3-max"}, "k", {.rpm = 2}, {}, 0, clock);
+        middle.add({"e", "a", "r", "qwen-plus"}, "k", {.rpm = 3}, {}, 0, clock);
+        bottom.add({"e", "a", "r", "qwen-turbo"}, "k", {.rpm = 100}, {}, 0, clock);
+        models.add("qwen3-max", top);
+        models.add("qwen-plus", middle);
+        models.add("qwen-turbo", bottom);
+    }
+    std::string next(std::chrono::nanoseconds patience = 1s) {
+        auto c = models.try_acquire({1, 0}, clock.now(), patience);
+        return c ? std::string{models.model(*c)} : "none";
+    }
+
+    manual_clock clock;
+    pool top, middle, bottom;
+    chain models{{.patience_with_overload = 3, .first_absence = 10s, .longest_absence = 40s}};
+};
+using llm_fallback_chain = three_models;
+
+TEST_F(llm_fallback_chain, falls_when_the_wait_is_longer_than_the_caller_bears_and_comes_back_up) {
+    EXPECT_EQ(next(), "qwen3-max");
+    clock.advance(30s);
+    EXPECT_EQ(next(), "qwen3-max");
+    EXPECT_EQ(next(), "qwen-plus");
+    EXPECT_EQ(next(), "qwen-plus");
+    EXPECT_EQ(next(), "qwen-plus");
+    EXPECT_EQ(next(), "qwen-turbo");
+    clock.advance(31s);
+    EXPECT_EQ(next(), "qwen3-max");
+}
+
+TEST_F(llm_fallback_chain, waits_for_a_better_model_that_is_near) {
+    EXPECT_EQ(next(), "qwen3-max");
+    EXPECT_EQ(next(), "qwen3-max");
+    clock.advance(59s);
+    auto const c = models.try_acquire({1, 0}, clock.now(), 2s);
+    EXPECT_FALSE(c);
+    EXPECT_EQ(c.waits_for(), 0U);
+    clock.advance_to(c.retry_at());
+    EXPECT_EQ(next(), "qwen3-max");
+}
+
+TEST_F(llm_fallback_chain, a_model_whose_free_quota_is_gone_is_out_and_the_next_answers) {
+    auto c = models.try_acquire({1, 0}, clock.now(), 0s);
+    ASSERT_EQ(*c, 0U);
+    models.report(c, of(429, "insufficient_quota", "Free allocated quota exceeded."), clock.now());
+    EXPECT_EQ(models.back_at(0), clock.now() + 10s);
+    EXPECT_EQ(next(), "qwen-plus");
+    clock.advance(10s);
+    EXPECT_EQ(next(), "qwen3-max");
+}
+
+TEST_F(llm_fallback_chain, overload_now_and_then_is_borne_and_in_a_row_is_not) {
+    auto const down = of(503, "ModelUnavailable");
+    for (int round = 0; round < 3; ++round) {
+        auto c = models.try_acquire({1, 0}, clock.now(), 0s);
+        ASSERT_EQ(*c, 0U) << round;
+        models.report(c, down, clock.now());
+        models.report(c, down, clock.now());
+        EXPECT_LE(models.back_at(0), clock.now());
+        models.report(c, of(200, {}), clock.now());
+        clock.advance(61s);
+    }
+    auto c = models.try_acquire({1, 0}, clock.now(), 0s);
+    for (int i = 0; i < 3; ++i) models.report(c, down, clock.now());
+    EXPECT_EQ(models.back_at(0), clock.now() + 10s);
+    clock.advance(10s);
+    models.report(c, down, clock.now());
+    EXPECT_EQ(models.back_at(0), clock.now() + 20s);
+}
+
+TEST_F(llm_fallback_chain, a_hint_says_how_long_a_model_is_out) {
+    auto c = models.try_acquire({1, 0}, clock.now(), 0s);
+    auto v = of(404, "ModelNotFound");
+    v.wait = 7s;
+    models.report(c, v, clock.now());
+    EXPECT_EQ(models.back_at(0), clock.now() + 7s);
+}
+
+TEST_F(llm_fallback_chain, a_request_too_large_for_a_model_takes_nobody_out) {
+    answer a;
+    a.dialect = dialect::openai;
+    a.status = 429;
+    a.code = "rate_limit_exceeded";
+    a.message = "Request too large for gpt-4";
+    auto c = models.try_acquire({1, 0}, clock.now(), 0s);
+    models.report(c, classify(a), clock.now());
+    EXPECT_LE(models.back_at(0), clock.now());
+}
+
+TEST_F(llm_fallback_chain, an_account_s_trouble_is_the_pool_s) {
+    auto c = models.try_acquire({1, 0}, clock.now(), 0s);
+    models.report(c, of(400, "Arrearage"), clock.now());
+    EXPECT_LE(models.back_at(0), clock.now());
+    EXPECT_GT(top.back_at(0), clock.now());
+    EXPECT_EQ(next(), "qwen-plus");
+}
+
+TEST_F(llm_fallback_chain, when_none_can_it_names_the_earliest) {
+    for (int i = 0; i < 105; ++i) EXPECT_NE(next(0s), "none");
+    auto const c = models.try_acquire({1, 0}, clock.now(), 0s);
+    EXPECT_FALSE(c);
+    EXPECT_GT(c.retry_at(), clock.now());
+    clock.advance_to(c.retry_at());
+    EXPECT_NE(next(0s), "none");
+    chain empty;
+    EXPECT_EQ(empty.try_acquire({1, 0}, clock.now(), 1s).retry_at(), chain::time_point::max());
+}
+
+TEST_F(llm_fallback_chain, refunds_and_settles_where_it_was_charged) {
+    auto c = models.try_acquire({1, 0}, clock.now(), 0s);
+    EXPECT_TRUE(models.refund(c));
+    EXPECT_FALSE(models.refund(c));
+    EXPECT_EQ(top.limits(0).available(clock.now()).rpm, 2U);
+}
+
+}  // namespace
