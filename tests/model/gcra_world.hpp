@@ -93,6 +93,8 @@ struct result {
     bool ok = false;
     std::int64_t value = 0;  // take: retry_at; reserve: starts_at; refund: permits given back; look: the TAT
     std::int64_t t = 0;      // the time that was used
+    std::int64_t later =
+        0;  // take: retry_at of the state at the end, which is told where a change came after the denial
     friend std::ostream& operator<<(std::ostream& os, result const& r) {
         return os << (r.ok ? "yes " : "no ") << r.value << " (at " << r.t << ')';
     }
@@ -145,7 +147,8 @@ struct state {
 
 class spec {
 public:
-    explicit spec(program const& p) {
+    /// `changes`: how many there have been at the end, if all have returned.
+    explicit spec(program const& p, std::optional<unsigned> changes = {}) : changes_{changes} {
         algorithms_.push_back(p.first.algorithm());
         for (auto const& c : p.others) algorithms_.push_back(c.algorithm());
         std::int64_t now = p.clock;
@@ -195,7 +198,10 @@ private:
         bool const allowed = o.n <= g.burst() && g.allows(s.tat, g.at(u(t)), o.n);
         if (r != nullptr) {
             if (r->ok != allowed) return {};
-            if (!r->ok && r->value != retry(s, g, o.n, t) && algorithms_.size() == 1) return {};
+            // What was denied for ever stays so; else a change that came after it makes what was seen say nothing.
+            bool const now = o.n > g.burst() || algorithms_.size() == 1 || !changes_ || *changes_ == s.version;
+            bool const later = o.n <= g.burst() && algorithms_.size() != 1 && (!changes_ || *changes_ != s.version);
+            if (!r->ok && !(now && r->value == retry(s, g, o.n, t)) && !(later && r->value == r->later)) return {};
         }
         if (allowed) charge(s, g, o, t);
         return {s};
@@ -295,6 +301,7 @@ private:
 
     std::vector<weir::gcra> algorithms_;
     std::vector<std::int64_t> times_;
+    std::optional<unsigned> changes_;
     unsigned refunds_ = 0;
     std::int64_t booked_until_ = 0;
     bool queue_ = false;
@@ -327,11 +334,21 @@ public:
     void check() {
         for (std::size_t i = 0; i < asked_.size(); ++i) {
             auto const& a = asked_[i];
-            history.amend(a.entry, [&](result& r) { r.value = ticks(a.d.retry_at()); });
+            auto const& o = history.entries()[a.entry].op;
+            history.amend(a.entry, [&](result& r) {
+                r.value = ticks(a.d.retry_at());
+                r.later = ticks(limiter.check(o.n, at(r.t)).retry_at());
+            });
+        }
+        std::optional<unsigned> changes{0U};
+        for (auto const& e : history.entries()) {
+            if (e.op.what != verb::change) continue;
+            if (!e.result) changes.reset();
+            if (changes && e.result->ok) ++*changes;
         }
         history.call(op{verb::look}, [&] { return result{true, tat(), 0}; });
         if (!program_.by_algorithm) return;
-        spec step{program_};
+        spec step{program_, changes};
         if (is_queue) step.is_queue();
         history.check(state{}, step);
     }

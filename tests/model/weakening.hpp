@@ -7,6 +7,7 @@
 //     }
 #pragma once
 
+#include <fstream>
 #include <functional>
 #include <set>
 #include <string>
@@ -68,6 +69,26 @@ inline std::vector<earned> weaken_each(std::string const& file, std::vector<tria
     detail::engine::get().set_ambient({}, nullptr);
     for (auto const& b : broken) all.push_back({{{"a trial fails by itself: " + b}, {}}, {}});
     return all;
+}
+
+/// The lines of the header at `path` that name an order above relaxed and which no trial has reached.
+inline std::vector<unsigned> unreached(std::string const& path, std::vector<earned> const& all) {
+    std::vector<unsigned> lines;
+    std::ifstream in{path};
+    std::string text;
+    for (unsigned n = 1; std::getline(in, text); ++n) {
+        std::string const code = text.substr(0, text.find("//"));
+        if (code.find("memory_order_acq") == std::string::npos &&
+            code.find("memory_order_release") == std::string::npos) {
+            continue;
+        }
+        bool reached = false;
+        for (auto const& e : all)
+            reached = reached || e.what.where.line == n || e.what.where.line + 1 == n;  // may be broken
+        if (!reached) lines.push_back(n);
+    }
+    if (lines.empty() && !in.eof()) lines.push_back(0);
+    return lines;
 }
 
 }  // namespace model

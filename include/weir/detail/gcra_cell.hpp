@@ -16,13 +16,14 @@
 //   another; a reader that finds, after reading the slot, the word as it was has read a whole one. (Three changes, ending
 //   at the very same word, would have to fit in one attempt to be mistaken.)
 //
-// Pairs:  (1) attempt's acquire-load of the word        with (2) changer's release-exchange of the word
+// Pairs:  (1) acquire-loads of the word around a slot    with (2) changer's release-exchange of the word
 //         (3) reader's acquire-loads of a slot          with (4) changer's release-exchanges of the slot
 //         (7) refund's acquire-load of the word, before it      with (8) release-exchange of the word by a grant, after it read
 //         reads the clock and, relaxed, the marks below (9)     the clock, and by a booking and a refund, after they raised a mark
 // The clock is part of (7): a refund that sees a grant must not see a time before it.
 // All else on the word is relaxed: the word is the whole state, and read-modify-writes always see the last value. Attempts
-// continue the release sequence of (2) and (8), for they are read-modify-writes too.
+// continue the release sequence of (2) and (8), for they are read-modify-writes too. Each order is earned: weakened alone,
+// it makes a case of tests/model/gcra_orders_model_test.cpp fail.
 //
 // Two marks stand beside the word, each a tick that only rises, raised before the exchange that it speaks of:
 // - booked_until_: the latest moment that anybody booked. No live permit counts at a moment later than it and now.
@@ -105,7 +106,8 @@ public:
 
     /// Charges n permits at tick t if they are there. Lock-free: an exchange fails only because another succeeded.
     [[gnu::always_inline]] constexpr attempt try_charge(permits n, std::uint64_t t) noexcept {
-        std::uint64_t word = word_.load(std::memory_order_acquire);  // (1)
+        // Relaxed: of a changed configuration this reads nothing, and try_charge_changed begins again with (1).
+        std::uint64_t word = word_.load(std::memory_order_relaxed);
         while (true) {
             if ((word >> version_shift) != 0) [[unlikely]] return try_charge_changed(n, t);
             if (n != 1 && n > first_.burst()) [[unlikely]] return {{false, word, word, 0}, true};
@@ -118,8 +120,7 @@ public:
                 next = now.ceil + worth;
                 if (word > tat_max) [[unlikely]] next |= word & refund_mask;
             }
-            // Release is (8); acquire on failure is (1) of the next round.
-            if (word_.compare_exchange_weak(word, next, std::memory_order_release, std::memory_order_acquire)) {
+            if (word_.compare_exchange_weak(word, next, std::memory_order_release, std::memory_order_relaxed)) {  // (8)
                 return {{true, word, next, 0}, false};
             }
         }
@@ -127,7 +128,7 @@ public:
 
     /// What try_charge would answer. Writes nothing.
     [[gnu::always_inline]] constexpr attempt probe(permits n, std::uint64_t t) const noexcept {
-        std::uint64_t const word = word_.load(std::memory_order_acquire);  // (1)
+        std::uint64_t const word = word_.load(std::memory_order_relaxed);  // as try_charge's
         if ((word >> version_shift) != 0) [[unlikely]] return probe_changed(n, t);
         if (n != 1 && n > first_.burst()) [[unlikely]] return {{false, word, word, 0}, true};
         return {{first_.allows(tat_of(word), first_.at(t), n), word, word, 0}, false};
