@@ -915,16 +915,19 @@ private:
         std::uint64_t const want = segment_of(t);
         for (;;) {
             advance(want);
+            // (14) - this acquire-load synchronizes-with the release-CAS (14): head is then as new as who wrote this saw it, so
+            // that ceilings follow each other as heads do, and two threads cannot undo each other's for ever
+            word old = ceiling_.load(std::memory_order_acquire);
             // (1)
             word const h = head_.load(std::memory_order_acquire);
-            // Relaxed: its tag is checked, and each tag has one total only.
-            word const c = closed_.load(std::memory_order_relaxed);
+            // (7) - this acquire-load synchronizes-with the acq_rel-CAS (7): where closed is of a later segment than head was,
+            // the next look shows a head that has moved, so that nobody waits here for what is on its way
+            word const c = closed_.load(std::memory_order_acquire);
             if (!words_.agree(h, c)) continue;
             word const known = words_.ceiling(h, words_.total(c), limit_at(h));
-            word old = ceiling_.load(std::memory_order_relaxed);
-            // Relaxed: see attempt
+            // (14) - relaxed on failure: then there is a newer one
             if (old != known) {
-                ceiling_.compare_exchange_strong(old, known, std::memory_order_relaxed, std::memory_order_relaxed);
+                ceiling_.compare_exchange_strong(old, known, std::memory_order_release, std::memory_order_relaxed);
             }
             std::int64_t const end = end_of(words_.segment(h));
             std::int64_t until = until_.load(std::memory_order_relaxed);

@@ -90,8 +90,8 @@ struct log_words {
     static constexpr word bound(word stamp) noexcept { return stamp << low_bits; }
     static constexpr word raised(word b, word stamp) noexcept { return (stamp << low_bits) | (b & low_mask); }
     /// A new tag each time: who scanned below meanwhile cannot publish what is no longer true.
-    static constexpr word lowered(word b, word to) noexcept {
-        return (std::min(stamp(b), to) << low_bits) | ((b + 1) & low_mask);
+    static constexpr word lowered(word b, word to, word tags = low_mask) noexcept {
+        return (std::min(stamp(b), to) << low_bits) | ((b + 1) & tags);
     }
 };
 
@@ -122,7 +122,8 @@ struct log_grip {
 ///
 /// Everything else may be relaxed: a slot's word says all that its exchange depends on; a bound read too old is too
 /// low, which costs a scan, or too high by a refund that the reader does not follow.
-template <class Atomics, unsigned Fanout = 32>
+/// `Tags`: the greatest tag, for tests, which cannot wait for all of them to go round.
+template <class Atomics, unsigned Fanout = 32, log_words::word Tags = log_words::low_mask>
 class log_slots {
     using w = log_words;
 
@@ -530,7 +531,10 @@ private:
                                                            std::memory_order_relaxed);
             least = done ? lowest : w::stamp(seen);
             if (done && version(level, node).load(std::memory_order_relaxed) != before) [[unlikely]] {
-                lower_bounds(level, node, 0);
+                // Nothing below this node has become less, so its version stays: else two that look would be each
+                // other's reason to look again, for ever.
+                lower_bound(mine, 0);
+                lower_bounds(level + 1, node / Fanout, 0);
                 least = 0;
             }
         } else {
@@ -548,12 +552,14 @@ private:
         for (; level <= top_; ++level, node /= Fanout) {
             // (1) - this release-add synchronizes-with the acquire-load (3)
             version(level, node).fetch_add(1, std::memory_order_release);
-            atomic_word& mine = cell(level, node);
-            word b = mine.load(std::memory_order_relaxed);
-            // (2) - this release-CAS synchronizes-with the acquire-load (4) and the acquire-CAS (5)
-            while (!mine.compare_exchange_weak(b, w::lowered(b, stamp), std::memory_order_release,
-                                               std::memory_order_relaxed)) {
-            }
+            lower_bound(cell(level, node), stamp);
+        }
+    }
+    static void lower_bound(atomic_word& bound, word stamp) noexcept {
+        word b = bound.load(std::memory_order_relaxed);
+        // (2) - this release-CAS synchronizes-with the acquire-load (4) and the acquire-CAS (5)
+        while (!bound.compare_exchange_weak(b, w::lowered(b, stamp, Tags), std::memory_order_release,
+                                            std::memory_order_relaxed)) {
         }
     }
 
