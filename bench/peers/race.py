@@ -285,13 +285,45 @@ def behind(results, present):
     return found
 
 
+def slower(results, present):
+    """The same of the latencies."""
+    cells = []
+    for _, _, pairs in comparisons:
+        for mine, key in pairs:
+            if key not in present or mine == "weir-bounded":
+                continue
+            for column in columns:
+                if column[0] == "denied" and key in only_granted:
+                    continue
+                a, b = ([percentile(results, k, column, i) for i in range(3)] for k in (mine, key))
+                if any(x > y for x, y in zip(a, b)):
+                    told = [" / ".join(f"{x:.0f}" for x in values) for values in (a, b)]
+                    cells.append(f"{column_name(column)}, {plain(limiters[mine][0])}: {told[0]}, {plain(limiters[key][0])}: {told[1]}")
+    return cells
+
+
+def circumstances(results, again, kept, rounds):
+    """How quiet the machine was, and how many of the threads ran at once."""
+    alone, two, many = (statistics.median(rates(results, "weir", ("denied", t))) for t in thread_counts)
+    text = (f"**How quiet it was.** {kept} of {rounds} rounds were disturbed by other programs (more than 3% of the machine) and kept; {again} were run "
+            f"again. Refusals write nothing, so they tell how many cores were to be had: weir's are {two / alone:.2f} times as many by two threads as by one, "
+            f"and {many / alone:.2f} by 16 (1: all on one core; {os.cpu_count()}: on all).")
+    if two < 1.6 * alone:
+        text += (" So the two threads mostly took turns on one core in this run, and the columns of two threads tell little of contention; where the quartiles are "
+                 "far apart, some repetitions ran on two cores and some on one.")
+    if many > 1.6 * alone:
+        text += " Those of 16 did use all cores."
+    return text
+
+
 def write_markdown(path, results, present, arguments):
     lines = ["# The race", "",
              "weir's `token_bucket` and what else there is, in one run on one machine. Written by `bench/peers/race.py`; the notes on method "
              "are below the tables. ![throughput](race.svg)", ""]
     lines += ["## Ratios", "",
               "How many times as many attempts a second weir makes, all threads together: the median over the repetitions of the ratio "
-              "within one, and in brackets its quartiles. Above 1, weir is ahead.", ""]
+              "within one, and in brackets its quartiles. Above 1, weir is ahead.", "",
+              circumstances(results, *arguments.disturbed, len(columns) * 2 * arguments.repetitions), ""]
     for mine, title, pairs in comparisons:
         body = []
         for m, k in pairs:
@@ -310,8 +342,11 @@ def write_markdown(path, results, present, arguments):
                           for m, k, c, a, b, h in cells)
         title = "`bounded_clock`" if reason == "bounded" else limiters[reason][0]
         lines.append(f"- {title}: {where}. {why.get(reason, '')}")
-    if not found:
-        lines.append("Nowhere: in every row of the throughput the median ratio is above 1.")
+    late = slower(results, present)
+    if late:
+        lines.append(f"- One attempt, p50 / p99 / p99.9 in ns: {'; '.join(late)}.")
+    if not found and not late:
+        lines.append("Nowhere: in every row the median ratio is above 1, and no percentile of an attempt is higher.")
     lines.append("")
 
     lines += ["## Attempts a second", "", "Millions, all threads together, no timer in the loop; median.", ""]
@@ -359,8 +394,8 @@ def write_markdown(path, results, present, arguments):
               "`double` is folly's `TokenBucket` without its division, with relaxed orders.",
               "",
               "A runner per language stays alive over the whole race and is warmed up by a repetition that does not count. Every repetition visits all limiters for "
-              "each column, in an order shuffled anew, 42 to 80 ms each. A round of a column in which other programs had more than 3% of the machine is run again, up to as "
-              f"many rounds as there are repetitions ({arguments.disturbed[0]} were; {arguments.disturbed[1]} of {len(columns) * 2 * arguments.repetitions} were disturbed and kept). Throughput is measured without any timer in the loop. Latencies are taken in runs of "
+              "each column, in an order shuffled anew, 42 to 80 ms each. A round of a column in which other programs had more than 3% of the machine is run again, "
+              "up to as many rounds as there are repetitions. Throughput is measured without any timer in the loop. Latencies are taken in runs of "
               "their own by the time-stamp counter between fences (Java: `System.nanoTime`); where the counter itself advances in "
               "steps (10 ns on this processor family), so do they. Goroutines run on as many system threads as there are cores, as Go does it; Java's are platform threads.",
               ""]
@@ -421,7 +456,7 @@ def main():
         sys.exit("without weir's own program there is no race")
     if arguments.build_only:
         return
-    arguments.shown = ["python3 bench/peers/race.py"] + ([f"--repetitions {arguments.repetitions}"] if arguments.repetitions != 12 else [])
+    arguments.shown = ([f"nice -n {os.nice(0)}"] if os.nice(0) else []) + ["python3 bench/peers/race.py"] + ([f"--repetitions {arguments.repetitions}"] if arguments.repetitions != 12 else [])
     present, results, arguments.disturbed = race(programs, arguments.repetitions, arguments.scale)
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_markdown(arguments.out / "race.md", results, present, arguments)
