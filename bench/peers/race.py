@@ -404,7 +404,7 @@ def write_markdown(path, results, present, arguments):
 
 def write_svg(path, results, present):
     colours = {"own": "#0b7285", "tsc": "#5f3dc4", "batch": "#a66300"}
-    left, panel, gap, row, top = 250, 215, 22, 19, 70
+    left, panel, gap, row, top = 290, 215, 22, 19, 70
     height_of = lambda a: row * sum(1 for k in present if a == "granted" or k not in only_granted)
     all_rates = [statistics.median(rates(results, k, c)) for k in present for c in columns if results.get((k, *c, "rate"))]
     low, high = math.floor(math.log10(min(all_rates)) * 2) / 2, math.ceil(math.log10(max(all_rates)) * 4) / 4
