@@ -23,8 +23,9 @@
 //   has gone back.
 //
 // Publication: `offset_`, then `until_`, the count at which it is void. Who sees an `until_` sees its offset or a newer
-// one (1, 2). An anchor is renewed by who claims `renew_at_`, once a period (40 µs by default) at most: so what is
-// written does not grow with the number of attempts or threads.
+// one (1, 2), and reads the counter after the anchor's reading (3, 4); bounded_clock_model_test has every interleaving.
+// An anchor is renewed by who claims `renew_at_`, once a period (40 µs by default) at most: so what is written does not
+// grow with the number of attempts or threads.
 #pragma once
 
 #include <chrono>
@@ -105,7 +106,7 @@ public:
             return time_point::max();
         // (1) - this acquire-load synchronizes-with the release-CAS (2): the offset is that anchor's or a newer one's
         std::uint64_t const until = until_.load(std::memory_order_acquire);
-        // Acquire: the counter is read after it, hence after the anchor's was.
+        // (3) - this acquire-load synchronizes-with the release-CAS (4): the counter is read after the anchor's was
         std::uint64_t const offset = offset_.load(std::memory_order_acquire);
         std::uint64_t const x = counter_.read() - origin_;
         // One comparison for both ends: the anchor is void, or the counter stands before it.
@@ -157,12 +158,13 @@ private:
                                                std::memory_order_relaxed, std::memory_order_relaxed)) {
             return t;
         }
-        // Loaded before the counter is read: if it is replaced meanwhile, by an anchor no older, this one is dropped.
+        // (3) - likewise. If it is replaced meanwhile, by an anchor no older, this one is dropped.
         std::uint64_t offset = offset_.load(std::memory_order_acquire);
         std::uint64_t const x = counter_.read() - origin_;
         time_point const s = base_.get().now();
         if (x >> 63U) return s;  // set back to before the origin: no bound until it is there again
         std::uint64_t const next = static_cast<std::uint64_t>(detail::ticks(s)) + slack_ - earned(x);
+        // (4) - this release-CAS synchronizes-with the acquire-loads (3)
         if (!offset_.compare_exchange_strong(offset, next, std::memory_order_release, std::memory_order_relaxed)) return s;
         std::uint64_t const until = x + valid_for_;
         std::uint64_t old = until_.load(std::memory_order_relaxed);

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT
+// bounded_clock's anchors in every interleaving, the counter's readings old or new as the memory model allows.
+#include "model.hpp"
+#include "model_atomic.hpp"
+#include "weakening.hpp"
+
+#include <weir/bounded_clock.hpp>
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+namespace {
+
+using namespace std::chrono_literals;
+using model::coverage;
+using model::explore;
+using model::options;
+using model::scenario;
+
+/// A clock that stands at 0, so that a glance shows how far its anchor lies behind.
+struct still_clock {
+    using duration = std::chrono::nanoseconds;
+    using rep = duration::rep;
+    using period = duration::period;
+    using time_point = std::chrono::time_point<still_clock>;
+    static time_point now() noexcept { return {}; }
+};
+
+using word = model::atomics::atomic<std::uint64_t>;
+
+struct counter {
+    word* at;
+    std::uint64_t read() const noexcept { return at->load(std::memory_order_relaxed); }
+    static weir::detail::calibration calibrate(std::chrono::nanoseconds) { return {std::int64_t{1} << 40, 0, 0, 0}; }
+};
+
+using bounded = weir::basic_bounded_clock<still_clock, counter, model::atomics>;
+
+/// A count is at most two nanoseconds, an anchor lives for nine, and each now() makes one.
+struct world {
+    word counts{0};
+    bounded clock{{.margin_ppm = 1'000'000, .slack = 0ns, .max_age = 20ns}, still_clock{}, counter{&counts}};
+
+    void pass(std::uint64_t n) { counts.fetch_add(n, std::memory_order_relaxed); }
+    void glance() const {
+        auto const g = clock.glance();
+        if (g == still_clock::time_point::max()) return;
+        model::check(g.time_since_epoch() >= 0ns, "a glance is never before the clock");
+        // Nine counts of two, and 4 for the rounding of either end, and 1.
+        model::check(g.time_since_epoch() <= 23ns, "the anchor of a glance is no older than its age");
+    }
+};
+
+model::outcome renewing_and_glancing(options const& o) {
+    return explore(o, [] {
+        auto w = std::make_shared<world>();
+        return scenario{{[w] {
+                             w->pass(12);
+                             w->clock.now();
+                             w->glance();
+                             w->pass(12);
+                             w->clock.now();
+                         },
+                         [w] {
+                             w->glance();
+                             w->glance();
+                         }}};
+    });
+}
+
+model::outcome two_renewing(options const& o) {
+    return explore(o, [] {
+        auto w = std::make_shared<world>();
+        return scenario{{[w] {
+                             w->pass(12);
+                             w->clock.now();
+                             w->glance();
+                         },
+                         [w] {
+                             w->clock.now();
+                             w->glance();
+                         }}};
+    });
+}
+
+TEST(bounded_clock_model, a_glance_holds_whoever_renews_meanwhile) {
+    for (auto const& o : {options::sc("renewing, SC"), options::weak("renewing")}) {
+        auto const out = renewing_and_glancing(o);
+        EXPECT_TRUE(out.passed(coverage::complete)) << out;
+    }
+    for (auto const& o : {options::sc("two renewing, SC"), options::weak("two renewing")}) {
+        auto const out = two_renewing(o);
+        EXPECT_TRUE(out.passed(coverage::complete)) << out;
+    }
+}
+
+TEST(bounded_clock_model, each_memory_order_is_earned) {
+    int n = 0;
+    for (auto const& e : model::weaken_each("bounded_clock.hpp",
+                                            {{"renewing", [] { return renewing_and_glancing(options::weak("renewing")); }},
+                                             {"two", [] { return two_renewing(options::weak("two renewing")); }}})) {
+        ++n;
+        EXPECT_FALSE(e.noticed_by.empty()) << e.what << " is not needed, or the cases are blind";
+    }
+    EXPECT_GE(n, 5);
+}
+
+}  // namespace
