@@ -234,8 +234,11 @@ class Judge:
         self.digest = None
         self.seconds = None
         self.reason = None
+        self.long = []  # the tests that take most of its time: asked after all others
+        self.program = None
 
 
+LEFT_OUT = "-*_slow.*:*_slow/*:*_long.*"
 STATED = re.compile(r"static assertion failed|non-constant condition|constant expression|constexpr")
 
 
@@ -300,28 +303,48 @@ class Lane:
 
     def run(self, program, judge, only=None):
         cpu, wall = (600, 1800) if judge.seconds is None else (10 + 8 * judge.seconds, 90 + 30 * judge.seconds)
-        filters = only if only else "-*_slow.*:*_slow/*:*_long.*"
-        return self.call([program, "--gtest_brief=1", "--gtest_fail_fast", f"--gtest_filter={filters}"], cpu, wall,
-                         cwd=os.path.join(ROOT, "tests"))
+        return self.call([program, "--gtest_fail_fast", f"--gtest_filter={only or LEFT_OUT}"], cpu, wall, cwd=os.path.join(ROOT, "tests"))
 
     def baseline(self, judge, shared):
         """Builds and runs the test with the unchanged headers, which must be what this lane holds."""
         with judge.lock:
-            if judge.digest is None and judge.reason is None:
-                digest, out = self.compile(judge)
-                if digest is None:
-                    judge.reason = "does not compile with the unchanged headers: " + out[:2000]
-                    return
-                program = os.path.join(shared, judge.name.replace("/", "."))
-                self.link(program)
-                before = time.monotonic()
-                code, out = self.run(program, judge)
-                if code != 0:
-                    judge.reason = "fails with the unchanged headers: " + out[-2000:]
-                    return
-                judge.seconds = time.monotonic() - before
-                judge.digest = digest
-                judge.program = program
+            if judge.digest is not None or judge.reason is not None:
+                return
+            program = os.path.join(shared, judge.name.replace("/", "."))
+            if os.path.exists(program + ".json"):  # of a run before, in a folder that was kept
+                with open(program + ".json", encoding="utf-8") as f:
+                    vars(judge).update(json.load(f), program=program)
+                return
+            digest, out = self.compile(judge)
+            if digest is None:
+                judge.reason = "does not compile with the unchanged headers: " + out[:2000]
+                return
+            self.link(program)
+            before = time.monotonic()
+            code, out = self.run(program, judge)
+            if code != 0:
+                judge.reason = "fails with the unchanged headers: " + out[-2000:]
+                return
+            judge.seconds = time.monotonic() - before
+            took = {name: int(ms) for name, ms in re.findall(r"^\[       OK \] (\S+?)(?:, where .*)? \((\d+) ms\)$", out, flags=re.M)}
+            judge.long = [name for name, ms in took.items() if ms > 700]
+            judge.program = program
+            with open(program + ".json", "w", encoding="utf-8") as f:
+                json.dump({"digest": digest, "seconds": judge.seconds, "long": judge.long}, f)
+            judge.digest = digest
+
+    def noticed(self, j, program, only):
+        """By which test of those, or None."""
+        code, out = self.run(program, j, only)
+        if code == 0:
+            return None
+        if code is None or code in (-9, -24):
+            return f"{j.name}: does not end"
+        failed = sorted(set(re.findall(r"^\[  FAILED  \] ([^\s,]+\.[^\s,]+)", out, flags=re.M)))
+        if code < 0 or not failed:
+            return f"{j.name}: ended by {code}"
+        # The unchanged header must pass what the mutant failed.
+        return failed[0] if self.run(j.program, j, ":".join(failed))[0] == 0 else None
 
     def trial(self, mutant, judges, shared):
         """(verdict, by whom): 'found', 'survived', 'same' (no object differs), 'invalid' (does not compile)."""
@@ -364,18 +387,13 @@ class Lane:
                 differs = True
                 program = os.path.join(self.work, "test")
                 self.link(program)
-                code, out = self.run(program, j)
-                if code is None or code == -9 or code == -24:
-                    return "found", f"{j.name}: does not end"
-                if code != 0:
-                    failed = re.findall(r"^\[  FAILED  \] (\S+?),? ", out + " ", flags=re.M)
-                    failed = sorted({x.rstrip(",") for x in failed if "." in x})
-                    if code < 0 or not failed:
-                        return "found", f"{j.name}: ended by {code}"
-                    # The unchanged header must pass what the mutant failed.
-                    code, out = self.run(j.program, j, ":".join(failed))
-                    if code == 0:
-                        return "found", failed[0]
+                passes = [":".join([LEFT_OUT, *j.long])]
+                if j.long and not self.options.quick:
+                    passes.append(":".join(j.long))
+                for only in passes:
+                    who = self.noticed(j, program, only)
+                    if who:
+                        return "found", who
             return ("survived", "") if differs else ("same", "")
         finally:
             with open(path, "w", encoding="utf-8") as f:
@@ -408,6 +426,8 @@ def main():
     parser.add_argument("--compiler", default=os.environ.get("CXX", "g++"))
     parser.add_argument("--launcher", default=[], type=shlex.split, help="a command to put before every build and run")
     parser.add_argument("--json", help="a file to write each verdict to")
+    parser.add_argument("--quick", action="store_true", help="leave out the single tests that take most of the time")
+    parser.add_argument("--keep", help="a folder for what is built of the unchanged headers, to go on, by --json, where a run of the same sources ended")
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
 
@@ -461,12 +481,21 @@ def main():
         with open(SURVIVORS, encoding="utf-8") as f:
             explained = set(re.findall(r"^- (\S+): `(.+?)` => `(.*?)`", f.read(), flags=re.M))
 
-    shared = tempfile.mkdtemp(prefix="weir-mutation-")
+    work_folder = tempfile.mkdtemp(prefix="weir-mutation-")
+    shared = os.path.abspath(options.keep) if options.keep else work_folder
+    os.makedirs(shared, exist_ok=True)
     begin = time.monotonic()
     results, survivors = [], []
+    if options.keep and options.json and os.path.exists(options.json):
+        with open(options.json, encoding="utf-8") as f:
+            results = json.load(f)
+        done = {r["draw"] for r in results}
+        survivors = [(None, r["before"], r["after"], (r["header"], r["before"], r["after"]) in explained)
+                     for r in results if r["verdict"] == "survived"]
+        all_mutants = [m for m in all_mutants if draw(m) not in done]
     lock = threading.Lock()
     try:
-        lanes = [Lane(os.path.join(shared, str(i)), options) for i in range(options.lanes)]
+        lanes = [Lane(os.path.join(work_folder, str(i)), options) for i in range(options.lanes)]
         options.pch = {model: lanes[0].pch(model, shared) for model in {j.model for js in judges.values() for j in js}}
         queue = iter(all_mutants)
 
@@ -483,7 +512,7 @@ def main():
                 before, after = describe(m, sources[m.header], m.texts[0])
                 with lock:
                     counted += verdict in ("found", "survived")
-                    results.append({"header": m.header, "line": m.line, "operator": m.operator, "before": before, "after": after,
+                    results.append({"header": m.header, "line": m.line, "operator": m.operator, "before": before, "after": after, "draw": draw(m),
                                     "verdict": verdict, "by": by})
                     if verdict == "survived":
                         known = (m.header, before, after) in explained
@@ -497,7 +526,7 @@ def main():
             for f in [pool.submit(work, lane) for lane in lanes]:
                 f.result()
     finally:
-        shutil.rmtree(shared, ignore_errors=True)
+        shutil.rmtree(work_folder, ignore_errors=True)
 
     verdicts = Counter(r["verdict"] for r in results)
     counted = verdicts["found"] + verdicts["survived"]
