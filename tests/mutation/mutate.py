@@ -236,6 +236,7 @@ class Judge:
         self.reason = None
         self.long = []  # the tests that take most of its time: asked after all others
         self.program = None
+        self.optimised = None
 
 
 LEFT_OUT = "-*_slow.*:*_slow/*:*_long.*"
@@ -268,9 +269,9 @@ class Lane:
                 return None, out
             return p.returncode, out
 
-    def flags(self, model):
-        level = ["-O2", "-U_FORTIFY_SOURCE"] if model else ["-O1"]
-        return ["-std=c++20", "-w", *level, "-pthread", f"-I{self.include}", f"-I{ROOT}/tests", f"-ffile-prefix-map={self.include}=include"]
+    def flags(self, model, optimised=False):
+        level = ["-O2", "-U_FORTIFY_SOURCE"] if model else ["-O1" if optimised else "-O0"]
+        return ["-std=c++20", "-w", "-Werror=return-type", *level, "-pthread", f"-I{self.include}", f"-I{ROOT}/tests", f"-ffile-prefix-map={self.include}=include"]
 
     def pch(self, model, shared):
         folder = os.path.join(shared, "model" if model else "plain")
@@ -286,10 +287,11 @@ class Lane:
                 sys.exit(f"the precompiled header does not compile:\n{out}")
         return ["-include", os.path.join(folder, "first.hpp")]
 
-    def compile(self, judge):
+    def compile(self, judge, optimised=False):
         object_file = os.path.join(self.work, "test.o")
-        code, out = self.call([self.options.compiler, *self.flags(judge.model), *self.options.pch[judge.model], "-c", judge.source,
-                               "-o", object_file], 300, 1200)
+        first = [] if optimised else self.options.pch[judge.model]
+        code, out = self.call([self.options.compiler, *self.flags(judge.model, optimised), *first, "-c", judge.source, "-o", object_file],
+                              300, 1200)
         if code != 0:
             return None, out
         with open(object_file, "rb") as f:
@@ -353,38 +355,39 @@ class Lane:
             source = f.read()
         order = mutant.operator == "order"
         mine = [j for j in judges[mutant.header] if j.model == order or not (order or self.options.judges)]
-        for j in mine:
-            self.baseline(j, shared) if j.digest is None else None
-            if j.reason is None:
-                break
+
+        def put(text):
+            with open(path, "w", encoding="utf-8") as f:
+                f.write(source if text is None else source[:mutant.begin] + text + source[mutant.end:])
+
+        def unchanged(work, *arguments):
+            put(None)
+            work(*arguments)
+            put(text)
+
+        differs = []
+        text = mutant.texts[0]
         try:
-            for text in mutant.texts:
-                with open(path, "w", encoding="utf-8") as f:
-                    f.write(source[:mutant.begin] + text + source[mutant.end:])
-                code, out = self.call([self.options.compiler, *self.flags(False), *self.options.pch[False], "-Werror=return-type", "-fsyntax-only", "-x", "c++", path], 120, 600)
-                if code == 0:
-                    break
-            else:
-                return "invalid", out[:300]
-            differs = False
+            put(text)
             for j in mine:
                 if j.digest is None and j.reason is None:
-                    with open(path, "w", encoding="utf-8") as f:
-                        f.write(source)
-                    self.baseline(j, shared)
-                    with open(path, "w", encoding="utf-8") as f:
-                        f.write(source[:mutant.begin] + text + source[mutant.end:])
+                    unchanged(self.baseline, j, shared)
                 if j.reason is not None:
                     continue
-                digest, out = self.compile(j)
+                for text in [text] if differs else mutant.texts:
+                    put(text)
+                    digest, out = self.compile(j)
+                    if digest is not None:
+                        break
                 if digest is None:
-                    errors = [e for e in out.splitlines() if "error:" in e]
-                    if errors and STATED.search(errors[0]):
-                        return "found", f"{j.name}: {errors[0].split('error:')[1].strip()}"
+                    errors = [e for e in out.splitlines() if "error:" in e] or [out[:300]]
+                    alone = [self.options.compiler, *self.flags(False), *self.options.pch[False], "-fsyntax-only", "-x", "c++", path]
+                    if STATED.search(errors[0]) and self.call(alone, 120, 600)[0] == 0:
+                        return "found", f"{j.name}: {errors[0].split('error:')[-1].strip()}"
                     return "invalid", "\n".join(errors[:2])
                 if digest == j.digest:
                     continue
-                differs = True
+                differs.append(j)
                 program = os.path.join(self.work, "test")
                 self.link(program)
                 passes = [":".join([LEFT_OUT, *j.long])]
@@ -394,10 +397,18 @@ class Lane:
                     who = self.noticed(j, program, only)
                     if who:
                         return "found", who
-            return ("survived", "") if differs else ("same", "")
+            # What the optimizer sees to be the same is the same.
+            for j in differs:
+                with j.lock:
+                    if j.optimised is None:
+                        def remember():
+                            j.optimised = self.compile(j, True)[0]
+                        unchanged(remember)
+                if self.compile(j, True)[0] != j.optimised:
+                    return "survived", ""
+            return "same", ""
         finally:
-            with open(path, "w", encoding="utf-8") as f:
-                f.write(source)
+            put(None)
 
 
 # ---------------------------------------------------------------- the whole
