@@ -69,7 +69,8 @@ sum three_by_one(options const& o, permits burst) {
     program p;
     p.first = {interval, burst};
     p.most_steps = 2;
-    auto const a = attempts(burst);
+    auto a = attempts(burst);
+    a.push_back(take(burst + 1, 10));  // never
     for (std::size_t i = 0; i < a.size(); ++i) {
         for (std::size_t j = 0; j <= i; ++j) {
             for (std::size_t k = 0; k <= j; ++k) {

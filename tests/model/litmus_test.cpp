@@ -221,6 +221,29 @@ TEST(litmus, a_release_sequence_is_carried_on_by_the_read_modify_writes_of_other
     for (int i : {1, 2, 3}) EXPECT_TRUE(lost.contains({i, 0})) << i;
 }
 
+TEST(litmus, a_release_that_carries_on_a_release_sequence_carries_both) {
+    auto const all = results(options::weak("two releases"), 3,
+                             {[](words& w) {
+                                  w.x.exchange(1, relaxed);
+                                  w.y.fetch_add(1, release);
+                              },
+                              [](words& w) {
+                                  w.z.exchange(1, relaxed);
+                                  w.y.fetch_add(1, release);
+                              },
+                              [](words& w) {
+                                  w.r[0] = w.y.load(acquire);
+                                  w.r[1] = w.x.load(relaxed);
+                                  w.r[2] = w.z.load(relaxed);
+                              }});
+    EXPECT_TRUE(all.contains({1, 1, 0}));
+    EXPECT_TRUE(all.contains({1, 0, 1}));
+    EXPECT_FALSE(all.contains({1, 0, 0}));
+    for (int x : {0, 1}) {
+        for (int z : {0, 1}) EXPECT_EQ(all.contains({2, x, z}), x == 1 && z == 1);
+    }
+}
+
 TEST(litmus, an_acquire_read_modify_write_takes_over_what_it_replaced) {
     auto const with = [](std::memory_order o) {
         return results(options::weak("MP by RMW"), 2,
