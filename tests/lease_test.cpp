@@ -257,7 +257,7 @@ run play(Limiter& l, manual_clock& clock, std::size_t m, lease_options o, std::u
     run r;
     for (int i = 0; i < steps; ++i) {
         clock.advance(nanoseconds{rng() % 8 == 0 ? rng() % 20'000'000 : rng() % 200'000});
-        auto& mine = leases[rng() % 4 == 0 ? rng() % m : 0];
+        auto& mine = leases[rng() % 4 == 0 ? static_cast<std::size_t>(rng() % m) : 0];
         permits const n = rng() % 10 == 0 ? 1 + rng() % 3 : 1;
         permits const before = mine.left();
         auto d = mine.try_acquire(n);
