@@ -155,8 +155,20 @@ struct line_place {
     bool queued = false;
 };
 
+/// The mutex that a policy names, else the standard's.
+template <class Atomics>
+struct mutex_of {
+    using type = std::mutex;
+};
+template <class Atomics>
+    requires requires { typename Atomics::mutex; }
+struct mutex_of<Atomics> {
+    using type = typename Atomics::mutex;
+};
+
 /// The order of those who wait. Everything is O(1) and a few instructions under a mutex: a holder that is suspended
 /// delays those who join and leave, not an attempt that meets an empty line, nor any direct user of the limiter.
+template <class Atomics>
 class line_queue {
 public:
     /// Whether nobody waits. Relaxed: who has learnt of another's joining, by whatever means, sees it by coherence; to
@@ -199,10 +211,10 @@ public:
     }
 
 private:
-    mutable std::mutex mutex_;
+    mutable typename mutex_of<Atomics>::type mutex_;
     line_place* first_ = nullptr;
     line_place* last_ = nullptr;
-    std_atomics::atomic<std::size_t> length_{0};
+    typename Atomics::template atomic<std::size_t> length_{0};
 };
 
 }  // namespace weir::inline v0::detail
@@ -230,7 +242,11 @@ namespace weir::inline v0 {
 /// A mutex guards the order, on purpose: who waits, sleeps anyway. It is held for O(1) steps, in which no limiter and
 /// no clock is called; nothing is allocated. An attempt that meets an empty line takes no lock: it costs a relaxed load
 /// and the limiter's own attempt, whose decision is then copied into the admission (68 ns against 36 on an AMD EPYC).
-template <class Limiter>
+/// What the lock can delay: a thread that stands still while it holds it keeps the others from joining, leaving and giving
+/// back through the line. Who asks the limiter itself, or gives back past the line, never meets it.
+///
+/// Atomics: see policy.hpp; where it names a mutex, that is taken in place of std::mutex.
+template <class Limiter, class Atomics = std_atomics>
 class waiting_line {
 public:
     using limiter_type = Limiter;
@@ -357,12 +373,12 @@ private:
 
     Limiter& limiter_;
     line_options options_;
-    detail::line_queue queue_;
+    detail::line_queue<Atomics> queue_;
 };
 
 /// How a wait ended, and the limiter's decision: the grant, or, with waited::never, the denial.
-template <class Limiter>
-class [[nodiscard]] waiting_line<Limiter>::admission {
+template <class Limiter, class Atomics>
+class [[nodiscard]] waiting_line<Limiter, Atomics>::admission {
 public:
     explicit operator bool() const noexcept { return why_ == waited::granted; }
     bool granted() const noexcept { return why_ == waited::granted; }
@@ -386,9 +402,9 @@ private:
 };
 
 // What threads and coroutines have in common: a place in the line and the steps from it to an admission.
-template <class Limiter>
+template <class Limiter, class Atomics>
 template <class Cost, class Token>
-class waiting_line<Limiter>::place : public detail::line_place {
+class waiting_line<Limiter, Atomics>::place : public detail::line_place {
 public:
     place(waiting_line& line, Cost cost, time_point deadline, Token token, void (*waker)(line_place&))
         : line_place{waker}, line_{line}, cost_{std::move(cost)}, deadline_{deadline}, token_{std::move(token)} {}
@@ -503,9 +519,9 @@ private:
     bool first_ = false;  // once first, first until it leaves
 };
 
-template <class Limiter>
+template <class Limiter, class Atomics>
 template <class Cost, class Token>
-class waiting_line<Limiter>::thread_place : public place<Cost, Token> {
+class waiting_line<Limiter, Atomics>::thread_place : public place<Cost, Token> {
     using base = place<Cost, Token>;
 
 public:
@@ -534,9 +550,9 @@ private:
 
 /// What async_acquire returns: awaitable once, in the expression that made it. Where coroutines are not wanted,
 /// ready(), start() and result() are what co_await does with it: while it is waited for it must stay where it is.
-template <class Limiter>
+template <class Limiter, class Atomics>
 template <class Cost, class Timer, class Token>
-class [[nodiscard]] waiting_line<Limiter>::async_wait : place<Cost, Token> {
+class [[nodiscard]] waiting_line<Limiter, Atomics>::async_wait : place<Cost, Token> {
     using base = place<Cost, Token>;
 
 public:

@@ -770,6 +770,46 @@ TEST(checker, freezes_every_choice_of_threads_after_every_number_of_steps) {
     EXPECT_NE(locked.failure.find("no end"), std::string::npos) << "a lock whose holder stands still";
 }
 
+TEST(checker, a_mutex_excludes_and_shows_what_its_last_owner_did) {
+    struct guarded {
+        model::atomics::mutex m;
+        model::checked_cell<int> n{0};
+    };
+    auto const o = explore(options::weak("mutex"), [] {
+        auto g = std::make_shared<guarded>();
+        model::body const add = [g] {
+            g->m.lock();
+            g->n.write(g->n.read() + 1);
+            g->m.unlock();
+        };
+        return scenario{{add, add, add}, [g] { model::check(g->n.read() == 3, "each adds one"); }};
+    });
+    EXPECT_TRUE(o.passed(coverage::complete)) << o;
+    EXPECT_EQ(o.executions, 6U) << "the orders of three";
+}
+
+TEST(checker, says_so_where_somebody_waits_for_ever) {
+    auto const waits = [](bool looks_first) {
+        struct sleeper {
+            words w;
+            model::signal s;
+        };
+        return explore(options::weak("waits"), [looks_first] {
+            auto z = std::make_shared<sleeper>();
+            return scenario{{[z] {
+                                 z->w.x.exchange(1, acq_rel);
+                                 z->s.wait();
+                             },
+                             [z, looks_first] {
+                                 // Whoever looks first whether somebody sleeps may look too early.
+                                 if (!looks_first || z->w.x.load(acquire) == 1) z->s.raise();
+                             }}};
+        });
+    };
+    EXPECT_TRUE(waits(false).passed(coverage::complete)) << waits(false);
+    EXPECT_NE(waits(true).failure.find("waits for ever"), std::string::npos) << waits(true);
+}
+
 TEST(checker, weakens_one_order_at_a_time_and_says_which_was_needed) {
     // The first release and the acquire on failure are needed, the release on z is not.
     auto const run = [] {

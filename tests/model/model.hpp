@@ -41,6 +41,8 @@
 // of execution, and every execution in which program order and reads-from make no cycle (the standard wants none,
 // though it cannot say so exactly) is an interleaving with old stores read. Hence a plain store, a fence (there is
 // none) and a seq_cst access are refused by name.
+// Code that blocks on purpose does so through model::atomics::mutex and model::signal (model_atomic.hpp): where all that
+// have not ended wait, the execution fails, unless threads are frozen.
 // What it does not find: what needs more threads, operations or spurious failures than the scenario has.
 #pragma once
 
@@ -373,6 +375,18 @@ public:
         return old;
     }
 
+    /// An exchange by a thread that stands still until the newest value is 0, or is not.
+    void exchange_once(bool zero, index where, std::uint64_t desired, std::memory_order order,
+                       std::source_location at) {
+        if (running_ < 0) {
+            newest(where).value = desired;
+            return;
+        }
+        fibers_[static_cast<unsigned>(running_)]->awaits = zero ? fiber::zero : fiber::not_zero;
+        modify(access::exchange, where, desired, order, at);
+        fibers_[static_cast<unsigned>(running_)]->awaits = fiber::nothing;
+    }
+
     bool compare_exchange(access a, index where, std::uint64_t& expected, std::uint64_t desired,
                           std::memory_order success, std::memory_order failure, std::source_location at) {
         if (running_ < 0) {
@@ -530,6 +544,7 @@ private:
         access kind = access::load;
         index where = 0;
         std::uint64_t expected = 0;
+        enum : std::uint8_t { nothing, zero, not_zero } awaits = nothing;  // of the newest value: before it is, no step
         // Counted:
         bool wrote = false;
         unsigned steps = 0;
@@ -790,6 +805,7 @@ private:
         for (unsigned t = 0; t < threads_; ++t) {
             fiber& f = *fibers_[t];
             f.begun = f.done = f.wrote = false;
+            f.awaits = fiber::nothing;
             f.steps = f.bookkeeping = f.writes = f.spurious = 0;
             f.may = options::unlimited;
         }
@@ -849,11 +865,21 @@ private:
                 return ending::failed;
             }
             std::uint32_t enabled = 0;
+            bool waiting = false;
             for (unsigned t = 0; t < threads_; ++t) {
-                if (!fibers_[t]->done && fibers_[t]->steps - fibers_[t]->bookkeeping < fibers_[t]->may)
+                fiber const& f = *fibers_[t];
+                if (f.done || f.steps - f.bookkeeping >= f.may) continue;
+                if (f.awaits == fiber::nothing || (newest(f.where).value == 0) == (f.awaits == fiber::zero)) {
                     enabled |= 1U << t;
+                } else {
+                    waiting = true;
+                }
             }
-            if (enabled == 0) return ending::finished;
+            if (enabled == 0) {
+                if (!waiting || !options_.frozen.empty()) return ending::finished;
+                failure_ = "who has not ended waits for ever";
+                return ending::failed;
+            }
             bool const could_go_on = step != 0 && ((enabled >> last) & 1U) != 0;
             std::uint32_t may = enabled;
             if (could_go_on && preempted >= options_.preemptions) may = 1U << last;

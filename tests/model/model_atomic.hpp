@@ -98,6 +98,38 @@ struct atomics {
 
         detail::engine::index id_;
     };
+
+    /// For code that excludes others on purpose. Who waits for one that is never unlocked is reported, unless threads are frozen.
+    class mutex {
+        using where = std::source_location;
+
+    public:
+        void lock(where at = where::current()) {
+            detail::engine::get().exchange_once(true, id_, 1, std::memory_order_acquire, at);
+        }
+        void unlock(where at = where::current()) {
+            detail::engine::get().modify(detail::access::exchange, id_, 0, std::memory_order_release, at);
+        }
+
+    private:
+        detail::engine::index id_ = detail::engine::get().add(0);
+    };
+};
+
+/// wait() stands still until raise() has been called since the last wait(); whoever returns from it sees what came before.
+class signal {
+    using where = std::source_location;
+
+public:
+    void raise(where at = where::current()) {
+        detail::engine::get().modify(detail::access::exchange, id_, 1, std::memory_order_acq_rel, at);
+    }
+    void wait(where at = where::current()) {
+        detail::engine::get().exchange_once(false, id_, 0, std::memory_order_acquire, at);
+    }
+
+private:
+    detail::engine::index id_ = detail::engine::get().add(0);
 };
 
 /// Plain shared data: what is not ordered by happens-before is an error. No step.
