@@ -14,6 +14,8 @@
 #include "llm/headers.hpp"
 #include "llm/hints.hpp"
 #include "llm/quantile.hpp"
+#include "llm/ramp.hpp"
 #include "llm/retry_budget.hpp"
+#include "llm/server_queue.hpp"
 #include "llm/time_text.hpp"
 #include "llm/verdict.hpp"
