@@ -587,7 +587,9 @@ public:
             } else if (written) {
                 return {};
             } else if (words_.segment(h) <= after) {
-                return busy;
+                // Or head is not what it was, and the slots are of changes since: an exchange of head for itself can tell.
+                // Relaxed: it publishes nothing.
+                if (head_.compare_exchange_weak(h, h, std::memory_order_relaxed, std::memory_order_relaxed)) return busy;
             } else {
                 // Relaxed: published by (2), whoever makes it, since it was read there.
                 written = limits_[next].compare_exchange_weak(slot, words_.cell(words_.segment(h), limit),
