@@ -912,4 +912,22 @@ TEST(linearizable, asks_for_real_time_order_in_the_one_mode_and_for_happens_befo
     EXPECT_TRUE(stale_read(true, false, relaxed).passed(coverage::complete)) << "newest stores only";
 }
 
+TEST(linearizable, real_time_mode_sees_operations_on_different_words_before_after_and_beside_each_other) {
+    std::set<registers> seen;
+    auto const out = explore(options::sc("two words"), [&seen] {
+        auto w = std::make_shared<words>();
+        auto h = std::make_shared<model::history<int, int>>();
+        return scenario{{[w, h] { h->call(0, [&] { return w->x.fetch_add(1, relaxed); }); },
+                         [w, h] { h->call(1, [&] { return w->y.fetch_add(1, relaxed); }); }},
+                        [h, &seen] {
+                            bool const first = h->entries()[0].op == 0;
+                            auto const& a = h->entries()[first ? 0 : 1].time;
+                            auto const& b = h->entries()[first ? 1 : 0].time;
+                            seen.insert({a.precedes(b) ? 1 : 0, b.precedes(a) ? 1 : 0});
+                        }};
+    });
+    EXPECT_TRUE(out.passed(coverage::complete)) << out;
+    EXPECT_EQ(seen, (std::set<registers>{{0, 0}, {0, 1}, {1, 0}}));
+}
+
 }  // namespace
