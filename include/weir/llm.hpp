@@ -7,6 +7,7 @@
 
 #include "llm/absence.hpp"
 #include "llm/account_pool.hpp"
+#include "llm/adaptive.hpp"
 #include "llm/dialect.hpp"
 #include "llm/error_body.hpp"
 #include "llm/estimate.hpp"
