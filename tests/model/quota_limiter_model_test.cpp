@@ -2,14 +2,19 @@
 // quota_limiter in every interleaving. What each execution must show: quota_world.hpp.
 #include "model.hpp"
 #include "quota_world.hpp"
+#include "weakening.hpp"
 
 #include <gtest/gtest.h>
 
 #include <array>
 #include <chrono>
+#include <cstddef>
+#include <fstream>
+#include <functional>
 #include <iostream>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace {
 
@@ -225,6 +230,53 @@ TEST(quota_model, one_who_stands_still_anywhere_blocks_nobody_and_what_it_charge
     p.limits = {.tpm = 5};
     p.threads = {{take(0, {1, 2}), settle(0, {1, 2})}, {take(1, {1, 2})}};
     stands_still("tpm", p, 1, few("", 1, 0));
+}
+
+// ---- the orders that two counters need which share a limit ----
+
+/// The lines of sliding_window_counter.hpp.
+std::vector<std::string> counter_lines() {
+    std::ifstream file{"../../include/weir/sliding_window_counter.hpp"};
+    std::vector<std::string> all;
+    for (std::string line; std::getline(file, line);) all.push_back(line);
+    return all;
+}
+
+/// Whether the comment at an access, at most three lines above it, begins with this number.
+bool is_numbered(std::vector<std::string> const& lines, model::site const& s, std::string const& number) {
+    for (std::size_t i = s.line; i != 0 && i + 4 > s.line; --i) {
+        auto const at = lines[i - 1].find("// (");
+        if (at != std::string::npos) return lines[i - 1].compare(at + 3, number.size(), number) == 0;
+    }
+    return false;
+}
+
+TEST(quota_model, the_claims_and_the_refunds_orders_are_earned) {
+    // (3): a claim without release hides its hold from the next one, without acquire it misses the hold of the one before; seen
+    // where the word comes back. (9): who sees a hold end must see what it became.
+    program p;
+    p.limits = {.tpm = 5};
+    p.threads = {{take(0, {1, 2}), settle(0, {1, 2})}, {take(1, {1, 2})}};
+    std::vector<model::trial> const trials{
+        {"take, settle | take", [&p] { return explore(options::weak("take, settle | take", 0), p); }},
+        {"take | take | refund",
+         [] { return explore(few("take | take | refund", 2, 0), two_take_and_the_word_comes_back()); }}};
+    auto const lines = counter_lines();
+    ASSERT_FALSE(lines.empty());
+    std::size_t claims = 0;
+    std::size_t refunds = 0;
+    for (auto const& s : model::sites_of("sliding_window_counter.hpp", trials)) {
+        bool const claim = is_numbered(lines, s, "(3)");
+        bool const gives_back = is_numbered(lines, s, "(9)");
+        if (!claim && !gives_back) continue;
+        (claim ? claims : refunds) += 1;
+        for (auto const& e : model::weaken(s, trials)) {
+            std::cout << e.what << ": " << e.noticed_by << std::endl;
+            EXPECT_FALSE(e.noticed_by.empty()) << e.what;
+        }
+    }
+    EXPECT_EQ(claims, 1U);
+    EXPECT_EQ(refunds, 1U);
 }
 
 // ---- long ----

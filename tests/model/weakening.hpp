@@ -44,29 +44,32 @@ inline std::set<site> sites_of(std::string const& file, std::vector<trial> const
     return all;
 }
 
-/// Every access of `file` above relaxed, weakened one step at a time, and the trial that notices.
+/// One access, weakened one step at a time, and the trial that notices.
+inline std::vector<earned> weaken(site const& s, std::vector<trial> const& trials) {
+    std::vector<std::memory_order> weaker{std::memory_order_relaxed};
+    if (s.order == std::memory_order_acq_rel) weaker = {std::memory_order_acquire, std::memory_order_release};
+    std::vector<earned> all;
+    for (auto const to : weaker) {
+        earned e{{s, to}, {}};
+        detail::engine::get().set_ambient(e.what, nullptr);
+        for (auto const& t : trials) {
+            if (t.run().failure.empty()) continue;
+            e.noticed_by = t.name;
+            break;
+        }
+        all.push_back(std::move(e));
+    }
+    detail::engine::get().set_ambient({}, nullptr);
+    return all;
+}
+
+/// Every access of `file` above relaxed.
 inline std::vector<earned> weaken_each(std::string const& file, std::vector<trial> const& trials) {
     std::vector<earned> all;
     std::vector<std::string> broken;
     for (auto const& s : sites_of(file, trials, &broken)) {
-        std::vector<std::memory_order> weaker;
-        if (s.order == std::memory_order_acq_rel) {
-            weaker = {std::memory_order_acquire, std::memory_order_release};
-        } else {
-            weaker = {std::memory_order_relaxed};
-        }
-        for (auto const to : weaker) {
-            earned e{{s, to}, {}};
-            detail::engine::get().set_ambient(e.what, nullptr);
-            for (auto const& t : trials) {
-                if (t.run().failure.empty()) continue;
-                e.noticed_by = t.name;
-                break;
-            }
-            all.push_back(std::move(e));
-        }
+        for (auto& e : weaken(s, trials)) all.push_back(std::move(e));
     }
-    detail::engine::get().set_ambient({}, nullptr);
     for (auto const& b : broken) all.push_back({{{"a trial fails by itself: " + b}, {}}, {}});
     return all;
 }
