@@ -555,6 +555,9 @@ TEST(sliding_window_log_model, a_thread_that_stops_anywhere_stops_nobody) {
                           {around_the_edge, refund_and_take, refund_take_and_takes, levels, two_refunds, three_kinds,
                            several_and_back, several_twice, lowered, lowered_and_refund, raised},
                           1);
+}
+
+TEST(sliding_window_log_model_long, a_thread_that_stops_anywhere_stops_nobody_with_stale_reads) {
     expect_complete<deep>(options::weak("weak", 0), {around_the_edge, refund_and_take, three_kinds, several_twice}, 1);
 }
 
