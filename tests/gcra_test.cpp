@@ -118,6 +118,18 @@ TEST(gcra, keeps_its_numbers_within_sixty_bits_and_uses_them) {
     }
 }
 
+TEST(gcra, counts_in_a_divisor_of_a_period_that_is_too_long_to_count_in) {
+    for (std::uint64_t const prime : {2U, 3U, 5U, 7U}) {
+        std::uint64_t ticks = 1;
+        while (ticks < (std::uint64_t{1} << 62U) / prime) ticks *= prime;
+        auto const period = static_cast<std::int64_t>(ticks);
+        gcra const g = make({"1 in a power of a prime", {1, std::chrono::nanoseconds{period}}, {1, period}}, 1);
+        EXPECT_GT(g.unit(), ticks / 1000);
+        EXPECT_LT(g.unit(), ticks) << "not too long";
+        EXPECT_EQ(ticks % g.unit(), 0U) << prime;
+    }
+}
+
 TEST(gcra, is_never_above_the_rate_and_loses_less_than_a_permit_in_30_years) {
     random_engine random{13};
     for (auto const& r : gcra_oracle::awkward_rates()) {

@@ -55,6 +55,7 @@ TEST(llm_hints, reads_what_a_body_asks_where_no_header_does) {
     EXPECT_EQ(hint({}, R"({"error":{"code":"429","message":"Please retry after 6 seconds."}})"), nanoseconds{6s});
     EXPECT_EQ(hint({}, R"({"error":{"message":"please try again later"}})"), std::nullopt);
     EXPECT_EQ(hint({}, R"({"error":{"message":"try again in a while"}})"), std::nullopt);
+    EXPECT_EQ(hint({}, R"({"error":{"message":"try again in seconds"}})"), std::nullopt);
 }
 
 TEST(llm_hints, an_ietf_field_that_has_nothing_left_is_a_hint_and_retry_after_wins) {
@@ -145,6 +146,25 @@ TEST(llm_hints, malformed_ietf_items_are_passed_over_and_the_others_count) {
         EXPECT_EQ(found, std::string_view{bad} != R"("a)") << bad;
         for (auto const& x : r) EXPECT_NE(x.limit, 1U) << bad;
     }
+}
+
+TEST(llm_hints, a_quoted_name_may_hold_commas_semicolons_and_escaped_quotes) {
+    EXPECT_EQ(hint({{{"ratelimit", R"("a,b;c";r=0;t=30)"}}}), nanoseconds{30s});
+    EXPECT_EQ(hint({{{"ratelimit", R"("a\",b";r=0;t=30)"}}}), nanoseconds{30s});
+    EXPECT_EQ(hint({{{"ratelimit", R"("a\\";r=0;t=30)"}}}), nanoseconds{30s});
+    for (auto const* open : {R"(")", R"("\)", R"("\")", R"("a\)", R"("a;r=0;t=30)", R"("a\";r=0;t=30)"}) {
+        EXPECT_EQ(hint({{{"ratelimit", open}}}), std::nullopt) << open;
+    }
+}
+
+TEST(llm_hints, quotes_are_taken_off_a_value_that_has_both) {
+    auto const what = [](std::string const& unit) {
+        return only(read_limits(fields{{{"ratelimit-policy", R"("a";q=5;w=1;qu=)" + unit}}}, dialect::http, now)).what;
+    };
+    EXPECT_EQ(what("requests"), counted::requests);
+    EXPECT_EQ(what(R"("requests")"), counted::requests);
+    EXPECT_EQ(what(R"(xrequests")"), counted::other);
+    EXPECT_EQ(what(R"("requestsx)"), counted::other);
 }
 
 TEST(llm_hints, reads_the_older_ietf_fields) {

@@ -143,8 +143,9 @@ constexpr void for_each_item(std::string_view list, Item item) {
         std::string_view head = one;
         std::string_view parameters{};
         if (!one.empty() && one.front() == '"') {
-            auto const close = one.find('"', 1);
-            if (close == std::string_view::npos) continue;
+            std::size_t close = 1;
+            while (close < one.size() && one[close] != '"') close += one[close] == '\\' ? 2 : 1;
+            if (close >= one.size()) continue;
             head = one.substr(1, close - 1);
             parameters = trim(one.substr(close + 1));
         } else if (auto const semicolon = one.find(';'); semicolon != std::string_view::npos) {
