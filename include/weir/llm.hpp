@@ -14,6 +14,7 @@
 #include "llm/fallback_chain.hpp"
 #include "llm/headers.hpp"
 #include "llm/hints.hpp"
+#include "llm/margin.hpp"
 #include "llm/quantile.hpp"
 #include "llm/ramp.hpp"
 #include "llm/retry_budget.hpp"
