@@ -10,6 +10,7 @@
 #include <limits>
 #include <ratio>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace {
@@ -116,6 +117,13 @@ TEST(gcra, keeps_its_numbers_within_sixty_bits_and_uses_them) {
                 << r << " burst " << burst << " wastes bits: unit " << g.unit();
         }
     }
+}
+
+TEST(gcra, refuses_a_rate_whose_fraction_does_not_fit) {
+    using seventh = std::chrono::duration<std::int64_t, std::ratio<1, 7>>;
+    auto const g = gcra::make<nanoseconds>(rate{(permits{1} << 62U) - 1, seventh{1}}, permits{1} << 59U);
+    ASSERT_FALSE(g);
+    EXPECT_NE(std::string_view{g.error().reason}.find("its fraction of permits per tick"), std::string_view::npos) << g.error().reason;
 }
 
 TEST(gcra, counts_in_a_divisor_of_a_period_that_is_too_long_to_count_in) {
