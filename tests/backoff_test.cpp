@@ -79,6 +79,11 @@ TEST(backoff, decorrelated_is_between_base_and_three_times_the_previous_wait) {
     // A previous wait that cannot have been is brought into range.
     EXPECT_EQ(range_of(policy, 1, -5s).most, 3s);
     EXPECT_EQ(range_of(policy, 1, duration::max()).most, 20s);
+    // Three times the previous wait may be more than there is.
+    backoff const endless{
+        .base = 1s, .cap = duration::max(), .attempts = 100, .budget = duration::max(), .jitter = jitter::decorrelated};
+    EXPECT_EQ(range_of(endless, 1, duration::max() / 2).least, 1s);
+    EXPECT_EQ(range_of(endless, 1, duration::max() / 2).most, duration::max());
 }
 
 TEST(backoff, additive_is_what_clients_of_qwen_are_used_to) {
