@@ -179,6 +179,16 @@ private:
 
 using order_of = std::vector<int>;
 
+TEST_F(waiting_line, names_how_a_wait_ended) {
+    EXPECT_EQ(to_string(waited::granted), "granted");
+    EXPECT_EQ(to_string(waited::timed_out), "timed out");
+    EXPECT_EQ(to_string(waited::too_late), "too late");
+    EXPECT_EQ(to_string(waited::stopped), "stopped");
+    EXPECT_EQ(to_string(waited::line_full), "line full");
+    EXPECT_EQ(to_string(waited::never), "never");
+    EXPECT_EQ(to_string(static_cast<waited>(200)), "unknown");
+}
+
 TEST_F(waiting_line, an_attempt_that_meets_an_empty_line_is_the_limiters_own) {
     clock.advance(3s);
     auto a = line.acquire(2);
