@@ -126,6 +126,13 @@ TEST(gcra, refuses_a_rate_whose_fraction_does_not_fit) {
     EXPECT_NE(std::string_view{g.error().reason}.find("its fraction of permits per tick"), std::string_view::npos) << g.error().reason;
 }
 
+TEST(gcra, counts_exactly_wherever_the_period_fits) {
+    for (std::int64_t const period : {std::int64_t{1'000'003}, std::int64_t{999'999'937}, std::int64_t{1} << 40U}) {
+        gcra const g = make({"1 in a period", {1, nanoseconds{period}}, {1, period}}, 3);
+        EXPECT_EQ(g.unit() % static_cast<std::uint64_t>(period), 0U) << period;
+    }
+}
+
 TEST(gcra, counts_in_a_divisor_of_a_period_that_is_too_long_to_count_in) {
     for (std::uint64_t const prime : {2U, 3U, 5U, 7U}) {
         std::uint64_t ticks = 1;

@@ -37,6 +37,18 @@ TEST(rate, is_an_exact_fraction_of_any_tick) {
     static_assert(is<std::chrono::duration<std::int64_t, std::ratio<1, 3>>>({5, 7s}, 5, 21));
 }
 
+TEST(rate, has_no_fraction_where_either_side_needs_more_than_63_bits) {
+    using half = std::chrono::duration<std::int64_t, std::ratio<1, 2'000'000'000>>;
+    using twice = std::chrono::duration<std::int64_t, std::ratio<2, 1'000'000'000>>;
+    auto const fast = rate{std::uint64_t{1} << 62U, half{1}}.per<std::chrono::nanoseconds>();
+    EXPECT_EQ(fast.permits, 0U);
+    EXPECT_EQ(fast.ticks, 0U);
+    auto const slow = rate{1, twice{std::int64_t{1} << 62U}}.per<std::chrono::nanoseconds>();
+    EXPECT_EQ(slow.permits, 0U);
+    EXPECT_EQ(slow.ticks, 0U);
+    EXPECT_EQ((rate{(std::uint64_t{1} << 62U) - 1, half{1}}.per<std::chrono::nanoseconds>().permits), (std::uint64_t{1} << 63U) - 2);
+}
+
 TEST(rate, keeps_its_value_for_random_counts_periods_and_ticks) {
     gcra_oracle::random_engine random{7};
     for (int i = 0; i < 20'000; ++i) {
