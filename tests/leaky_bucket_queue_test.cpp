@@ -81,6 +81,15 @@ TEST(leaky_bucket_queue, spaces_departures_by_the_interval_and_bounds_the_queue)
     EXPECT_EQ(pace.try_acquire().departs_at(), clock.now() + 100ms);
 }
 
+TEST(leaky_bucket_queue, asks_and_books_for_one_permit_where_none_is_named) {
+    manual_clock clock;
+    queue q{rate{1, 1s}, 0, clock};
+    EXPECT_TRUE(q.check());
+    EXPECT_FALSE(q.check(2));
+    EXPECT_TRUE(q.try_acquire());
+    EXPECT_FALSE(q.check());
+}
+
 TEST(leaky_bucket_queue, keeps_the_places_of_a_booking_of_many) {
     manual_clock clock;
     queue pace{rate{10, 1s}, 5, clock};

@@ -112,6 +112,16 @@ TEST(wide, the_oracles_portable_integers_count_as_the_compilers_do) {
 }
 #endif
 
+TEST(wide, rounding_up_ends_at_the_largest_number) {
+    std::uint64_t const a = 0xbc0e432d70b89231, b = 0xdb6a89c88f93a630, d = 0xa12e7696a6cecc1b;
+    ASSERT_EQ(mul_div_floor(a, b, d), all);
+    ASSERT_NE(div(mul(a, b), d).remainder, 0U);
+    EXPECT_EQ(mul_div_ceil(a, b, d), all);
+    std::uint64_t const e = 0xeec96dc8edfbe23e, f = 0xca81f9218fec4aba, g = 0xbce42c8218072e8c;
+    ASSERT_EQ(mul_div_floor(e, f, g), all - 1);
+    EXPECT_EQ(mul_div_ceil(e, f, g), all);
+}
+
 TEST(wide, works_in_a_constant_expression) {
     static_assert(mul(all, all) == weir::detail::u128{all - 1, 1});
     static_assert(mul_portable(all, all) == mul(all, all));
