@@ -8,6 +8,7 @@
 #include "llm/absence.hpp"
 #include "llm/account_pool.hpp"
 #include "llm/adaptive.hpp"
+#include "llm/arrival_window.hpp"
 #include "llm/concurrency.hpp"
 #include "llm/dialect.hpp"
 #include "llm/error_body.hpp"
