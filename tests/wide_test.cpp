@@ -83,7 +83,7 @@ template <class Portable, class Native>
 void expect_the_same_arithmetic() {
     random_engine random{4};
     auto v = operands(random);
-    v.resize(70);
+    v.resize(40);
     auto const same = [](Portable const& p, Native const& n) {
         return static_cast<std::uint64_t>(p) == static_cast<std::uint64_t>(n) &&
                static_cast<std::uint64_t>(p / 65536 / 65536 / 65536 / 65536) ==
