@@ -120,7 +120,7 @@ TEST(llm_estimator, learns_what_texts_cost_and_how_long_answers_get) {
     std::mt19937_64 random{5};
     std::uint64_t charged = 0, used = 0, above = 0;
     for (int i = 0; i < 5000; ++i) {
-        auto const s = measure(std::string(200 + random() % 3000, 'x'));
+        auto const s = measure(std::string(static_cast<std::size_t>(200 + random() % 3000), 'x'));
         std::uint64_t const actual = s.bytes / 4 + s.bytes * (random() % 20) / 400 + 7;  // 4 to 3.3 characters a token
         auto const guess = e.input(s);
         if (i > 100) {
