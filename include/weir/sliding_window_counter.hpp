@@ -922,7 +922,7 @@ private:
             word old = ceiling_.load(std::memory_order_acquire);
             // (1)
             word const h = head_.load(std::memory_order_acquire);
-            // (7) - this acquire-load synchronizes-with the acq_rel-CAS (7): where closed is of a later segment than head was,
+            // (7) - this acquire-load synchronizes-with the release-CAS (7): where closed is of a later segment than head was,
             // the next look shows a head that has moved, so that nobody waits here for what is on its way
             word const c = closed_.load(std::memory_order_acquire);
             if (!words_.agree(h, c)) continue;
@@ -966,23 +966,25 @@ private:
     void help(word h, std::uint64_t want) noexcept {
         std::uint64_t const e = words_.segment(h);
         auto& place = at(e);
-        // (4) - this acquire-load, or the failed CAS's, synchronizes-with the release-CAS (5)
-        word w = place.load(std::memory_order_acquire);
+        // Relaxed: another helper's word is the same word, and who sees what this one releases sees it or a newer one (coherence);
+        // all that was published before it (1) has shown.
+        word w = place.load(std::memory_order_relaxed);
         while (words_.segment(w) < e) {
             // Until the tag is there: a late refund of the old tenant can make an exchange fail, and once is not enough.
-            // (5) - this release-CAS synchronizes-with the acquire-loads (4) and (8)
+            // (5) - this release-CAS synchronizes-with the acquire-loads (8)
             if (place.compare_exchange_weak(w, words_.cell(e, words_.count(h)), std::memory_order_release,
-                                            std::memory_order_acquire)) {
+                                            std::memory_order_relaxed)) {
                 break;
             }
         }
-        // (7) - this acquire-load, or the failed CAS's, synchronizes-with the acq_rel-CAS (7)
+        // (7) - this acquire-load, or the failed CAS's, synchronizes-with the release-CAS (7): what the winner summed includes
+        // refunds, and who sees them through head must see what came before them
         word c = closed_.load(std::memory_order_acquire);
         while (words_.segment(c) == e) {
             std::uint64_t const target = std::max(want, e + 1);
             word const sum = words_.cell(target, sum_before(target));
-            // (7) - who wins decides the target
-            if (closed_.compare_exchange_weak(c, sum, std::memory_order_acq_rel, std::memory_order_acquire)) c = sum;
+            // (7) - who wins decides the target. Acquires nothing where it succeeds: (1) has shown closed at e.
+            if (closed_.compare_exchange_weak(c, sum, std::memory_order_release, std::memory_order_acquire)) c = sum;
         }
         if (words_.segment(c) < e) return;  // cannot be, since (1) shows closed at e; then nothing is there to be done
         // (6) - this release-CAS synchronizes-with the acquire-loads (1); relaxed on failure: then it has been done
@@ -995,8 +997,9 @@ private:
         std::uint64_t const from = segment - plan_.segments;
         permits sum = 0;  // fits: the segment's bits, which the counts leave free, can number the ring
         for (std::uint64_t i = 0; i < plan_.ring; ++i) {
-            // (8) - this acquire-load synchronizes-with the release-CAS (9): for two counters only; alone, relaxed would
-            // do, since (1) and (4) show all that was published, and a refund that is missed leaves the sum too high.
+            // (8) - this acquire-load synchronizes-with the release-CAS (9), for who must know what came before a refund. For the
+            // sum alone relaxed would do: (1) and, of head's segment, the look before show all that was published, and a
+            // refund that is missed leaves the sum too high.
             word const w = at(i).load(std::memory_order_acquire);
             std::uint64_t const s = words_.segment(w);
             if (s >= from && s < segment) sum += words_.total(w);

@@ -24,6 +24,7 @@
 #include <compare>
 #include <cstddef>
 #include <cstdint>
+#include <fstream>
 #include <iostream>
 #include <memory>
 #include <optional>
@@ -583,28 +584,301 @@ TEST(sliding_window_counter_model, two_counters_keep_one_limit_though_head_comes
     }
 }
 
-TEST(sliding_window_counter_model_long, memory_orders_that_these_cases_earn) {
-    auto const trial = [](program const& p) {
-        return model::trial{p.name(), [p] { return explore(options::weak("", 0), p); }};
-    };
-    auto const all = model::weaken_each(
-        "sliding_window_counter.hpp",
-        {trial(refund_and_cross),
-         trial(change_then_take),
-         trial(new_tenant),
-         trial(looks_ahead),
-         trial({2, 1, {}, {{change(3, 0)}, {take(1, 0)}}}),  // a ceiling of a limit that is not there yet
-         trial({2, 1, {take(1, 0)}, {{change(3, 0), look(1, 0)}, {alone(5, 0)}}}),
-         trial({2, 1, {take(2, 0)}, {{look(1, 2000)}, {used(2000)}}}),  // the end of the segment known before its head
-         trial({2, 1, {take(2, 0)}, {{look(1, 2000)}, {look(1, 2000)}}}),
-         {"beside", [] { return share_a_limit(options::weak("beside", 0)); }}});
-    unsigned earned = 0;
-    for (auto const& e : all) {
-        EXPECT_NE(e.what.where.line, 0U) << e.what << ": a case fails by itself";
-        earned += e.noticed_by.empty() ? 0 : 1;
-        if (e.noticed_by.empty()) std::cout << "not shown to be needed: " << e.what << std::endl;
+// ---- each memory order is needed ----
+
+model::trial trial_of(program const& p) {
+    return {p.name(), [p] { return explore(options::weak("", 0), p); }};
+}
+
+/// Two threads do one thing each to a counter that `before` has prepared.
+struct pair_of {
+    counter c;
+    counter::receipt taken;
+    counter::receipt later;
+    model::atomics::atomic<std::uint64_t> told{0};
+
+    pair_of(permits limit, std::uint32_t segments)
+        : c{limit, nanoseconds{length * segments}, weir::counter_options{.segments = segments}, still{}} {}
+
+    /// What comes before a refund.
+    void tell() { told.exchange(1, std::memory_order_relaxed); }
+    /// Whoever sees the lowered sum sees what came before.
+    void must_know(bool sees_it) {
+        if (sees_it) model::check(told.load(std::memory_order_relaxed) == 1, "a lowered sum without what came before");
     }
-    EXPECT_GE(earned, 14U);
+};
+using deed = void (*)(pair_of&);
+
+model::trial race(char const* name, permits limit, std::uint32_t segments, deed before, deed one, deed other,
+                  options o = options::weak("", 0)) {
+    o.name = name;
+    return {name, [=] {
+                return model::explore(o, [=] {
+                    auto s = std::make_shared<pair_of>(limit, segments);
+                    before(*s);
+                    return scenario{{[=] { one(*s); }, [=] { other(*s); }}, {}};
+                });
+            }};
+}
+
+void nothing(pair_of&) {}
+void full(pair_of& s) { s.c.charge(2, at(0)); }
+void take_two(pair_of& s) {
+    s.taken = std::move(s.c.try_acquire(2, at(0)).receipt());
+    s.c.charge(1, at(1000));
+}
+template <std::int64_t T>
+void move_to(pair_of& s) {
+    s.c.check(1, at(T));
+}
+
+/// Its glance is the time that it tells.
+struct glanced : still {
+    using time_point = std::chrono::time_point<glanced>;
+    std::int64_t t = 0;
+    time_point now() const { return time_point{nanoseconds{t}}; }
+    time_point glance() const { return now(); }
+};
+struct glancing_pair {
+    glanced clock;
+    weir::sliding_window_counter<glanced&, model::atomics> c{5, nanoseconds{length},
+                                                             weir::counter_options{.segments = 1}, clock};
+    glanced::time_point at(std::int64_t t) const { return glanced::time_point{nanoseconds{t}}; }
+};
+
+/// The window is empty then, but was full; a refusal at a glance must not be of what it was.
+outcome glance_where_the_segment_moves_on() {
+    return model::explore(options::weak("glance | move on", 0), [] {
+        auto s = std::make_shared<glancing_pair>();
+        s->c.charge(5, s->at(0));
+        s->clock.t = 2000;
+        return scenario{{[s] { s->c.check(1, s->at(2000)); },
+                         [s] { model::check(s->c.try_acquire(1).granted(), "refused though empty"); }},
+                        {}};
+    });
+}
+/// The window is empty; the new limit's slot held a greater one before, and the window's room is not all of that.
+template <bool Glance>
+outcome alone_where_the_limit_changes() {
+    return model::explore(options::weak(Glance ? "glance alone | change" : "look alone | change", 0), [] {
+        auto s = std::make_shared<glancing_pair>();
+        for (permits n = 1; n <= 7; ++n) s->c.change_limit(5, s->at(0));
+        s->clock.t = 1000;
+        s->c.check(1, s->at(1000));
+        return scenario{{[s] {
+                             s->c.change_limit(2, s->at(1000));
+                             s->c.check(1, s->at(1000));
+                         },
+                         [s] {
+                             bool const granted = Glance ? s->c.try_acquire_alone(9).granted()
+                                                         : s->c.check_alone(9, s->at(1000)).granted();
+                             model::check(granted, "refused though empty");
+                         }},
+                        {}};
+    });
+}
+
+std::vector<model::trial> trials_of_orders() {
+    auto few = options::bounded("", 1, 0);
+    few.rereads = 1;
+    auto const in_bounds = options::bounded("", 2, 0);
+    return {
+        trial_of(refund_and_cross),
+        trial_of(change_then_take),
+        trial_of(new_tenant),
+        trial_of(looks_ahead),
+        trial_of({2, 1, {}, {{change(3, 0)}, {take(1, 0)}}}),  // a ceiling of a limit that is not there yet
+        trial_of({2, 1, {take(1, 0)}, {{change(3, 0), look(1, 0)}, {alone(5, 0)}}}),
+        // The end of the segment is known before its head.
+        trial_of({2, 1, {take(2, 0)}, {{look(1, 2000)}, {used(2000)}}}),
+        trial_of({2, 1, {take(2, 0)}, {{look(1, 2000)}, {look(1, 2000)}}}),
+        trial_of({2, 1, {take(2, 0)}, {{look(1, 2000)}, {take(1, 2000)}}}),
+        // Refunds are known with what came before them.
+        race(
+            "refund | used", 2, 1, take_two,
+            [](pair_of& s) {
+                s.tell();
+                s.c.charge(0, at(0));
+                s.c.refund(s.taken);
+            },
+            [](pair_of& s) { s.must_know(s.c.used(at(1000)) < 3); }),
+        race(
+            "refund | used, in its segment", 2, 1,
+            [](pair_of& s) { s.taken = std::move(s.c.try_acquire(2, at(0)).receipt()); },
+            [](pair_of& s) {
+                s.tell();
+                s.c.refund(s.taken);
+            },
+            [](pair_of& s) { s.must_know(s.c.used(at(0)) == 0); }),
+        race(
+            "refund | look beside", 2, 1, [](pair_of& s) { s.taken = std::move(s.c.try_acquire(2, at(0)).receipt()); },
+            [](pair_of& s) {
+                s.tell();
+                s.c.refund(s.taken);
+            },
+            [](pair_of& s) { s.must_know(s.c.check_beside(1, at(0), [] { return permits{0}; }).granted()); }),
+        race(
+            "refund | second look", 3, 1, [](pair_of& s) { s.taken = std::move(s.c.try_acquire(1, at(0)).receipt()); },
+            [](pair_of& s) {
+                s.tell();
+                s.c.refund(s.taken);
+            },
+            [](pair_of& s) {
+                int calls = 0;
+                s.must_know(
+                    s.c.try_acquire_beside(2, at(0), [&] { return permits{calls++ == 0 ? 0U : 1U}; }).granted());
+            }),
+        race(
+            "refund at once | used", 3, 2, take_two,
+            [](pair_of& s) {
+                s.tell();
+                s.c.refund_at_once(s.taken);
+            },
+            [](pair_of& s) { s.must_know(s.c.used(at(1000)) == 1); }),
+        race(
+            "refund | move on, used", 3, 2, take_two,
+            [](pair_of& s) {
+                s.tell();
+                s.c.refund(s.taken);
+            },
+            [](pair_of& s) {
+                s.c.check(1, at(2000));
+                s.must_know(s.c.used(at(2000)) == 1);
+            }),
+        // The other helps to move on, and shows what the first has summed.
+        race(
+            "refund, move on | refund, used", 3, 2,
+            [](pair_of& s) {
+                s.taken = std::move(s.c.try_acquire(2, at(0)).receipt());
+                s.later = s.c.book(1, at(1000));
+            },
+            [](pair_of& s) {
+                s.tell();
+                s.c.refund(s.taken);
+                s.c.check(1, at(2000));
+            },
+            [](pair_of& s) {
+                s.c.refund(s.later);
+                s.must_know(s.c.used(at(2000)) <= 1);
+            }),
+        race(
+            "refund, move on | move on, used", 3, 2, take_two,
+            [](pair_of& s) {
+                s.tell();
+                s.c.refund(s.taken);
+                s.c.check(1, at(2000));
+            },
+            [](pair_of& s) {
+                s.c.check(1, at(2000));
+                s.must_know(s.c.used(at(2000)) == 1);
+            },
+            in_bounds),
+        // The limit is there when its version is.
+        race(
+            "change | limit", 2, 1, nothing, [](pair_of& s) { s.c.change_limit(3, at(0)); },
+            [](pair_of& s) { model::check(s.c.limit() - 2 <= 1, "a limit that never was"); }),
+        race(
+            "change | charge", 2, 1, move_to<0>, [](pair_of& s) { s.c.change_limit(3, at(0)); },
+            [](pair_of& s) { model::check(s.c.charge(5, at(0)).debt - 2 <= 1, "a limit that never was"); }),
+        {"look alone | change", [] { return alone_where_the_limit_changes<false>(); }},
+        {"glance alone | change", [] { return alone_where_the_limit_changes<true>(); }},
+        {"glance | move on", [] { return glance_where_the_segment_moves_on(); }},
+        race(
+            "seven changes | change", 2, 1, nothing,
+            [](pair_of& s) {
+                for (int i = 0; i < 7; ++i)
+                    s.told.fetch_add(s.c.change_limit(3, at(0)) ? 0 : 1, std::memory_order_relaxed);
+                model::check(s.told.load(std::memory_order_relaxed) <= 7, "an eighth change");
+            },
+            [](pair_of& s) {
+                s.told.fetch_add(s.c.change_limit(1, at(0)) ? 0 : 1, std::memory_order_relaxed);
+                model::check(s.told.load(std::memory_order_relaxed) <= 7, "an eighth change");
+            },
+            few),
+        // The first segment in which it fits.
+        race("first fit | move on", 2, 2, full, move_to<1000>,
+             [](pair_of& s) { model::check(s.c.first_fit(0, at(1000)) == at(3000), "not the first that fits"); }),
+        race(
+            "first fit | a new tenant", 2, 2,
+            [](pair_of& s) {
+                s.c.charge(1, at(0));
+                s.c.charge(1, at(1000));
+            },
+            [](pair_of& s) {
+                s.c.charge(2, at(8000));
+                s.c.check(1, at(9000));
+            },
+            [](pair_of& s) {
+                // At once where the counter has moved on, past both.
+                auto const fit = s.c.first_fit(1, at(1000));
+                model::check(fit == at(1000) || fit >= at(3000), "too early");
+            }),
+        {"beside", [] { return share_a_limit(options::weak("beside", 0)); }},
+        race("beside | move on", 2, 1, full, move_to<2000>,
+             [](pair_of& s) {
+                 auto const d = s.c.try_acquire_beside(1, at(2000), [] { return permits{0}; });
+                 model::check(d.granted(), "refused though empty");
+             }),
+        race(
+            "second look | move on", 2, 1, move_to<0>, move_to<1000>,
+            [](pair_of& s) {
+                std::int64_t as_of = 0;
+                int calls = 0;
+                auto d = s.c.try_acquire_beside(1, at(0), [&] {
+                    if (++calls == 2) as_of = 1000;
+                    return counter::usage{0, at(as_of)};
+                });
+                if (d) model::check(d.receipt().segment() >= segment_of(as_of), "before what it was compared with");
+            },
+            in_bounds),
+        // Nobody waits for what is on its way.
+        race("cold | move on", 2, 1, nothing, move_to<1000>, move_to<0>),
+        race(
+            "moves on twice | move on", 2, 1, nothing,
+            [](pair_of& s) {
+                s.c.check(1, at(1000));
+                s.c.check(1, at(2000));
+            },
+            move_to<2000>, in_bounds),
+    };
+}
+
+/// Kept, not shown to be needed: of advance_to the acquire, before `put`, whose exchange of head is of the newest. A head older
+/// than `until` could only be charged where program order and reads-from make a cycle, which the standard's relaxed
+/// accesses allow and this search leaves out.
+bool is_kept_unshown(std::string const& line) { return line.find("[[unlikely]] refresh(t)") != std::string::npos; }
+
+TEST(sliding_window_counter_model_long, each_memory_order_but_one_is_needed) {
+    std::string const path = "../../include/weir/sliding_window_counter.hpp";
+    std::vector<std::string> lines{""};
+    std::ifstream header{path};
+    for (std::string line; std::getline(header, line);) lines.push_back(line);
+    std::size_t kept = 0;
+    auto const trials = trials_of_orders();
+    for (auto const& t : trials) {
+        auto const begun = std::chrono::steady_clock::now();
+        auto const o = t.run();
+        std::chrono::duration<double> const took = std::chrono::steady_clock::now() - begun;
+        std::cout << o << ", " << took.count() << " s" << std::endl;
+        EXPECT_TRUE(o.failure.empty()) << o;
+        EXPECT_NE(o.seen, coverage::cut_off) << o;
+    }
+    std::vector<model::earned> all;
+    for (auto const& site : model::sites_of("sliding_window_counter.hpp", trials)) {
+        for (auto& e : model::weaken(site, trials)) {
+            std::cout << e.what << ": " << e.noticed_by << std::endl;
+            if (is_kept_unshown(lines.at(e.what.where.line))) {
+                ++kept;
+            } else {
+                EXPECT_FALSE(e.noticed_by.empty()) << e.what << " is not needed, or the cases are blind";
+            }
+            all.push_back(std::move(e));
+        }
+    }
+    EXPECT_EQ(kept, 1U);
+    for (auto const line : model::unreached(path, all)) {
+        ADD_FAILURE() << "no case reaches line " << line;
+    }
 }
 
 }  // namespace
