@@ -42,7 +42,7 @@ NEAREST = {
     "quota.hpp": ["quota"],
 }
 # Programs that need more than the library and GoogleTest, or take minutes.
-NOT_JUDGES = re.compile(r"/(qwen_\w+|quota_judge|quota_simulation|dashscope_\w+|stress)_test\.cpp$")
+NOT_JUDGES = re.compile(r"/(qwen_\w+|quota_judge|quota_simulation|llm_adaptive|llm_margin|dashscope_\w+|stress)_test\.cpp$")
 
 Mutant = namedtuple("Mutant", "header operator begin end texts line")
 
