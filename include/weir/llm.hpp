@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // What an LLM client needs beside its limiter: verdicts on failures, hints from headers, a budget of retries, token counts without
-// a tokenizer, several accounts as one, a chain of models to fall back to. Text in, decisions out: no HTTP and no JSON library
-// appears, and each header is usable alone.
+// a tokenizer, several accounts as one, a chain of models to fall back to, and a session that ties them together. Text in, decisions out:
+// no HTTP and no JSON library appears, and each header is usable alone.
 #pragma once
 
 #include "llm/absence.hpp"
@@ -21,5 +21,7 @@
 #include "llm/ramp.hpp"
 #include "llm/retry_budget.hpp"
 #include "llm/server_queue.hpp"
+#include "llm/session.hpp"
+#include "llm/session_counters.hpp"
 #include "llm/time_text.hpp"
 #include "llm/verdict.hpp"

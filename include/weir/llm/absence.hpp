@@ -27,7 +27,7 @@ public:
                std::chrono::nanoseconds longest) noexcept {
         std::chrono::nanoseconds length{};
         if (v.until && now.time_since_epoch().count() != 0) {
-            length = until(*v.until, now);
+            length = llm::until(*v.until, now);
         } else if (v.wait) {
             length = *v.wait;
         } else {
@@ -36,8 +36,13 @@ public:
             for (std::uint32_t k = 0; k < before && length < longest; ++k) length = length > longest / 2 ? longest : length * 2;
             length = std::min(length, longest);
         }
-        std::int64_t const when = detail::saturating_add(detail::ticks(t),
-                                                         static_cast<std::int64_t>(std::chrono::ceil<duration>(length).count()));
+        until(TimePoint{duration{static_cast<typename duration::rep>(detail::saturating_add(
+            detail::ticks(t), static_cast<std::int64_t>(std::chrono::ceil<duration>(length).count())))}});
+    }
+
+    /// Until `t` at least.
+    void until(TimePoint t) noexcept {
+        std::int64_t const when = detail::ticks(t);
         std::int64_t seen = back_.load(std::memory_order_relaxed);
         while (seen < when && !back_.compare_exchange_weak(seen, when, std::memory_order_relaxed, std::memory_order_relaxed)) {
         }

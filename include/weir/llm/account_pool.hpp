@@ -41,6 +41,17 @@ struct account_pool_options {
     std::chrono::nanoseconds longest_absence = std::chrono::hours{1};  ///< it doubles up to this, until the member answers again
 };
 
+/// Whatever else a call through a member has to pass, asked along with the member's limits: when it may pass at the earliest, and the passing, which
+/// a race may deny. This one lets all pass.
+struct nothing_beside {
+    template <class TimePoint>
+    static constexpr TimePoint ready(std::size_t /*member*/, TimePoint t) noexcept { return t; }
+    template <class TimePoint>
+    static constexpr bool take(std::size_t /*member*/, TimePoint /*t*/) noexcept { return true; }
+    /// What denied last, in words.
+    static constexpr std::string_view denied_by() noexcept { return {}; }
+};
+
 /// Members are added before the pool is shared; after that every verb may be called by any thread. Attempts are lock-free where the
 /// limiters are.
 ///
@@ -60,6 +71,7 @@ class account_pool {
 public:
     using time_point = typename limiter::time_point;
     using duration = typename limiter::duration;
+    using clock_parameter = Clock;
     using atomics = Atomics;
     static constexpr std::size_t none = std::numeric_limits<std::size_t>::max();
 
@@ -73,11 +85,19 @@ public:
         /// The earliest moment at which some member could serve it, if nobody takes; the time of the attempt when granted;
         /// time_point::max() where none ever can.
         time_point retry_at() const noexcept { return retry_at_; }
+        /// What keeps the member waiting that retry_at speaks of; empty when granted. Static text.
+        std::string_view denied_by() const noexcept { return denied_by_; }
 
     private:
         friend account_pool;
+        void later(time_point t, std::string_view by) noexcept {
+            if (t > retry_at_ || (t == retry_at_ && !denied_by_.empty())) return;
+            retry_at_ = t;
+            denied_by_ = by;
+        }
         std::size_t member_ = none;
         time_point retry_at_ = time_point::max();
+        std::string_view denied_by_{};
         std::optional<typename limiter::decision> decision_{};
     };
 
@@ -98,32 +118,46 @@ public:
         return add_with(std::move(id), std::move(key), q, o, price, c);
     }
 
-    /// A call of one request and so many tokens, through any member but those in `except` (a bit each of the first 64).
-    choice try_acquire(tokens n, time_point t, std::uint64_t except = 0) {
+    /// A call of one request and so many tokens, through any member but those in `except` (a bit each of the first 64), that passes what is beside
+    /// its limits. All or nothing: where a race takes from under it what it saw, what it took is given back whole, and the next member is asked.
+    template <class Beside = nothing_beside>
+    choice try_acquire(tokens n, time_point t, std::uint64_t except = 0, Beside&& beside = {}) {
         choice c;
         std::size_t const count = members_.size();
         if (count == 0) return c;
         // Relaxed: whose turn it is, no more.
-        std::size_t const turn = turn_.fetch_add(1, std::memory_order_relaxed);
+        std::size_t const turn = count == 1 ? 0 : turn_.fetch_add(1, std::memory_order_relaxed);
         std::size_t const groups = prices_.size();
         for (std::size_t g = 0; g < groups; ++g) {
             for (std::size_t k = 0; k < count; ++k) {
-                std::size_t const i = (turn + k) % count;
+                std::size_t const i = count == 1 ? 0 : (turn + k) % count;
                 member& m = members_[i];
                 if (m.price != prices_[g] || (i < 64 && (except >> i & 1U) != 0)) continue;
                 time_point const back = m.out.back_at();
                 if (back > t) {
-                    c.retry_at_ = std::min(c.retry_at_, back);
+                    c.later(back, "set aside");
+                    continue;
+                }
+                time_point const ready = beside.ready(i, t);
+                if (ready > t) {
+                    c.later(ready, beside.denied_by());
                     continue;
                 }
                 auto d = m.limits.try_acquire(n, t);
-                if (d.granted()) {
-                    c.member_ = i;
-                    c.retry_at_ = t;
-                    c.decision_.emplace(std::move(d));
-                    return c;
+                if (!d.granted()) {
+                    c.later(d.retry_at(), to_string(d.denied_by()));
+                    continue;
                 }
-                c.retry_at_ = std::min(c.retry_at_, d.retry_at());
+                if (!beside.take(i, t)) {
+                    m.limits.refund(d);
+                    c.later(t, beside.denied_by());
+                    continue;
+                }
+                c.member_ = i;
+                c.retry_at_ = t;
+                c.denied_by_ = {};
+                c.decision_.emplace(std::move(d));
+                return c;
             }
         }
         return c;
@@ -154,6 +188,8 @@ public:
         m.out.begin(v, t, now, options_.first_absence, options_.longest_absence);
     }
 
+    /// Sets a member aside until `until` at least, as when a server asks everybody to wait.
+    void set_aside(std::size_t i, time_point until) noexcept { members_[i].out.until(until); }
     /// Until when a member is set aside; a time not after now where it is not.
     time_point back_at(std::size_t i) const noexcept { return members_[i].out.back_at(); }
     /// Ends an absence, as when a person has paid the bill.

@@ -11,6 +11,7 @@
 #include <limits>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 
 #include "../clock.hpp"
@@ -43,6 +44,7 @@ class fallback_chain {
 public:
     using time_point = typename Pool::time_point;
     using duration = typename Pool::duration;
+    using pool_type = Pool;
     static constexpr std::size_t none = std::numeric_limits<std::size_t>::max();
 
     class choice {
@@ -53,15 +55,19 @@ public:
         std::size_t operator*() const noexcept { return link_; }
         /// What the link's pool chose.
         typename Pool::choice& member() noexcept { return choice_; }
+        typename Pool::choice const& member() const noexcept { return choice_; }
         time_point retry_at() const noexcept { return retry_at_; }
         /// The link that is worth waiting for; `none` when granted, or where none ever can.
         std::size_t waits_for() const noexcept { return waits_for_; }
+        /// What keeps that link waiting; empty when granted. Static text.
+        std::string_view denied_by() const noexcept { return denied_by_; }
 
     private:
         friend fallback_chain;
         std::size_t link_ = none;
         std::size_t waits_for_ = none;
         time_point retry_at_ = time_point::max();
+        std::string_view denied_by_{};
         typename Pool::choice choice_{};
     };
 
@@ -76,32 +82,39 @@ public:
     }
 
     choice try_acquire(tokens n, time_point t, duration patience) {
+        return try_acquire([n](std::size_t) { return n; }, t, patience, nothing_beside_links{});
+    }
+    /// The same where models count differently, need(link) tokens, and with more to pass than limits: beside as account_pool's, with the link's number before
+    /// the member's.
+    template <class Need, class Beside>
+        requires std::is_invocable_r_v<tokens, Need&, std::size_t>
+    choice try_acquire(Need&& need, time_point t, duration patience, Beside&& beside) {
         choice c;
         for (std::size_t i = 0; i < links_.size(); ++i) {
             link& l = links_[i];
             time_point when = back_at(i);
+            std::string_view by = "model set aside";
             if (when <= t) {
-                auto chosen = l.pool->try_acquire(n, t);
+                auto chosen = l.pool->try_acquire(need(i), t, 0, of_link<Beside>{beside, i});
                 if (chosen.granted()) {
                     c.link_ = i;
                     c.waits_for_ = none;
                     c.retry_at_ = t;
+                    c.denied_by_ = {};
                     c.choice_ = std::move(chosen);
                     return c;
                 }
                 when = chosen.retry_at();
-            }
-            if (when < c.retry_at_) {
-                c.retry_at_ = when;
-                c.waits_for_ = i;
+                by = chosen.denied_by();
             }
             bool const soon = when != time_point::max() && weir::detail::saturating_sub(weir::detail::ticks(when), weir::detail::ticks(t)) <=
                                                                static_cast<std::int64_t>(patience.count());
-            if (soon) {
+            if (when < c.retry_at_ || soon || c.denied_by_.empty()) {
                 c.retry_at_ = when;
-                c.waits_for_ = i;
-                return c;
+                c.waits_for_ = when == time_point::max() ? none : i;
+                c.denied_by_ = by;
             }
+            if (soon) return c;
         }
         return c;
     }
@@ -110,11 +123,13 @@ public:
     bool refund(choice& c) noexcept { return c && links_[*c].pool->refund(c.choice_); }
 
     /// What became of a call. An answer ends the model's absences; a verdict that asks for another model, or overload too often in a row, takes the model
-    /// out: until the time that is said, else for one that doubles. The rest is the pool's to judge.
+    /// out: until the time that is said, else for one that doubles. An endpoint that is not reached counts as overload. Where there is one link only, overload
+    /// takes nothing out: there is nothing to turn to, and each call's own backoff keeps away. The rest is the pool's to judge.
     void report(choice const& c, verdict const& v, time_point t, std::chrono::sys_seconds now = {}) noexcept {
         if (!c) return;
         link& l = links_[*c];
-        if (v.action == action::next_model || v.cause == cause::overload) {
+        bool const down = links_.size() > 1 && (v.cause == cause::overload || v.cause == cause::transport);
+        if (v.action == action::next_model || down) {
             // Relaxed: a count. Each that is too many takes the model out anew.
             if (v.action != action::next_model && l.overloads.fetch_add(1, std::memory_order_relaxed) + 1 < options_.patience_with_overload) return;
             if (v.cause == cause::free_quota && l.pool->size() > 1) {
@@ -139,6 +154,20 @@ public:
     Pool& pool(std::size_t i) noexcept { return *links_[i].pool; }
 
 private:
+    struct nothing_beside_links {
+        static constexpr time_point ready(std::size_t, std::size_t, time_point t) noexcept { return t; }
+        static constexpr bool take(std::size_t, std::size_t, time_point) noexcept { return true; }
+        static constexpr std::string_view denied_by() noexcept { return {}; }
+    };
+    template <class Beside>
+    struct of_link {
+        std::remove_reference_t<Beside>& beside;
+        std::size_t link;
+        time_point ready(std::size_t member, time_point t) { return beside.ready(link, member, t); }
+        bool take(std::size_t member, time_point t) { return beside.take(link, member, t); }
+        std::string_view denied_by() const { return beside.denied_by(); }
+    };
+
     struct link {
         link(std::string m, Pool& p) : model{std::move(m)}, pool{&p} {}
 
