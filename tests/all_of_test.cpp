@@ -50,6 +50,24 @@ TEST(all_of, charges_nothing_when_one_part_denies) {
     EXPECT_EQ(b.available(), 0U);
 }
 
+TEST(all_of, says_what_it_would_answer_and_charges_nothing_for_it) {
+    manual_clock clock;
+    bucket a{weir::rate{1, 1s}, 5, clock};
+    counter b{3, 1s, clock};
+    weir::all_of both{a, b};
+    EXPECT_TRUE(both.check());
+    EXPECT_TRUE(both.check(3));
+    EXPECT_FALSE(both.check(4));
+    EXPECT_EQ(both.check(4).denied_by(), 1U);
+    EXPECT_EQ(a.available(), 5U);
+    EXPECT_EQ(b.available(), 3U);
+    ASSERT_TRUE(both.try_acquire(2));
+    EXPECT_TRUE(both.check()) << "one";
+    ASSERT_TRUE(both.try_acquire());
+    EXPECT_FALSE(both.check());
+    EXPECT_EQ(both.check().retry_at(), both.try_acquire().retry_at());
+}
+
 TEST(all_of, charges_each_part_its_own_cost) {
     manual_clock clock;
     bucket requests{weir::rate{10, 1s}, 5, clock};

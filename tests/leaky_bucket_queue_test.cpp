@@ -305,6 +305,16 @@ TEST(leaky_bucket_queue, is_refused_with_the_reason) {
     EXPECT_NE(std::string{made.error().reason}.find("too coarse"), std::string::npos);
 }
 
+TEST(leaky_bucket_queue, made_without_exceptions_is_the_same) {
+    manual_clock clock;
+    auto made = queue::make(rate{10, 1s}, 2, clock);
+    ASSERT_TRUE(made);
+    EXPECT_TRUE(made->try_acquire());
+    EXPECT_EQ(made->try_acquire().departs_at(), clock.now() + 100ms);
+    EXPECT_EQ(made->try_acquire().departs_at(), clock.now() + 200ms);
+    EXPECT_FALSE(made->try_acquire());
+}
+
 constexpr bool works_in_a_constant() {
     using clock = std::chrono::steady_clock;
     using time = clock::time_point;

@@ -344,6 +344,28 @@ TEST(llm_adaptive, puts_its_rate_in_force_in_a_bucket_and_in_a_quota_limiter) {
     static_assert(!weir::llm::scaled({.rps = 1}, 1, 1).rpm);
 }
 
+TEST(llm_adaptive, a_rate_that_was_refused_is_offered_again) {
+    struct bucket {
+        weir::error change(weir::rate r, weir::permits, time_point) {
+            offered.push_back(r.count());
+            return deaf ? weir::error{"not now"} : weir::error{};
+        }
+        bool deaf = true;
+        std::vector<weir::permits> offered{};
+    };
+    manual_clock clock;
+    controller c{{.start = 600}, clock};
+    bucket b;
+    serve(c, clock, 60s, 10);
+    ASSERT_TRUE(c.refused(clock.now()));
+    EXPECT_TRUE(c.apply(b, 1));
+    EXPECT_TRUE(c.apply(b, 1));
+    b.deaf = false;
+    EXPECT_FALSE(c.apply(b, 1));
+    EXPECT_FALSE(c.apply(b, 1));
+    EXPECT_EQ(b.offered, (std::vector<weir::permits>{525, 525, 525})) << "and once it is in force, no more";
+}
+
 TEST(llm_adaptive, refuses_bad_arguments_with_a_reason) {
     EXPECT_FALSE(controller::validate({.start = 600}));
     EXPECT_TRUE(controller::validate({}));

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <string>
 
@@ -75,6 +76,19 @@ TEST_F(llm_fallback_chain, a_model_whose_free_quota_is_gone_is_out_and_the_next_
     EXPECT_EQ(next(), "qwen-plus");
     clock.advance(10s);
     EXPECT_EQ(next(), "qwen3-max");
+}
+
+TEST_F(llm_fallback_chain, a_free_quota_is_an_account_s_where_the_model_has_several) {
+    top.add({"e", "b", "r", "qwen3-max"}, "k2", {.rpm = 2}, {}, 0, clock);
+    auto c = models.try_acquire({1, 0}, clock.now(), 0s);
+    ASSERT_EQ(*c, 0U);
+    models.report(c, of(429, "insufficient_quota", "Free allocated quota exceeded."), clock.now());
+    EXPECT_LE(models.back_at(0), clock.now());
+    EXPECT_GT(std::max(top.back_at(0), top.back_at(1)), clock.now()) << "the account";
+    EXPECT_LE(std::min(top.back_at(0), top.back_at(1)), clock.now()) << "and no other";
+    EXPECT_EQ(next(), "qwen3-max");
+    EXPECT_EQ(next(), "qwen3-max");
+    EXPECT_EQ(next(), "qwen-plus");
 }
 
 TEST_F(llm_fallback_chain, overload_now_and_then_is_borne_and_in_a_row_is_not) {

@@ -354,6 +354,41 @@ TEST(llm_verdict, a_user_s_own_lines_come_first) {
     EXPECT_EQ(classify(a, mine).reason, "my gateway is being repaired");
 }
 
+TEST(llm_verdict, a_status_that_is_none_is_not_tried_for_ever) {
+    for (int const status : {300, 304, 399, 600, 999}) {
+        auto const v = judge(dialect::http, status, {});
+        EXPECT_EQ(v.cause, cause::unknown) << status;
+        EXPECT_EQ(v.action, action::give_up) << status;
+    }
+    for (int const status : {-1, 1, 199}) {
+        auto const v = judge(dialect::http, status, {});
+        EXPECT_EQ(v.cause, cause::unknown) << status;
+        EXPECT_TRUE(v.action == action::give_up || v.at_most > 0) << status << ": tried for ever";
+    }
+    EXPECT_EQ(judge(dialect::http, 200, {}).cause, cause::none);
+    EXPECT_EQ(judge(dialect::http, 299, {}).cause, cause::none);
+    EXPECT_EQ(judge(dialect::http, 400, {}).cause, cause::bad_request);
+    EXPECT_EQ(judge(dialect::http, 499, {}).cause, cause::bad_request);
+    EXPECT_EQ(judge(dialect::http, 599, {}).cause, cause::server_error);
+}
+
+TEST(llm_verdict, causes_actions_and_dialects_have_names) {
+    std::vector<std::string_view> const causes = {"none", "request rate", "token rate", "rate", "burst", "concurrency", "free quota",
+                                                  "plan quota", "billing", "authentication", "no model", "bad request", "overload",
+                                                  "server error", "transport", "unknown"};
+    for (std::size_t i = 0; i < causes.size(); ++i) EXPECT_EQ(to_string(static_cast<cause>(i)), causes[i]);
+    EXPECT_EQ(cause::unknown, static_cast<cause>(causes.size() - 1));
+    std::vector<std::string_view> const actions = {"proceed", "retry", "retry slower", "next account", "next model", "give up"};
+    for (std::size_t i = 0; i < actions.size(); ++i) EXPECT_EQ(to_string(static_cast<action>(i)), actions[i]);
+    EXPECT_EQ(action::give_up, static_cast<action>(actions.size() - 1));
+    std::vector<std::string_view> const dialects = {"http", "dashscope", "openai", "azure", "anthropic", "gemini", "groq", "mistral", "llama_cpp"};
+    for (std::size_t i = 0; i < dialects.size(); ++i) EXPECT_EQ(to_string(static_cast<dialect>(i)), dialects[i]);
+    EXPECT_EQ(dialect::llama_cpp, static_cast<dialect>(dialects.size() - 1));
+    EXPECT_EQ(to_string(static_cast<cause>(200)), "unknown");
+    EXPECT_EQ(to_string(static_cast<action>(200)), "give up");
+    EXPECT_EQ(to_string(static_cast<dialect>(200)), "unknown");
+}
+
 TEST(llm_verdict, works_at_compile_time) {
     constexpr auto v = [] {
         answer a;
