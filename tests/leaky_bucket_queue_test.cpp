@@ -7,6 +7,7 @@
 
 #include "gcra_oracle.hpp"
 #include "hammer.hpp"
+#include "moved.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -353,6 +354,17 @@ TEST(leaky_bucket_queue, spaces_departures_whatever_the_threads_do) {
         ASSERT_GT(all.size(), 1000U);
         ASSERT_TRUE(are_one_interval_apart(all, 2, 9));
     });
+}
+
+TEST(leaky_bucket_queue, a_decision_that_is_moved_is_the_same_decision) {
+    manual_clock clock;
+    queue q{rate{1, 1s}, 2, clock};
+    moved::is_the_same_decision(q, clock, 1ms, [&](permits n) { return q.try_acquire(n); });
+    queue other{rate{1, 1s}, 2, clock};
+    auto a = other.try_acquire();
+    auto b = other.try_acquire();
+    a = std::move(b);
+    EXPECT_EQ(a.departs_at(), clock.now() + 1s);
 }
 
 }  // namespace

@@ -19,6 +19,8 @@
 #include <utility>
 #include <vector>
 
+#include "moved.hpp"
+
 namespace {
 
 using namespace std::chrono_literals;
@@ -354,6 +356,27 @@ TEST(lease, threads_lose_and_gain_nothing) {
     }
     for (auto& t : all) t.join();
     EXPECT_EQ(b.available(), 100'000 - sum);
+}
+
+TEST(lease, a_decision_that_is_moved_is_the_same_decision) {
+    manual_clock clock;
+    bucket b{rate{1, 1s}, 3, clock};
+    lease<bucket> mine{b, lease_options{.slice = 3, .age = 1min}};
+    auto c = mine.try_acquire(4);
+    ASSERT_FALSE(c);
+    auto const refused = moved::said_by(c);
+    auto a = mine.try_acquire(2);
+    ASSERT_TRUE(a);
+    auto& itself = a;
+    a = std::move(itself);
+    auto const said = moved::said_by(a);
+    auto made = std::move(c);
+    EXPECT_EQ(moved::said_by(made), refused);
+    made = std::move(a);
+    EXPECT_EQ(moved::said_by(made), said);
+    EXPECT_EQ(mine.refund(a), 0U) << "moved from";  // NOLINT(bugprone-use-after-move): that is the point
+    EXPECT_EQ(mine.refund(made), 2U);
+    EXPECT_EQ(mine.refund(made), 0U) << "once";
 }
 
 }  // namespace

@@ -20,6 +20,8 @@
 #include <utility>
 #include <vector>
 
+#include "moved.hpp"
+
 namespace {
 
 using namespace std::chrono_literals;
@@ -228,6 +230,30 @@ TEST(llm_arrival_window, wins_against_a_margin_where_the_mean_time_to_the_bound_
         EXPECT_EQ(margin.refused, 0U) << p.name;
         EXPECT_EQ(arrival.served > margin.served, window_wins[i]) << p.name;
     }
+}
+
+TEST(llm_arrival_window, a_decision_that_is_moved_is_the_same_decision) {
+    manual_clock clock;
+    window w{1, 1s, 30s, clock};
+    auto a = w.try_acquire();
+    clock.advance(1ms);
+    auto denied = w.try_acquire();
+    ASSERT_TRUE(a && !denied);
+    auto const said = moved::said_by(a);
+    auto const refused = moved::said_by(denied);
+    auto& itself = a;
+    a = std::move(itself);
+    EXPECT_EQ(moved::said_by(a), said);
+    auto made = std::move(denied);
+    EXPECT_EQ(moved::said_by(made), refused);
+    EXPECT_TRUE(made.may_be_sooner());
+    made = std::move(a);
+    EXPECT_EQ(moved::said_by(made), said);
+    EXPECT_FALSE(w.confirm(a)) << "moved from";  // NOLINT(bugprone-use-after-move): that is the point
+    EXPECT_FALSE(w.refund(a));                   // NOLINT(bugprone-use-after-move)
+    EXPECT_TRUE(w.refund(made));
+    EXPECT_FALSE(w.refund(made)) << "once";
+    EXPECT_EQ(w.available(), 1U);
 }
 
 }  // namespace

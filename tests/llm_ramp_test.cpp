@@ -18,6 +18,8 @@
 #include <thread>
 #include <vector>
 
+#include "moved.hpp"
+
 namespace {
 
 using namespace std::chrono_literals;
@@ -395,6 +397,29 @@ TEST(llm_server_queue, the_clients_timeout_grows_by_what_the_server_may_wait) {
     EXPECT_EQ(server_queue::ask(30s, 0s).timeout, 0s);
     EXPECT_EQ(server_queue::ask(30s, std::chrono::nanoseconds::max()).timeout, std::chrono::nanoseconds::max());
     EXPECT_EQ(server_queue::header, "X-DashScope-Wait-Timeout");
+}
+
+TEST(llm_ramp, a_decision_that_is_moved_is_the_same_decision) {
+    manual_clock clock;
+    ramp r{{}, clock};
+    auto a = r.try_acquire();
+    ASSERT_TRUE(a);
+    while (r.try_acquire()) {}
+    clock.advance(1ms);
+    auto denied = r.try_acquire();
+    ASSERT_FALSE(denied);
+    auto const said = moved::said_by(a);
+    auto const refused = moved::said_by(denied);
+    auto& itself = a;
+    a = std::move(itself);
+    EXPECT_EQ(moved::said_by(a), said);
+    auto made = std::move(denied);
+    EXPECT_EQ(moved::said_by(made), refused);
+    made = std::move(a);
+    EXPECT_EQ(moved::said_by(made), said);
+    EXPECT_FALSE(r.refund(a)) << "moved from";  // NOLINT(bugprone-use-after-move): that is the point
+    EXPECT_TRUE(r.refund(made));
+    EXPECT_FALSE(r.refund(made)) << "once";
 }
 
 }  // namespace

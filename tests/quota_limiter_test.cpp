@@ -24,6 +24,7 @@
 
 #include "exact_log.hpp"
 #include "hammer.hpp"
+#include "moved.hpp"
 
 namespace {
 
@@ -1196,6 +1197,12 @@ TEST(quota_limiter, holds_given_back_at_once_are_never_given_back_twice) {
         EXPECT_EQ(c.used(), 0U);
         EXPECT_TRUE(c.try_acquire(1000));
     });
+}
+
+TEST(quota_limiter, a_decision_that_is_moved_is_the_same_decision) {
+    manual_clock clock;
+    limiter l{{.rpm = 9, .rps = 9, .tpm = 3, .tps = 3}, clock};
+    moved::is_the_same_decision(l, clock, 1ms, [&](std::uint64_t n) { return l.try_acquire(n); });
 }
 
 }  // namespace

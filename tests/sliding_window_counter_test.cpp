@@ -22,6 +22,7 @@
 
 #include "exact_log.hpp"
 #include "hammer.hpp"
+#include "moved.hpp"
 
 namespace {
 
@@ -1118,6 +1119,12 @@ TEST(sliding_window_counter, threads_that_share_a_limit_between_two_counters_kee
         ASSERT_GT(settled.load(), 500U);
         ASSERT_LE(exact_log::peak(all, passing_time::window + 1), limit);
     });
+}
+
+TEST(sliding_window_counter, a_decision_that_is_moved_is_the_same_decision) {
+    manual_clock clock;
+    weir::sliding_window_counter<manual_clock&> c{3, 1s, clock};
+    moved::is_the_same_decision(c, clock, 1ms, [&](weir::permits n) { return c.try_acquire(n); });
 }
 
 }  // namespace

@@ -23,6 +23,7 @@
 
 #include "exact_log.hpp"
 #include "hammer.hpp"
+#include "moved.hpp"
 
 namespace {
 
@@ -1080,6 +1081,12 @@ TEST(sliding_window_log, threads_together_get_exactly_the_limit_at_one_instant) 
         EXPECT_EQ(granted.load(), 500U);
         EXPECT_EQ(log.available(), 0U);
     });
+}
+
+TEST(sliding_window_log, a_decision_that_is_moved_is_the_same_decision) {
+    manual_clock clock;
+    log_of<> log{3, 1s, clock};
+    moved::is_the_same_decision(log, clock, 1ms, [&](weir::permits n) { return log.try_acquire(n); });
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 
 #include "gcra_oracle.hpp"
 #include "hammer.hpp"
+#include "moved.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -937,6 +938,12 @@ TEST(token_bucket, is_changed_under_threads_without_a_moment_of_too_much) {
         ASSERT_GT(changes.load(), 500U);
         ASSERT_EQ(excess(all, {1, 4}, 12), 0);
     });
+}
+
+TEST(token_bucket, a_decision_that_is_moved_is_the_same_decision) {
+    manual_clock clock;
+    bucket b{weir::rate{1, 1s}, 3, clock};
+    moved::is_the_same_decision(b, clock, 1ms, [&](weir::permits n) { return b.try_acquire(n); });
 }
 
 }  // namespace

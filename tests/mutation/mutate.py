@@ -2,17 +2,19 @@
 # SPDX-License-Identifier: MIT
 """Changes one thing at a time in a copy of include/weir and asks whether the tests notice.
 
-    tests/mutation/mutate.py --share 0.1             a tenth of all mutants, drawn with a fixed seed: the full run
+    tests/mutation/mutate.py --share 0.03 --each 4   a part of all mutants, drawn with a fixed seed, 4 of each header and operator: the full run
     tests/mutation/mutate.py --share 0.1 --header backoff.hpp    those of one header (may be repeated)
     tests/mutation/mutate.py --sample 12             the first 12 of them that count
     tests/mutation/mutate.py --list                  what could be changed, without a trial
+    tests/mutation/mutate.py --share 0.03 --each 4 --keep DIR --json FILE [--again]    goes on where a run ended [asks for the survivors anew]
 
 A mutant counts when the header compiles by itself and the object code of some test differs. It is found when a test that
 includes the header fails where the unchanged header passes, does not end, or does not compile for a reason that the test states
 (static_assert, a constant expression). Memory orders are for the checker in tests/model alone: on one machine no other test can
 see them. Code that is not run (requires, concepts, static_assert, the preprocessor) is left as it is: compile_fail tests that.
 
-Fails when a mutant survives that tests/mutation/survivors.md does not explain, or less than --at-least percent are found.
+Fails when a mutant survives that tests/mutation/survivors.md does not explain, or less than --at-least percent are found. Mutants that
+are listed there as equivalent are none: they are reported, and count neither way.
 """
 import argparse
 import concurrent.futures
@@ -21,9 +23,9 @@ import hashlib
 import json
 import os
 import re
-import resource
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -37,12 +39,19 @@ SURVIVORS = os.path.join(ROOT, "tests", "mutation", "survivors.md")
 
 # Tests asked first, where the header's own name does not say which.
 NEAREST = {
-    "detail/gcra_cell.hpp": ["token_bucket", "leaky_bucket_queue"],
+    "detail/gcra_cell.hpp": ["token_bucket", "leaky_bucket_queue", "token_bucket_property", "leaky_bucket_queue_property",
+                             "gcra_model", "gcra_refund_model", "gcra_change_model", "gcra_orders_model"],
+    "detail/json_walk.hpp": ["llm_verdict"],
+    "detail/processor_counter.hpp": ["bounded_clock", "tsc_clock", "bounded_clock_model"],
+    "detail/text.hpp": ["llm_hints", "llm_time_text", "llm_verdict"],
     "detail/wide.hpp": ["wide", "gcra"],
+    "gcra.hpp": ["gcra", "token_bucket", "leaky_bucket_queue", "token_bucket_property"],
     "quota.hpp": ["quota"],
 }
-# Programs that need more than the library and GoogleTest, or take minutes.
-NOT_JUDGES = re.compile(r"/(qwen_\w+|quota_judge|quota_simulation|llm_adaptive|llm_margin|dashscope_\w+|stress)_test\.cpp$")
+# What a test is linked with, beside the library and GoogleTest: not built from a mutant.
+LINKED_WITH = {"llm_adaptive": ["examples/qwen/quota_judge.cpp"], "llm_margin": ["examples/qwen/quota_judge.cpp"]}
+# Programs that need more, or take minutes.
+NOT_JUDGES = re.compile(r"/(qwen_\w+|quota_judge|quota_simulation|dashscope_\w+|stress)_test\.cpp$")
 
 Mutant = namedtuple("Mutant", "header operator begin end texts line")
 
@@ -205,42 +214,72 @@ def mutants_of(header, source):
 # ---------------------------------------------------------------- the judges
 
 
-def includes_of(path, cache):
-    """The headers of include/weir that a file includes, directly or not."""
+def files_of(path, cache):
+    """The files of this repository that a file includes, directly or not, and itself."""
     path = os.path.realpath(path)
     if path not in cache:
-        cache[path] = set()
+        cache[path] = {path}
         with open(path, encoding="utf-8") as f:
             for kind, name in re.findall(r'^\s*#\s*include\s*([<"])([^>"]+)', f.read(), flags=re.M):
                 folders = [INCLUDE] if kind == "<" else [os.path.dirname(path), os.path.join(ROOT, "tests"), INCLUDE]
                 for folder in folders:
                     other = os.path.realpath(os.path.join(folder, name))
                     if os.path.isfile(other):
-                        if other.startswith(INCLUDE + os.sep):
-                            cache[path].add(os.path.relpath(other, os.path.join(INCLUDE, "weir")))
-                        cache[path] |= includes_of(other, cache)
+                        cache[path] |= files_of(other, cache)
                         break
     return cache[path]
+
+
+def digest_of(paths):
+    h = hashlib.sha256()
+    for path in sorted(paths):
+        with open(path, "rb") as f:
+            h.update(f.read() + b"\0")
+    return h.hexdigest()
 
 
 class Judge:
     """One test program: built from the unchanged headers once, from a mutant's whenever asked."""
 
-    def __init__(self, source):
+    def __init__(self, source, cache):
         self.source = source
+        files = files_of(source, cache)
+        self.includes = {os.path.relpath(p, os.path.join(INCLUDE, "weir")) for p in files if p.startswith(INCLUDE + os.sep)}
+        self.version = digest_of(files)
         self.name = os.path.relpath(source, os.path.join(ROOT, "tests"))[:-len("_test.cpp")]
         self.model = self.name.startswith("model/")
         self.lock = threading.Lock()
         self.digest = None
-        self.seconds = None
         self.reason = None
-        self.long = []  # the tests that take most of its time: asked after all others
+        self.took = {}  # the CPU seconds of each test with the unchanged headers
         self.program = None
         self.optimised = None
 
 
-LEFT_OUT = "-*_slow.*:*_slow/*:*_long.*"
+LEFT_OUT = ["*_slow.*", "*_slow/*", "*_long.*"]
+LONG = 0.7  # seconds: tests that take longer are asked when no other has noticed anything
 STATED = re.compile(r"static assertion failed|non-constant condition|constant expression|constexpr")
+
+
+class CutOff(Exception):
+    """The time that was given is over."""
+
+
+def used(pid, program):
+    """The CPU time of a process, or None where it is about to use some or is still the launcher."""
+    total = 0
+    try:
+        if os.readlink(f"/proc/{pid}/exe") != program:
+            return None
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/stat", encoding="utf-8") as f:
+                fields = f.read().rsplit(")", 1)[1].split()
+            if fields[0] in "RD":
+                return None
+            total += int(fields[11]) + int(fields[12])
+    except OSError:
+        return None
+    return total
 
 
 class Lane:
@@ -252,22 +291,30 @@ class Lane:
         self.include = os.path.join(work, "include")
         shutil.copytree(INCLUDE, self.include)
 
-    def call(self, command, cpu, wall, **more):
-        def limits():
-            resource.setrlimit(resource.RLIMIT_CPU, (int(cpu), int(cpu) + 2))
-            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            os.setpgrp()
-
-        command = self.options.launcher + command
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                              preexec_fn=limits, text=True, errors="replace", **more) as p:
-            try:
-                out = p.communicate(timeout=wall)[0]
-            except subprocess.TimeoutExpired:
-                os.killpg(p.pid, 9)
-                out = p.communicate()[0]
-                return None, out
-            return p.returncode, out
+    def call(self, command, cpu, waits=True, **more):
+        """(code, output); None for one that does not end: more CPU seconds than that, or, unless it waits for others, nothing done for 10 s."""
+        program = os.path.realpath(command[0])
+        command = ["prlimit", f"--cpu={int(cpu) + 1}:{int(cpu) + 3}", "--core=0", *self.options.launcher, *command]
+        idle = 0
+        before = None
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True,
+                              errors="replace", start_new_session=True, **more) as p:
+            while True:
+                try:
+                    out = p.communicate(timeout=1)[0]
+                    break
+                except subprocess.TimeoutExpired:
+                    now = None if waits else used(p.pid, program)
+                    idle = idle + 1 if now is not None and now == before else 0
+                    before = now
+                    late = time.monotonic() > self.options.deadline
+                    if late or idle >= 10:
+                        os.killpg(p.pid, signal.SIGKILL)
+                        p.stdout.close()
+                        if late:
+                            raise CutOff
+                        return None, ""
+        return None if p.returncode in (-signal.SIGXCPU, -signal.SIGKILL) else p.returncode, out
 
     def flags(self, model, optimised=False):
         level = ["-O2", "-U_FORTIFY_SOURCE"] if model else ["-O1" if optimised else "-O0"]
@@ -282,7 +329,7 @@ class Lane:
                              "functional", "map", "memory", "mutex", "numeric", "optional", "random", "stop_token", "string", "thread",
                              "tuple", "vector"):
                     f.write(f"#include <{name}>\n")
-            code, out = self.call([self.options.compiler, *self.flags(model), "-x", "c++-header", os.path.join(folder, "first.hpp")], 300, 900)
+            code, out = self.call([self.options.compiler, *self.flags(model), "-x", "c++-header", os.path.join(folder, "first.hpp")], 300)
             if code != 0:
                 sys.exit(f"the precompiled header does not compile:\n{out}")
         return ["-include", os.path.join(folder, "first.hpp")]
@@ -290,22 +337,27 @@ class Lane:
     def compile(self, judge, optimised=False):
         object_file = os.path.join(self.work, "test.o")
         first = [] if optimised else self.options.pch[judge.model]
-        code, out = self.call([self.options.compiler, *self.flags(judge.model, optimised), *first, "-c", judge.source, "-o", object_file],
-                              300, 1200)
+        code, out = self.call([self.options.compiler, *self.flags(judge.model, optimised), *first, "-c", judge.source, "-o", object_file], 300)
         if code != 0:
             return None, out
         with open(object_file, "rb") as f:
             return hashlib.sha256(f.read()).hexdigest(), out
 
-    def link(self, program):
-        code, out = self.call([self.options.compiler, "-pthread", os.path.join(self.work, "test.o"), "-lgtest", "-lgtest_main", "-o", program],
-                              300, 900)
+    def link(self, judge, program):
+        more = []
+        for source in LINKED_WITH.get(judge.name, []):
+            more.append(os.path.join(self.work, os.path.basename(source) + ".o"))
+            if not os.path.exists(more[-1]):
+                command = [self.options.compiler, "-std=c++20", "-w", f"-I{INCLUDE}", "-c", os.path.join(ROOT, source), "-o", more[-1]]
+                if self.call(command, 300)[0] != 0:
+                    sys.exit(f"does not compile: {shlex.join(command)}")
+        command = [self.options.compiler, "-pthread", os.path.join(self.work, "test.o"), *more, "-lgtest", "-lgtest_main", "-o", program]
+        code, out = self.call(command, 300)
         if code != 0:
             sys.exit(f"does not link:\n{out}")
 
-    def run(self, program, judge, only=None):
-        cpu, wall = (600, 1800) if judge.seconds is None else (10 + 8 * judge.seconds, 90 + 30 * judge.seconds)
-        return self.call([program, "--gtest_fail_fast", f"--gtest_filter={only or LEFT_OUT}"], cpu, wall, cwd=os.path.join(ROOT, "tests"))
+    def run(self, program, cpu, tests):
+        return self.call([program, "--gtest_fail_fast", f"--gtest_filter={tests}"], cpu, waits=False, cwd=os.path.join(ROOT, "tests"))
 
     def baseline(self, judge, shared):
         """Builds and runs the test with the unchanged headers, which must be what this lane holds."""
@@ -315,46 +367,57 @@ class Lane:
             program = os.path.join(shared, judge.name.replace("/", "."))
             if os.path.exists(program + ".json"):  # of a run before, in a folder that was kept
                 with open(program + ".json", encoding="utf-8") as f:
-                    vars(judge).update(json.load(f), program=program)
-                return
+                    kept = json.load(f)
+                if kept["version"] == judge.version:
+                    vars(judge).update(kept, program=program)
+                    return
             digest, out = self.compile(judge)
             if digest is None:
                 judge.reason = "does not compile with the unchanged headers: " + out[:2000]
                 return
-            self.link(program)
-            before = time.monotonic()
-            code, out = self.run(program, judge)
+            self.link(judge, program)
+            code, out = self.run(program, 900, "-" + ":".join(LEFT_OUT))
             if code != 0:
                 judge.reason = "fails with the unchanged headers: " + out[-2000:]
                 return
-            judge.seconds = time.monotonic() - before
-            took = {name: int(ms) for name, ms in re.findall(r"^\[       OK \] (\S+?)(?:, where .*)? \((\d+) ms\)$", out, flags=re.M)}
-            judge.long = [name for name, ms in took.items() if ms > 700]
+            judge.took = {name: int(ms) / 1000
+                          for name, ms in re.findall(r"^\[       OK \] (\S+?)(?:, where .*)? \((\d+) ms\)$", out, flags=re.M)}
             judge.program = program
+            judge.optimised = None
             with open(program + ".json", "w", encoding="utf-8") as f:
-                json.dump({"digest": digest, "seconds": judge.seconds, "long": judge.long}, f)
+                json.dump({"version": judge.version, "digest": digest, "took": judge.took}, f)
             judge.digest = digest
 
-    def noticed(self, j, program, only):
-        """By which test of those, or None."""
-        code, out = self.run(program, j, only)
+    def noticed(self, j, program, long):
+        """By which of the judge's tests, the long or the others, or None."""
+        tests = [name for name, seconds in j.took.items() if seconds > LONG]
+        seconds = sum(s for s in j.took.values() if (s > LONG) == long)
+        if not long:
+            tests = "-" + ":".join(LEFT_OUT + tests)
+        elif tests:
+            tests = ":".join(tests)
+        else:
+            return None
+        code, out = self.run(program, 5 + 6 * seconds, tests)
         if code == 0:
             return None
-        if code is None or code in (-9, -24):
+        if code is None:
             return f"{j.name}: does not end"
         failed = sorted(set(re.findall(r"^\[  FAILED  \] ([^\s,]+\.[^\s,]+)", out, flags=re.M)))
         if code < 0 or not failed:
             return f"{j.name}: ended by {code}"
         # The unchanged header must pass what the mutant failed.
-        return failed[0] if self.run(j.program, j, ":".join(failed))[0] == 0 else None
+        return failed[0] if self.run(j.program, 900, ":".join(failed))[0] == 0 else None
 
     def trial(self, mutant, judges, shared):
         """(verdict, by whom): 'found', 'survived', 'same' (no object differs), 'invalid' (does not compile)."""
         path = os.path.join(self.include, "weir", mutant.header)
         with open(path, encoding="utf-8") as f:
             source = f.read()
-        order = mutant.operator == "order"
-        mine = [j for j in judges[mutant.header] if j.model == order or not (order or self.options.judges)]
+        # The checker alone sees memory orders. It is asked about all else when no other test has noticed anything.
+        asked = [[j for j in judges[mutant.header] if not j.model], [j for j in judges[mutant.header] if j.model]]
+        if mutant.operator == "order":
+            asked = asked[1:]
 
         def put(text):
             with open(path, "w", encoding="utf-8") as f:
@@ -369,32 +432,35 @@ class Lane:
         text = mutant.texts[0]
         try:
             put(text)
-            for j in mine:
-                if j.digest is None and j.reason is None:
-                    unchanged(self.baseline, j, shared)
-                if j.reason is not None:
-                    continue
-                for text in [text] if differs else mutant.texts:
-                    put(text)
-                    digest, out = self.compile(j)
-                    if digest is not None:
-                        break
-                if digest is None:
-                    errors = [e for e in out.splitlines() if "error:" in e] or [out[:300]]
-                    alone = [self.options.compiler, *self.flags(False), *self.options.pch[False], "-fsyntax-only", "-x", "c++", path]
-                    if STATED.search(errors[0]) and self.call(alone, 120, 600)[0] == 0:
-                        return "found", f"{j.name}: {errors[0].split('error:')[-1].strip()}"
-                    return "invalid", "\n".join(errors[:2])
-                if digest == j.digest:
-                    continue
-                differs.append(j)
-                program = os.path.join(self.work, "test")
-                self.link(program)
-                passes = [":".join([LEFT_OUT, *j.long])]
-                if j.long and not self.options.quick:
-                    passes.append(":".join(j.long))
-                for only in passes:
-                    who = self.noticed(j, program, only)
+            for mine in asked[:1] if self.options.quick else asked:
+                programs = []
+                for j in mine:
+                    if j.digest is None and j.reason is None:
+                        unchanged(self.baseline, j, shared)
+                    if j.reason is not None:
+                        continue
+                    for text in [text] if differs else mutant.texts:
+                        put(text)
+                        digest, out = self.compile(j)
+                        if digest is not None:
+                            break
+                    if digest is None:
+                        errors = [e for e in out.splitlines() if "error:" in e] or [out[:300]]
+                        alone = [self.options.compiler, *self.flags(False), *self.options.pch[False], "-fsyntax-only", "-x", "c++", path]
+                        if STATED.search(errors[0]) and self.call(alone, 120)[0] == 0:
+                            return "found", f"{j.name}: {errors[0].split('error:')[-1].strip()}"
+                        return "invalid", "\n".join(errors[:2])
+                    if digest == j.digest:
+                        continue
+                    program = os.path.join(self.work, f"test{len(programs)}")
+                    programs.append((j, program))
+                    differs.append(j)
+                    self.link(j, program)
+                    who = self.noticed(j, program, False)
+                    if who:
+                        return "found", who
+                for j, program in [] if self.options.quick else programs:
+                    who = self.noticed(j, program, True)
                     if who:
                         return "found", who
             # What the optimizer sees to be the same is the same.
@@ -428,19 +494,22 @@ def main():
     parser.add_argument("--operator", action="append", help="an operator's name; all without it")
     parser.add_argument("--sample", type=int, default=0, help="stop when so many have counted")
     parser.add_argument("--share", type=float, default=1, help="draw from that share of all mutants, the same ones for each header alone")
+    parser.add_argument("--each", type=int, default=0, help="and of each header and of each operator at least so many")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--judges", type=int, default=0, help="ask only so many tests, the nearest: finds no more, and sooner")
     parser.add_argument("--lanes", type=int, default=2)
     parser.add_argument("--at-least", type=float, default=0, metavar="PERCENT")
     parser.add_argument("--tolerate", type=int, default=0, help="how many unexplained survivors are no failure")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no trial after that")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop then, whatever runs")
     parser.add_argument("--compiler", default=os.environ.get("CXX", "g++"))
     parser.add_argument("--launcher", default=[], type=shlex.split, help="a command to put before every build and run")
     parser.add_argument("--json", help="a file to write each verdict to")
     parser.add_argument("--quick", action="store_true", help="leave out the single tests that take most of the time")
     parser.add_argument("--keep", help="a folder for what is built of the unchanged headers, to go on, by --json, where a run of the same sources ended")
+    parser.add_argument("--again", action="store_true", help="judge those anew that survived in the run that is gone on with")
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
+    options.deadline = time.monotonic() + options.seconds
 
     headers = sorted(os.path.relpath(p, os.path.join(INCLUDE, "weir"))
                      for p in glob.glob(os.path.join(INCLUDE, "weir", "**", "*.hpp"), recursive=True))
@@ -455,7 +524,7 @@ def main():
             all_mutants += [m for m in mutants_of(h, sources[h]) if not options.operator or m.operator in options.operator]
 
     cache = {}
-    tests = [Judge(p) for p in sorted(glob.glob(os.path.join(ROOT, "tests", "**", "*_test.cpp"), recursive=True))
+    tests = [Judge(p, cache) for p in sorted(glob.glob(os.path.join(ROOT, "tests", "**", "*_test.cpp"), recursive=True))
              if not NOT_JUDGES.search(p) and "/noexcept/" not in p]
     judges = {}
     for h in headers:
@@ -464,20 +533,13 @@ def main():
 
         def rank(j):
             name = os.path.basename(j.name)
-            return (j.model, near.index(name) if name in near else 9, not name.startswith(stem), len(includes_of(j.source, cache)))
+            return (j.model, near.index(name) if name in near else 9, not name.startswith(stem), len(j.includes))
 
-        judges[h] = sorted((j for j in tests if h in includes_of(j.source, cache)), key=rank)
-        near_enough = [j for j in judges[h] if not j.model][:options.judges]
-        judges[h] = [j for j in judges[h] if j.model or j in near_enough] if options.judges else judges[h]
+        judges[h] = sorted((j for j in tests if h in j.includes), key=rank)
+        if options.judges:
+            judges[h] = [j for model in (False, True) for j in [j for j in judges[h] if j.model == model][:options.judges]]
     unjudged = [m for m in all_mutants if m.operator == "order" and not any(j.model for j in judges[m.header])]
     all_mutants = [m for m in all_mutants if m not in set(unjudged) and judges[m.header]]
-
-    if options.list:
-        for m in all_mutants:
-            before, after = describe(m, sources[m.header], m.texts[0])
-            print(f"{m.header}:{m.line}: {m.operator}: {before}  =>  {after}")
-        print(f"{len(all_mutants)} mutants: {dict(Counter(m.operator for m in all_mutants))}")
-        return 0
 
     # Drawn by what they are: a change of one header leaves the draw of the others as it was.
     def draw(m):
@@ -485,50 +547,72 @@ def main():
                          *describe(m, sources[m.header], m.texts[0])])
         return int.from_bytes(hashlib.sha256(what.encode()).digest()[:8], "big") / 2**64
 
-    all_mutants = sorted((m for m in all_mutants if draw(m) < options.share), key=draw)
+    all_mutants.sort(key=draw)
+    drawn, of_each = [], Counter()
+    for m in all_mutants:
+        if draw(m) < options.share or of_each[m.header] < options.each or of_each[m.operator] < options.each:
+            drawn.append(m)
+            of_each.update([m.header, m.operator])
+    all_mutants = drawn
+    if options.list:
+        for m in all_mutants:
+            before, after = describe(m, sources[m.header], m.texts[0])
+            print(f"{m.header}:{m.line}: {m.operator}: {before}  =>  {after}")
+        print(f"{len(all_mutants)} mutants: {dict(Counter(m.operator for m in all_mutants))}")
+        return 0
+
     wanted = options.sample or len(all_mutants)
-    explained = set()
-    if os.path.exists(SURVIVORS):
-        with open(SURVIVORS, encoding="utf-8") as f:
-            explained = set(re.findall(r"^- (\S+): `(.+?)` => `(.*?)`", f.read(), flags=re.M))
+    explained, equivalent = set(), set()
+    with open(SURVIVORS, encoding="utf-8") as f:
+        for section in re.split(r"^## ", f.read(), flags=re.M)[1:]:
+            into = equivalent if section.startswith("Equivalent") else explained
+            into |= set(re.findall(r"^- (\S+): `(.+?)` => `(.*?)`$", section, flags=re.M))
 
     work_folder = tempfile.mkdtemp(prefix="weir-mutation-")
     shared = os.path.abspath(options.keep) if options.keep else work_folder
     os.makedirs(shared, exist_ok=True)
     begin = time.monotonic()
-    results, survivors = [], []
+    versions = {h: digest_of([os.path.join(INCLUDE, "weir", h)]) for h in headers}
+    results, done = [], set()
     if options.keep and options.json and os.path.exists(options.json):
         with open(options.json, encoding="utf-8") as f:
             results = json.load(f)
+        mine = {draw(m) for m in all_mutants}
+        results = [r for r in results if r["draw"] in mine and r["version"] == versions[r["header"]] and
+                   not (options.again and r["verdict"] == "survived" and (r["header"], r["before"], r["after"]) not in equivalent | explained)]
         done = {r["draw"] for r in results}
-        survivors = [(None, r["before"], r["after"], (r["header"], r["before"], r["after"]) in explained)
-                     for r in results if r["verdict"] == "survived"]
         all_mutants = [m for m in all_mutants if draw(m) not in done]
+    cut_off = 0
     lock = threading.Lock()
     try:
         lanes = [Lane(os.path.join(work_folder, str(i)), options) for i in range(options.lanes)]
         options.pch = {model: lanes[0].pch(model, shared) for model in {j.model for js in judges.values() for j in js}}
         queue = iter(all_mutants)
 
+        def verdict_of(r):
+            return "equivalent" if r["verdict"] == "survived" and (r["header"], r["before"], r["after"]) in equivalent else r["verdict"]
+
         def work(lane):
+            nonlocal cut_off
             while True:
                 with lock:
-                    counted = sum(r["verdict"] in ("found", "survived") for r in results)
-                    if counted >= wanted or time.monotonic() - begin > options.seconds:
-                        return
-                    m = next(queue, None)
+                    counted = sum(verdict_of(r) in ("found", "survived") for r in results)
+                    m = next(queue, None) if counted < wanted and time.monotonic() < options.deadline else None
                 if m is None:
                     return
-                verdict, by = lane.trial(m, judges, shared)
+                try:
+                    verdict, by = lane.trial(m, judges, shared)
+                except CutOff:
+                    with lock:
+                        cut_off += 1
+                    return
                 before, after = describe(m, sources[m.header], m.texts[0])
                 with lock:
-                    counted += verdict in ("found", "survived")
                     results.append({"header": m.header, "line": m.line, "operator": m.operator, "before": before, "after": after, "draw": draw(m),
-                                    "verdict": verdict, "by": by})
+                                    "version": versions[m.header], "verdict": verdict, "by": by})
                     if verdict == "survived":
-                        known = (m.header, before, after) in explained
-                        survivors.append((m, before, after, known))
-                        print(f"survived{' (explained)' if known else ''}: {m.header}:{m.line}: {m.operator}\n  - {before}\n  + {after}", flush=True)
+                        known = " (equivalent)" if verdict_of(results[-1]) != verdict else " (explained)" if (m.header, before, after) in explained else ""
+                        print(f"survived{known}: {m.header}:{m.line}: {m.operator}\n  - {before}\n  + {after}", flush=True)
                     if options.json:
                         with open(options.json, "w", encoding="utf-8") as f:
                             json.dump(results, f, indent=1)
@@ -539,21 +623,24 @@ def main():
     finally:
         shutil.rmtree(work_folder, ignore_errors=True)
 
-    verdicts = Counter(r["verdict"] for r in results)
+    verdicts = Counter(verdict_of(r) for r in results)
     counted = verdicts["found"] + verdicts["survived"]
     for name in sorted({r["header"] for r in results}):
-        mine = Counter(r["verdict"] for r in results if r["header"] == name)
+        mine = Counter(verdict_of(r) for r in results if r["header"] == name)
         print(f"{name}: {mine['found']} of {mine['found'] + mine['survived']} found")
     for j in tests:
         if j.reason:
             print(f"not asked: {j.name} {j.reason}")
     if unjudged:
         print(f"{len(unjudged)} memory orders in {sorted({m.header for m in unjudged})} have no test under tests/model to judge them")
+    left = len(all_mutants) + len(done) - len(results)
+    if cut_off or time.monotonic() > options.deadline:
+        print(f"cut off by --seconds, {cut_off} in the middle of a trial; {left} not judged")
     percent = 100 * verdicts["found"] / counted if counted else 0
-    unknown = [s for s in survivors if not s[3]]
-    print(f"{verdicts['found']} of {counted} mutants found ({percent:.1f}%), {len(survivors)} survived, {len(unknown)} of them unexplained; "
-          f"{verdicts['invalid']} did not compile, {verdicts['same']} changed no object code; seed {options.seed}, "
-          f"{time.monotonic() - begin:.0f} s")
+    unknown = [r for r in results if verdict_of(r) == "survived" and (r["header"], r["before"], r["after"]) not in explained]
+    print(f"{verdicts['found']} of {counted} mutants found ({percent:.1f}%), {verdicts['survived']} survived, {len(unknown)} of them unexplained; "
+          f"{verdicts['equivalent']} are equivalent, {verdicts['invalid']} did not compile, {verdicts['same']} changed no object code; "
+          f"seed {options.seed}, {time.monotonic() - begin:.0f} s")
     return 1 if not counted or len(unknown) > options.tolerate or percent < options.at_least or any(j.reason for j in tests) else 0
 
 
