@@ -23,6 +23,7 @@
 namespace {
 
 using namespace std::chrono_literals;
+using std::chrono::nanoseconds;
 using weir::manual_clock;
 using weir::llm::ramp_options;
 using ramp = weir::llm::ramp<manual_clock&>;
@@ -295,6 +296,23 @@ TEST(llm_ramp, what_never_left_no_longer_counts) {
     }
     EXPECT_EQ(r.current(clock.now()), 2U);
     EXPECT_TRUE(r.try_acquire());
+}
+
+TEST(llm_ramp, has_available_what_it_would_grant_and_no_more) {
+    for (std::uint64_t seed = 0; seed < 20; ++seed) {
+        std::mt19937_64 random{seed};
+        manual_clock clock;
+        ramp r{{.first = 4, .first_most = 4}, clock};
+        for (int i = 0; i < 2'000; ++i) {
+            auto const a = r.available();
+            if (a != 0) {
+                ASSERT_TRUE(r.check(a)) << "seed " << seed << ", step " << i;
+            }
+            ASSERT_FALSE(r.check(a + 1)) << "seed " << seed << ", step " << i;
+            if (random() % 2 == 0) r.try_acquire(random() % 5);
+            clock.advance(nanoseconds{random() % (random() % 16 == 0 ? 5'000'000'000 : 400'000'000)});
+        }
+    }
 }
 
 TEST(llm_ramp, several_at_once_leave_the_gap_that_they_would_have_taken) {

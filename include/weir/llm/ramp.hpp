@@ -137,6 +137,7 @@ public:
         std::uint64_t const at = since_origin(t);
         std::uint64_t const d = spacing(allowance(at / length_));
         std::uint64_t const tat = tat_.load(std::memory_order_relaxed);
+        if (tat == 0) return options_.first;  // as in attempt: nothing was taken
         return tat > at ? 0 : std::min<std::uint64_t>((at - tat) / d + 1, options_.first);
     }
 
