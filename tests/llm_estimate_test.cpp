@@ -28,6 +28,23 @@ TEST(llm_estimate, tells_scripts_apart) {
     EXPECT_EQ(measure("a") + measure("你"), (text_size{1, 1, 0, 4, 2}));
 }
 
+TEST(llm_estimate, the_blocks_of_chinese_japanese_and_korean_end_where_unicode_ends_them) {
+    auto const utf8 = [](std::uint32_t p) {
+        auto const part = [p](unsigned shift) { return static_cast<char>(0x80U | ((p >> shift) & 0x3FU)); };
+        return p < 0x10000 ? std::string{static_cast<char>(0xE0U | (p >> 12U)), part(6), part(0)}
+                           : std::string{static_cast<char>(0xF0U | (p >> 18U)), part(12), part(6), part(0)};
+    };
+    struct block {
+        std::uint32_t first, last;
+        std::uint64_t tokens;
+    };
+    for (auto const& b : {block{0x2E80, 0x9FFF, 1}, block{0xAC00, 0xD7AF, 1}, block{0xF900, 0xFAFF, 1}, block{0xFF00, 0xFFEF, 1},
+                          block{0x20000, 0x3FFFF, 2}}) {
+        for (auto const p : {b.first, b.last}) EXPECT_EQ(measure(utf8(p)).cjk, b.tokens) << std::hex << p;
+        for (auto const p : {b.first - 1, b.last + 1}) EXPECT_EQ(measure(utf8(p)).cjk, 0U) << std::hex << p;
+    }
+}
+
 TEST(llm_estimate, malformed_text_is_counted_byte_by_byte) {
     EXPECT_EQ(measure("\xFF\xFE"), (text_size{0, 0, 2, 2, 1}));
     EXPECT_EQ(measure("\xE4\xBD"), (text_size{0, 0, 2, 2, 1}));

@@ -152,6 +152,9 @@ TEST(llm_hints, a_quoted_name_may_hold_commas_semicolons_and_escaped_quotes) {
     EXPECT_EQ(hint({{{"ratelimit", R"("a,b;c";r=0;t=30)"}}}), nanoseconds{30s});
     EXPECT_EQ(hint({{{"ratelimit", R"("a\",b";r=0;t=30)"}}}), nanoseconds{30s});
     EXPECT_EQ(hint({{{"ratelimit", R"("a\\";r=0;t=30)"}}}), nanoseconds{30s});
+    auto const name = [](char const* item) { return std::string{only(read_limits(fields{{{"ratelimit-policy", item}}}, dialect::http, now)).name}; };
+    EXPECT_EQ(name(R"("a\",b";q=5)"), R"(a\",b)");
+    EXPECT_EQ(name(R"("a,\\";q=5)"), R"(a,\\)");
     for (auto const* open : {R"(")", R"("\)", R"("\")", R"("a\)", R"("a;r=0;t=30)", R"("a\";r=0;t=30)"}) {
         EXPECT_EQ(hint({{{"ratelimit", open}}}), std::nullopt) << open;
     }

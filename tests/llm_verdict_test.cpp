@@ -338,9 +338,26 @@ TEST(llm_verdict, a_server_that_says_not_to_retry_is_obeyed) {
         return std::nullopt;
     };
     a.headers = yes;
+    EXPECT_EQ(classify(a).action, action::retry);
+    a.status = 401;
+    a.code = "invalid_api_key";
+    a.headers = no;
+    EXPECT_EQ(classify(a).action, action::next_account) << "to give up the call is more than was asked for";
+    a.code = {};
+    a.headers = yes;
     a.status = 418;
     EXPECT_EQ(classify(a).action, action::retry);
     EXPECT_GT(classify(a).at_most, 0U);
+}
+
+TEST(llm_verdict, what_is_nested_before_and_beside_it_hides_no_field) {
+    for (auto const* body : {R"({"meta":{"a":1,"b":[2,{"c":3}]},"code":"Throttling.BurstRate","message":"m"})",
+                             R"({"meta":{},"list":[],"code":"Throttling.BurstRate","message":"m"})",
+                             R"({"list":[[],{},"x"],"more":"code","code":"Throttling.BurstRate","message":"m"})",
+                             R"({"error":{"inner":{"code":7},"code":"Throttling.BurstRate","message":"m"}})",
+                             R"({"d":[[[[[[[[[[[[[[1,"code"]]]]]]]]]]]]]],"code":"Throttling.BurstRate","message":"m"})"}) {
+        EXPECT_EQ(judge(dialect::dashscope, 429, body).cause, cause::burst) << body;
+    }
 }
 
 TEST(llm_verdict, a_user_s_own_lines_come_first) {
