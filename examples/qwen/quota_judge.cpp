@@ -62,6 +62,7 @@ quota_report judge_report::total() const {
         all.admitted += q.admitted;
         all.completed += q.completed;
         all.in_flight += q.in_flight;
+        all.admitted_above_tpm += q.admitted_above_tpm;
         all.input_tokens += q.input_tokens;
         all.output_tokens += q.output_tokens;
         all.refused.rps += q.refused.rps;
@@ -137,15 +138,24 @@ quota_judge::account_log::account_log()
 
 // --- the judge -----------------------------------------------------------------------------------------------------------------
 
-quota_judge::quota_judge(judge_settings s) : settings_{s} {}
+quota_judge::quota_judge(judge_settings s) : settings_{s}, random_{s.seed} {}
+
+double quota_judge::unit() {
+    random_ += 0x9e3779b97f4a7c15u;  // splitmix64
+    auto x = random_;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return static_cast<double>((x ^ (x >> 31)) >> 11) * 0x1p-53;
+}
+
+server_limits quota_judge::as_set(std::string const& account, std::string const& model) const {
+    if (auto const own = by_account_.find(key{account, model}); own != by_account_.end()) return own->second;
+    if (auto const of = by_model_.find(model); of != by_model_.end()) return of->second;
+    return {};
+}
 
 server_limits quota_judge::effective(std::string const& account, std::string const& model) const {
-    server_limits l;
-    if (auto const own = by_account_.find(key{account, model}); own != by_account_.end()) {
-        l = own->second;
-    } else if (auto const of = by_model_.find(model); of != by_model_.end()) {
-        l = of->second;
-    }
+    auto l = as_set(account, model);
     if (settings_.derive_rps && l.rpm && !l.rps)
         l.rps = std::max<std::uint64_t>(1, *l.rpm / 60 + (*l.rpm % 60 != 0 ? 1 : 0));
     if (settings_.derive_tps && l.tpm && !l.tps) l.tps = *l.tpm / 60 + (*l.tpm % 60 != 0 ? 1 : 0);
@@ -153,14 +163,25 @@ server_limits quota_judge::effective(std::string const& account, std::string con
 }
 
 void quota_judge::set_limits(std::string const& model, server_limits l) {
+    change_limits(model, [l](server_limits& to) { to = l; });
+}
+
+void quota_judge::set_limits(std::string const& account, std::string const& model, server_limits l) {
+    change_limits(account, model, [l](server_limits& to) { to = l; });
+}
+
+void quota_judge::change_limits(std::string const& model, std::function<void(server_limits&)> const& how) {
     std::lock_guard const lock{mutex_};
-    by_model_[model] = l;
+    how(by_model_[model]);
     for (auto& [k, log] : logs_)
         if (k.second == model) log.counts.limits = effective(k.first, k.second);
 }
 
-void quota_judge::set_limits(std::string const& account, std::string const& model, server_limits l) {
+void quota_judge::change_limits(std::string const& account, std::string const& model,
+                                std::function<void(server_limits&)> const& how) {
     std::lock_guard const lock{mutex_};
+    auto l = as_set(account, model);
+    how(l);
     by_account_[key{account, model}] = l;
     if (auto const at = logs_.find(key{account, model}); at != logs_.end())
         at->second.counts.limits = effective(account, model);
@@ -278,6 +299,12 @@ verdict quota_judge::arrive(std::string_view account, std::string_view model, st
         if (c.free_at <= now) continue;
         if (v.rule == server_rule::none) v.rule = c.rule;
         v.retry_at_ns = std::max(v.retry_at_ns, c.free_at);
+    }
+    // A soft limit: the one request in so many that only TPM is against.
+    if (v.rule == server_rule::tpm && limits.tpm_soft > 0 && unit() < limits.tpm_soft) {
+        v.rule = server_rule::none;
+        v.retry_at_ns = 0;
+        ++log.counts.admitted_above_tpm;
     }
     v.admitted = v.rule == server_rule::none;
 

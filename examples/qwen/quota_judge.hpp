@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <limits>
 #include <map>
 #include <mutex>
@@ -23,6 +24,7 @@ namespace qwen {
 /// What a server allows one account on one model; absent = not enforced.
 struct server_limits {
     std::optional<std::uint64_t> rpm{}, rps{}, tpm{}, tps{};
+    double tpm_soft = 0;  ///< this share (0 ... 1) of what TPM would refuse is admitted all the same, by seed
 };
 
 /// How tokens are counted. The vendor does not say, so a client must be clean under each.
@@ -52,6 +54,7 @@ struct judge_settings {
     bool count_rejected = false;  ///< a request refused by any of the four limits uses up one request of RPM and RPS
     bool derive_rps = true;       ///< where rps is absent and rpm is not: rps = max(1, ceil(rpm / 60))
     bool derive_tps = false;      ///< where tps is absent and tpm is not: tps = ceil(tpm / 60)
+    std::uint64_t seed = 1;       ///< of tpm_soft
 };
 
 /// Sums of the half-open sliding windows (now - W, now], W = 60 s and 1 s, whatever is enforced.
@@ -85,6 +88,7 @@ struct quota_report {
     server_limits limits;  ///< as enforced, derived ones included
     std::uint64_t arrived = 0, admitted = 0, completed = 0, in_flight = 0, peak_in_flight = 0;
     std::uint64_t input_tokens = 0, output_tokens = 0;  ///< of admitted calls; output of completed ones
+    std::uint64_t admitted_above_tpm = 0;               ///< of admitted: those that a hard TPM would have refused
     refusals refused;
     window_sums
         peak;  ///< greatest sum each window ever had, of what was counted (in reserve mode, reservations included)
@@ -114,6 +118,10 @@ public:
     /// counted stays counted. A limit of 0 refuses everything. A model without limits is unlimited.
     void set_limits(std::string const& model, server_limits);
     void set_limits(std::string const& account, std::string const& model, server_limits);
+    /// The same, from what is set now; no other change comes between.
+    void change_limits(std::string const& model, std::function<void(server_limits&)> const& how);
+    void change_limits(std::string const& account, std::string const& model,
+                       std::function<void(server_limits&)> const& how);
 
     /// One request. `max_tokens` matters in reserve mode only.
     [[nodiscard]] verdict arrive(std::string_view account, std::string_view model, std::int64_t time_ns,
@@ -126,6 +134,7 @@ public:
 
     [[nodiscard]] std::uint64_t in_flight(std::string_view account, std::string_view model) const;
     [[nodiscard]] window_sums sums(std::string_view account, std::string_view model, std::int64_t time_ns) const;
+    /// As enforced, derived ones included.
     [[nodiscard]] server_limits limits_of(std::string_view account, std::string_view model) const;
     [[nodiscard]] judge_report report() const;
     [[nodiscard]] judge_settings const& settings() const noexcept { return settings_; }
@@ -177,11 +186,13 @@ private:
 
     account_log& log_of(std::string_view account, std::string_view model);
     account_log const* find(std::string_view account, std::string_view model) const;
+    [[nodiscard]] server_limits as_set(std::string const& account, std::string const& model) const;
     [[nodiscard]] server_limits effective(std::string const& account, std::string const& model) const;
     [[nodiscard]] std::int64_t requests_free_at(account_log const&, std::uint64_t rpm, std::int64_t now) const;
     [[nodiscard]] std::int64_t tokens_free_at(exact_log const&, std::uint64_t limit, std::uint64_t charge,
                                               bool alone_passes, std::int64_t now) const;
     void count_request(account_log&, std::int64_t now);
+    double unit();  // [0, 1)
 
     judge_settings settings_;
     mutable std::mutex mutex_;
@@ -189,7 +200,7 @@ private:
     std::map<key, server_limits> by_account_;
     std::map<key, account_log> logs_;
     std::unordered_map<std::uint64_t, open_call> open_;
-    std::uint64_t next_id_ = 1;
+    std::uint64_t next_id_ = 1, random_;
     std::vector<std::int64_t> delays_;
     delay_report delay_;
 };

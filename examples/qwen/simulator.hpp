@@ -26,47 +26,19 @@
 #include <string_view>
 #include <vector>
 
+#include "errors.hpp"
 #include "quota_judge.hpp"
 
 namespace qwen {
 
-/// Everything that the simulator can answer besides 200. to_string gives the enumerator's name.
-enum class failure {
-    body_too_large,   ///< 413
-    invalid_api_key,  ///< 401
-    invalid_body,     ///< 400: no JSON
-    model_not_found,  ///< 404
-    arrearage,        ///< 400
-    unpurchased,      ///< 403
-    commodity_not_purchased,
-    prepaid_overdue,
-    postpaid_overdue,     ///< 429, never mended by waiting
-    free_tier_only,       ///< 403
-    free_quota_exceeded,  ///< 429, code of AllocationQuota, never mended by waiting
-    invalid_parameter,    ///< 400
-    data_inspection,      ///< 400
-    serving_error,        ///< 503 or 500: too many requests for the system
-    model_unavailable,    ///< 503
-    route_throttling,     ///< 429 Throttling
-    concurrency,          ///< 429
-    rate_quota,           ///< 429: RPS, RPM
-    allocation_quota,     ///< 429: TPS, TPM
-    internal_error,       ///< 500, after the call ran
-    invalid_url,          ///< 404
-};
-[[nodiscard]] std::string_view to_string(failure) noexcept;
-[[nodiscard]] std::optional<failure> failure_named(std::string_view) noexcept;
-
 enum class account_state { good, arrearage, unpurchased, commodity_not_purchased, prepaid_overdue, postpaid_overdue };
+[[nodiscard]] std::map<std::string, account_state> const& account_states();  ///< by name
 
 enum class free_tier {
     none,      ///< paid from the first token
     only,      ///< the user chose "free tier only": 403 when it is used up
     not_sold,  ///< a model that has nothing but its free tokens: 429 when they are used up
 };
-
-/// The bodies of compatible-mode errors that were seen in the field. `mixed`: per code as seen, by seed where several were.
-enum class error_shape { mixed, a, b, c, d, e };
 
 struct model_settings {
     std::string name;
@@ -81,6 +53,7 @@ struct account_settings {
     std::string name;
     std::vector<std::string> keys;
     account_state state = account_state::good;
+    std::map<std::string, server_limits> limits{};  ///< by model: the account's own, in place of the model's
 };
 
 /// qwen3-max (600 RPM, 10 RPS, 1,000,000 TPM), qwen3-max-2025-09-23 (60, 1, 100,000) and its siblings, as of Singapore.
@@ -107,6 +80,12 @@ struct output_model {
 struct fault {
     failure what = failure::internal_error;
     double rate = 0;
+};
+
+/// One of the changes of runtime_changes.hpp: ("outage", R"({"seconds": 5})").
+struct scheduled_change {
+    std::int64_t at_ns = 0;
+    std::string name, json;
 };
 
 /// One request, when it is over.
@@ -145,6 +124,9 @@ struct simulator_settings {
     std::size_t max_connections = 1'024;  ///< one thread each; more must wait
     bool keep_records = false;            ///< for take_records()
 
+    /// Changes at known times of simulated time: made when the first request arrives that late.
+    std::vector<scheduled_change> changes{};
+
     /// If set, the time (nanoseconds), in place of CLOCK_MONOTONIC x speed; then no answer waits for its latency. Called from many threads.
     std::function<std::int64_t()> time{};
 };
@@ -156,6 +138,7 @@ struct simulator_report {
     std::uint64_t requests = 0;                    ///< to either chat path
     std::map<int, std::uint64_t> by_status;        ///< of those
     std::map<std::string, std::uint64_t> by_code;  ///< native codes of those that failed
+    std::vector<std::string> failed_changes;       ///< scheduled ones that could not be made, and why
     std::int64_t elapsed_ns = 0;                   ///< simulated time since the start
     [[nodiscard]] std::uint64_t answered(int status) const {
         auto const at = by_status.find(status);
@@ -171,7 +154,8 @@ struct simulator_report {
 /// What a request will use if it is admitted, and how long it takes without saturation: the same each time.
 struct planned_answer {
     std::uint64_t input = 0, output = 0, max_tokens = 0;
-    std::int64_t latency_ns = 0;  ///< simulated time
+    std::int64_t latency_ns = 0;      ///< simulated time
+    std::int64_t first_token_ns = 0;  ///< of that, until the first token
 };
 /// For a body of either dialect. The prompt's tokens: ceil(ASCII bytes / 4) + ceil(2/3 of the CJK characters) + ceil(bytes of other scripts / 3),
 /// + 4 for each message + 3. Nothing if the body is not JSON, or its model is not in the settings.
@@ -201,9 +185,42 @@ public:
     take_records();                             ///< those since the last call, in the order of their ends
     [[nodiscard]] std::int64_t now_ns() const;  ///< simulated time since the start
 
-    /// While it runs.
+    // --- Changes while it runs. Each holds from the next request to arrive; a call that was admitted runs on. They throw
+    // std::invalid_argument where what they name is not there. POST /simulator/CHANGE does the same from outside (runtime_changes.hpp).
+
+    /// What was counted stays counted: after a cut, the window must first fall below the new limit.
     void set_limits(std::string const& model, server_limits);
+    void set_limits(std::string const& account, std::string const& model, server_limits);
+    /// Another spend tier: this TPM, and the share `soft` (0 ... 1) of the requests above it that are admitted all the same.
+    void set_spend_tier(std::string const& account, std::string const& model, std::uint64_t tpm, double soft);
+    /// In one step: what is set now, changed by `how`.
+    void change_limits(std::string const& model, std::function<void(server_limits&)> const& how);
+    void change_limits(std::string const& account, std::string const& model,
+                       std::function<void(server_limits&)> const& how);
+    [[nodiscard]] server_limits limits_of(std::string const& account, std::string const& model) const;
+
+    /// A new account, without keys, if there was none.
     void set_account(std::string const& account, account_state);
+    void cut_off_account(std::string const& account) { set_account(account, account_state::arrearage); }
+    void restore_account(std::string const& account) { set_account(account, account_state::good); }
+    /// Of a new account, if there was none of that name.
+    void add_key(std::string const& key, std::string const& account);
+    void revoke_key(std::string const& key);  ///< 401 from now on
+
+    /// From now on `tokens` are left; 0: used up. free_tier::none: the account pays.
+    void set_free_quota(std::string const& account, std::string const& model, free_tier, std::uint64_t tokens);
+
+    /// A new model, or the settings of one of that name: its limits too, for accounts without limits of their own.
+    void set_model(model_settings);
+    void remove_model(std::string const& name);
+
+    /// Every request that gets past its account's checks fails so for `seconds` of simulated time; 0 ends an outage.
+    void outage(double seconds, failure = failure::model_unavailable);
+    void outage_of_model(std::string const& model, double seconds, failure = failure::model_unavailable);
+
+    /// The server's clock jumps: its windows, the times in its answers and its records with it, how long answers take not. Back:
+    /// the judge's windows stand still until the clock is where it was.
+    void step_clock(std::int64_t ns);
 
     [[nodiscard]] simulator_settings const& settings() const noexcept;
 

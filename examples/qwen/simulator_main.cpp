@@ -238,14 +238,7 @@ options parse(std::vector<std::string> arguments) {
     };
     for (auto const& [key, name] : keys) account(name).keys.push_back(key);
     for (auto const& [name, state] : states) {
-        using enum qwen::account_state;
-        account(name).state = one_of<qwen::account_state>("--account", state,
-                                                          {{"good", good},
-                                                           {"arrearage", arrearage},
-                                                           {"unpurchased", unpurchased},
-                                                           {"commodity_not_purchased", commodity_not_purchased},
-                                                           {"prepaid_overdue", prepaid_overdue},
-                                                           {"postpaid_overdue", postpaid_overdue}});
+        account(name).state = one_of<qwen::account_state>("--account", state, qwen::account_states());
     }
     s.keep_records = o.log;
     return o;
