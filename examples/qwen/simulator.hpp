@@ -214,9 +214,9 @@ public:
     void set_model(model_settings);
     void remove_model(std::string const& name);
 
-    /// Every request that gets past its account's checks fails so for `seconds` of simulated time; 0 ends an outage.
-    void outage(double seconds, failure = failure::model_unavailable);
-    void outage_of_model(std::string const& model, double seconds, failure = failure::model_unavailable);
+    /// Every request that gets past its account's checks fails so for `for_s` seconds of simulated time; 0 ends an outage.
+    void outage(double for_s, failure = failure::model_unavailable);
+    void outage_of_model(std::string const& model, double for_s, failure = failure::model_unavailable);
 
     /// The server's clock jumps: its windows, the times in its answers and its records with it, how long answers take not. Back:
     /// the judge's windows stand still until the clock is where it was.
