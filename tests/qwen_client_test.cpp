@@ -25,6 +25,7 @@
 #include <vector>
 
 #include "../examples/qwen/adapter.hpp"
+#include "../examples/qwen/plain_driver.hpp"
 
 namespace {
 
@@ -157,14 +158,18 @@ std::string rate_limited() {
         R"({"error":{"message":"Requests rate limit exceeded, please try again later.","type":"limit_requests","code":"limit_requests"}})");
 }
 
-// Grants `allowed` calls, one by one or all; keeps what it was told.
-class recording_adapter final : public qwen::limiter_adapter {
+// Grants what its rule grants; keeps what it was told.
+class recording_driver final : public qwen::plain_driver {
 public:
-    qwen::admission admit(qwen::call_id id, weir::tokens) override {
-        asked.push_back(id);
-        return rule ? rule(id) : qwen::admission::go();
+    using plain_driver::plain_driver;
+    qwen::admission admit(qwen::chat_call const& c) override {
+        asked.push_back(c.id);
+        return rule ? rule(c.id) : qwen::admission::go();
     }
-    void ended(qwen::attempt const& a) override { over.push_back(a); }
+    qwen::next_step ended(qwen::attempt& a) override {
+        over.push_back(a);
+        return plain_driver::ended(a);
+    }
 
     std::function<qwen::admission(qwen::call_id)> rule;
     std::vector<qwen::call_id> asked;
@@ -193,7 +198,7 @@ public:
 struct fixture {
     explicit fixture(std::string const& url) { options.base_url = url; }
     qwen::qwen_client& client() {
-        if (!made) made.emplace(options, adapter, observer);
+        if (!made) made.emplace(options, driver, observer);
         return *made;
     }
     void submit(qwen::call_id id, std::string body = "{}") { client().submit({id, std::move(body), {10, 20}}); }
@@ -202,10 +207,9 @@ struct fixture {
         qwen::client_options o;
         o.key = "sk-test";
         o.spare_connections = 2;
-        o.retry = {.base = 1ms, .cap = 2ms, .attempts = 3, .jitter = weir::jitter::none};
         return o;
     }();
-    recording_adapter adapter;
+    recording_driver driver{weir::backoff{.base = 1ms, .cap = 2ms, .attempts = 3, .jitter = weir::jitter::none}, 1, 1ms};
     recording_observer observer;
     std::optional<qwen::qwen_client> made;
 };
@@ -260,24 +264,24 @@ TEST(qwen_client, asks_in_the_order_of_submission_and_keeps_the_line_behind_the_
     fixture f(server.url());
     for (qwen::call_id id = 1; id <= 20; ++id) f.submit(id);
     std::map<qwen::call_id, int> times;
-    f.adapter.rule = [&](qwen::call_id id) {
+    f.driver.rule = [&](qwen::call_id id) {
         // Every third call is denied twice.
         return id % 3 == 0 && times[id]++ < 2 ? qwen::admission::not_before(steady_clock::now() + 1ms, "requests")
                                               : qwen::admission::go();
     };
     f.client().run();
-    EXPECT_TRUE(std::is_sorted(f.adapter.asked.begin(), f.adapter.asked.end()));
+    EXPECT_TRUE(std::is_sorted(f.driver.asked.begin(), f.driver.asked.end()));
     EXPECT_TRUE(std::is_sorted(f.observer.stamped.begin(), f.observer.stamped.end()));
     EXPECT_EQ(f.observer.stamped.size(), 20U);
     EXPECT_EQ(f.observer.announced.size(), 20U) << "once for each attempt, not for each time it asks";
-    EXPECT_EQ(f.adapter.asked.size(), 20U + 12U);
+    EXPECT_EQ(f.driver.asked.size(), 20U + 12U);
 }
 
 TEST(qwen_client, does_not_send_before_the_time_that_the_limiter_named) {
     scripted_server server([](auto const& r) { return r.is_call() ? completion(1, 1) : models(); });
     fixture f(server.url());
     auto const opens = steady_clock::now() + 30ms;
-    f.adapter.rule = [&](qwen::call_id) {
+    f.driver.rule = [&](qwen::call_id) {
         return steady_clock::now() < opens ? qwen::admission::not_before(opens, "x") : qwen::admission::go();
     };
     f.submit(1);
@@ -289,8 +293,8 @@ TEST(qwen_client, does_not_send_before_the_time_that_the_limiter_named) {
 TEST(qwen_client, asks_again_when_something_in_flight_has_ended) {
     scripted_server server([](auto const& r) { return r.is_call() ? completion(1, 1) : models(); });
     fixture f(server.url());
-    f.adapter.rule = [&](qwen::call_id id) {
-        return id == 2 && f.adapter.over.empty() ? qwen::admission::not_before(qwen::steady_time::max(), "tokens")
+    f.driver.rule = [&](qwen::call_id id) {
+        return id == 2 && f.driver.over.empty() ? qwen::admission::not_before(qwen::steady_time::max(), "tokens")
                                                  : qwen::admission::go();
     };
     f.submit(1);
@@ -309,11 +313,11 @@ TEST(qwen_client, retries_a_429_through_the_limiter) {
     f.client().run();
     ASSERT_EQ(f.observer.good.size(), 1U);
     EXPECT_EQ(f.observer.good[0].number, 2U);
-    EXPECT_EQ(f.adapter.asked.size(), 3U);
-    ASSERT_EQ(f.adapter.over.size(), 3U);
-    EXPECT_EQ(f.adapter.over[0].charge, charge::request);
-    EXPECT_EQ(f.adapter.over[0].code, "limit_requests");
-    EXPECT_EQ(f.adapter.over[0].message, "Requests rate limit exceeded, please try again later.");
+    EXPECT_EQ(f.driver.asked.size(), 3U);
+    ASSERT_EQ(f.driver.over.size(), 3U);
+    EXPECT_EQ(f.driver.over[0].charge, charge::request);
+    EXPECT_EQ(f.driver.over[0].code, "limit_requests");
+    EXPECT_EQ(f.driver.over[0].message, "Requests rate limit exceeded, please try again later.");
     EXPECT_EQ(f.observer.announced.size(), 3U);
 }
 
@@ -406,8 +410,8 @@ TEST(qwen_client, knows_that_nothing_left_when_there_was_no_connection) {
     fixture f(closed_port());
     f.submit(1);
     EXPECT_THROW(f.client().run(), qwen::client_error);
-    ASSERT_EQ(f.adapter.over.size(), 3U) << "all attempts of the policy";
-    for (auto const& a : f.adapter.over) EXPECT_EQ(a.charge, charge::nothing);
+    ASSERT_EQ(f.driver.over.size(), 3U) << "all attempts of the policy";
+    for (auto const& a : f.driver.over) EXPECT_EQ(a.charge, charge::nothing);
 }
 
 TEST(qwen_client, never_sends_twice_behind_the_limiters_back) {
@@ -422,8 +426,8 @@ TEST(qwen_client, never_sends_twice_behind_the_limiters_back) {
     f.submit(1, std::string(100, 'x'));
     f.client().run();
     ASSERT_EQ(f.observer.good.size(), 1U);
-    EXPECT_EQ(f.adapter.over.size(), 3U);
-    EXPECT_EQ(f.adapter.over[0].charge, charge::unknown);
+    EXPECT_EQ(f.driver.over.size(), 3U);
+    EXPECT_EQ(f.driver.over[0].charge, charge::unknown);
     EXPECT_EQ(server.calls().size(), 3U) << "one request for each grant";
 }
 
@@ -431,9 +435,8 @@ TEST(qwen_client, takes_back_a_request_that_would_leave_too_late) {
     scripted_server server([](auto const& r) { return r.is_call() ? completion(1, 1) : models(); });
     fixture f(server.url());
     f.options.stall = 20ms;
-    f.options.retry.attempts = 1;
     int stalls = 3;
-    f.adapter.rule = [&](qwen::call_id) {
+    f.driver.rule = [&](qwen::call_id) {
         // The thread gets no time between the stamp and the send.
         for (auto const until = steady_clock::now() + 21ms; stalls > 0 && steady_clock::now() < until;) {
         }
@@ -442,8 +445,8 @@ TEST(qwen_client, takes_back_a_request_that_would_leave_too_late) {
     };
     f.submit(1);
     f.client().run();
-    ASSERT_GE(f.adapter.over.size(), 4U);
-    for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(f.adapter.over[i].charge, charge::nothing);
+    ASSERT_GE(f.driver.over.size(), 4U);
+    for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(f.driver.over[i].charge, charge::nothing);
     ASSERT_EQ(f.observer.good.size(), 1U) << "it is no failed attempt";
     EXPECT_EQ(f.observer.good[0].number, 0U);
     EXPECT_EQ(server.calls().size(), 1U);
@@ -502,8 +505,8 @@ TEST(qwen_client, keeps_to_the_most_in_flight) {
 TEST(qwen_client, fails_a_call_that_no_limit_can_ever_admit) {
     scripted_server server([](auto const& r) { return r.is_call() ? completion(1, 1) : models(); });
     fixture f(server.url());
-    f.adapter.rule = [](qwen::call_id id) {
-        return id == 1 ? qwen::admission::impossible("tokens per minute") : qwen::admission::go();
+    f.driver.rule = [](qwen::call_id id) {
+        return id == 1 ? qwen::admission::impossible("exceeds_quota", "tokens per minute") : qwen::admission::go();
     };
     f.submit(1);
     f.submit(2);
@@ -569,71 +572,127 @@ TEST(qwen_client, waits_as_long_as_the_server_asks) {
         return !r.is_call() ? models() : left-- > 0 ? answer(429, "{}", "Retry-After: 30\r\n") : completion(1, 1);
     });
     fixture f(server.url());
-    f.options.server_second = 1ms;
     f.submit(1);
     f.client().run();
-    ASSERT_EQ(f.adapter.over.size(), 2U);
-    EXPECT_GE(f.adapter.over[1].stamp - f.adapter.over[0].done, 30ms);
+    ASSERT_EQ(f.driver.over.size(), 2U);
+    EXPECT_GE(f.driver.over[1].stamp - f.driver.over[0].done, 30ms);
 }
 
-TEST(qwen_adapter, holds_settles_and_refunds) {
-    weir::manual_clock clock;
-    weir::quota_limiter limiter{weir::quota{.rpm = 10, .tpm = 1000}, clock};
-    using limiter_type = decltype(limiter);
-    // This clock's time points are not std::chrono::steady_clock's; the adapter asks a clock for those.
-    struct with_base {
-        using time_point = limiter_type::time_point;
-        using decision = limiter_type::decision;
-        struct facade {
-            qwen::steady_time base_time(time_point t) const { return qwen::steady_time{t.time_since_epoch()}; }
-        };
-        decision try_acquire(weir::tokens n) { return inner.try_acquire(n); }
-        bool settle(decision& d, weir::tokens used) { return inner.settle(d, used); }
-        bool refund(decision& d) { return inner.refund(d); }
-        facade clock() const { return {}; }
-        limiter_type& inner;
-    } shim{limiter};
-    qwen::weir_adapter<with_base> adapter{shim};
-    auto const left = [&] { return std::pair{*limiter.available().rpm, *limiter.available().tpm}; };
-    auto const end = [&](qwen::call_id id, charge c, weir::tokens used = {}) {
+// ---- weir's driver ----
+
+struct weir_fixture {
+    using pool = weir::llm::account_pool<weir::manual_clock&>;
+    using session = weir::llm::session<pool>;
+
+    weir_fixture() {
+        first.add({"http://one/v1", "a", {}, "qwen3-max"}, "sk-1", {.rpm = 10, .tpm = 1000}, {}, 0, clock);
+        second.add({"http://two/v1", "a", {}, "qwen-plus"}, "sk-2", {.rpm = 10, .tpm = 1000}, {}, 0, clock);
+        models.add("qwen3-max", first);
+    }
+    std::pair<std::uint64_t, std::uint64_t> left() { return {*first.limits(0).available().rpm, *first.limits(0).available().tpm}; }
+    static qwen::chat_call call(qwen::call_id id) { return {id, "{}", {100, 50}}; }
+    static qwen::attempt with(qwen::call_id id, int status, std::string body, charge c, weir::tokens used = {}) {
         qwen::attempt a;
         a.id = id;
+        a.status = status;
+        a.body = std::move(body);
         a.charge = c;
         a.bound = {100, 50};
         a.usage = used;
-        adapter.ended(a);
+        return a;
+    }
+
+    weir::manual_clock clock;
+    pool first, second;
+    weir::llm::fallback_chain<pool> models;
+};
+
+// This clock's time points are not std::chrono::steady_clock's; a driver asks a clock for those.
+struct based_session : weir_fixture::session {
+    struct facade {
+        qwen::steady_time base_time(time_point t) const { return qwen::steady_time{t.time_since_epoch()}; }
     };
-    auto const go = [&](qwen::call_id id) { return adapter.admit(id, {100, 50}).what == qwen::admission::kind::now; };
+    using session::session;
+    facade clock() const { return {}; }
+};
 
-    ASSERT_TRUE(go(1));
+struct qwen_adapter : testing::Test, weir_fixture {
+    qwen_adapter() { models.add("qwen-plus", second); }
+    based_session based{models, weir::llm::session_options{.retry = {.attempts = 2, .jitter = weir::jitter::none}, .server_queue = std::chrono::seconds{7}}, clock};
+    qwen::session_driver<based_session> driver{based};
+    using kind = qwen::admission::kind;
+};
+
+TEST_F(qwen_adapter, says_where_to_send_and_settles_holds_and_refunds) {
+    auto go = driver.admit(call(1));
+    ASSERT_EQ(go.what, kind::now);
+    ASSERT_NE(go.to, nullptr);
+    EXPECT_EQ(go.to->base_url, "http://one/v1");
+    EXPECT_EQ(go.to->key, "sk-1");
+    EXPECT_EQ(go.to->model, "qwen3-max");
+    EXPECT_EQ(go.to->server_queue, 7s);
     EXPECT_EQ(left(), (std::pair<std::uint64_t, std::uint64_t>{9, 850}));
-    end(1, charge::used, {80, 20});
+    auto a = with(1, 200, "{}", charge::used, {80, 20});
+    EXPECT_EQ(driver.ended(a).what, qwen::next_step::kind::answered);
     EXPECT_EQ(left(), (std::pair<std::uint64_t, std::uint64_t>{9, 900}));
-    end(1, charge::used, {0, 0});
-    EXPECT_EQ(left(), (std::pair<std::uint64_t, std::uint64_t>{9, 900})) << "once";
-
-    ASSERT_TRUE(go(2));
-    end(2, charge::nothing);
+    EXPECT_EQ(driver.ended(a).what, qwen::next_step::kind::failed) << "once";
     EXPECT_EQ(left(), (std::pair<std::uint64_t, std::uint64_t>{9, 900}));
 
-    ASSERT_TRUE(go(3));
-    end(3, charge::request);
-    EXPECT_EQ(left(), (std::pair<std::uint64_t, std::uint64_t>{8, 900})) << "the request counts, no tokens do";
+    ASSERT_EQ(driver.admit(call(2)).what, kind::now);
+    a = with(2, 0, {}, charge::nothing);
+    EXPECT_EQ(driver.ended(a).what, qwen::next_step::kind::again);
+    EXPECT_EQ(left(), (std::pair<std::uint64_t, std::uint64_t>{9, 900})) << "it never left";
+}
 
-    ASSERT_TRUE(go(4));
-    end(4, charge::bound);
-    EXPECT_EQ(left(), (std::pair<std::uint64_t, std::uint64_t>{7, 750}));
+TEST_F(qwen_adapter, a_request_that_was_taken_back_asks_again_at_once_and_costs_nothing) {
+    for (int i = 0; i < 5; ++i) {
+        ASSERT_EQ(driver.admit(call(1)).what, kind::now) << i;
+        auto a = with(1, 0, {}, charge::nothing);
+        a.withdrawn = true;
+        auto const next = driver.ended(a);
+        EXPECT_EQ(next.what, qwen::next_step::kind::again);
+        EXPECT_LE(next.due, qwen::steady_time{clock.now().time_since_epoch()});
+    }
+    EXPECT_EQ(left(), (std::pair<std::uint64_t, std::uint64_t>{10, 1000}));
+}
 
-    ASSERT_TRUE(go(5));
-    end(5, charge::unknown);
-    EXPECT_EQ(left(), (std::pair<std::uint64_t, std::uint64_t>{6, 600})) << "held: the server may still be at work";
+TEST_F(qwen_adapter, turns_to_the_next_model_where_the_free_quota_is_gone) {
+    ASSERT_EQ(driver.admit(call(1)).to->model, "qwen3-max");
+    auto a = with(1, 429, R"({"error":{"message":"Free allocated quota exceeded.","code":"insufficient_quota"}})", charge::request);
+    EXPECT_EQ(driver.ended(a).what, qwen::next_step::kind::again);
+    auto const again = driver.admit(call(1));
+    ASSERT_EQ(again.what, kind::now);
+    EXPECT_EQ(again.to->model, "qwen-plus");
+    EXPECT_EQ(again.to->base_url, "http://two/v1");
+}
 
-    ASSERT_TRUE(adapter.admit(6, {600, 0}).what == qwen::admission::kind::now);
-    auto const denied = adapter.admit(7, {100, 50});
-    EXPECT_EQ(denied.what, qwen::admission::kind::later);
-    EXPECT_EQ(denied.limit, "tokens per minute");
-    EXPECT_GE(denied.ask_at, qwen::steady_time{60s});
-    EXPECT_EQ(adapter.admit(8, {2000, 0}).what, qwen::admission::kind::never);
+TEST_F(qwen_adapter, ends_the_run_when_no_account_would_do) {
+    auto const unpaid = [](qwen::call_id id) { return with(id, 400, R"({"code":"Arrearage","message":"Access denied, please make sure your account is in good standing."})", charge::bound); };
+    ASSERT_EQ(driver.admit(call(1)).what, kind::now);
+    auto a = unpaid(1);
+    EXPECT_EQ(driver.ended(a).what, qwen::next_step::kind::again);
+    ASSERT_EQ(driver.admit(call(1)).to->model, "qwen-plus");
+    a = unpaid(1);
+    EXPECT_EQ(driver.ended(a).what, qwen::next_step::kind::again);
+    auto const end = driver.admit(call(1));
+    ASSERT_EQ(end.what, kind::over);
+    EXPECT_NE(end.message.find("overdue"), std::string::npos) << end.message;
+    EXPECT_TRUE(end.fatal);
+}
+
+TEST_F(qwen_adapter, names_what_a_call_waits_for_and_what_it_can_never_pass) {
+    for (qwen::call_id id = 1; id <= 20; ++id) {
+        auto const go = driver.admit({id, "{}", {1, 1}});
+        EXPECT_EQ(go.what, kind::now);
+    }
+    auto const later = driver.admit({21, "{}", {1, 1}});
+    ASSERT_EQ(later.what, kind::later);
+    EXPECT_EQ(later.limit, "requests per minute");
+    EXPECT_GT(later.ask_at, qwen::steady_time{clock.now().time_since_epoch()});
+    auto const never = driver.admit({22, "{}", {1001, 0}});
+    ASSERT_EQ(never.what, kind::over);
+    EXPECT_EQ(never.code, "exceeds_quota");
+    EXPECT_NE(never.message.find("tokens per minute"), std::string::npos) << never.message;
 }
 
 }  // namespace

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT
 //
-// weir in a client: estimate, ask, send at once, settle at what was used. These lines are meant to be copied; the rest of this
-// folder only shows that they keep their promise. A limiter serves all threads, an adapter like this one the thread of its client.
+// weir in a client: a session::call for each call, asked before each send and told after each answer. These lines are meant to be copied; the
+// rest of this folder only shows that they keep their promise. A session serves all threads, an adapter like this one the thread of its client.
 #pragma once
 
-#include <weir/quota_limiter.hpp>
+#include <weir/llm/session.hpp>
+#include <algorithm>
 #include <chrono>
+#include <string>
+#include <string_view>
 #include <unordered_map>
 #include <utility>
 
@@ -13,59 +16,106 @@
 
 namespace qwen {
 
-template <class Limiter>
-class weir_adapter final : public limiter_adapter {
+template <class Session>
+class session_driver final : public call_driver {
 public:
-    explicit weir_adapter(Limiter& limiter) : limiter_{limiter} {}
+    explicit session_driver(Session& session, weir::llm::dialect dialect = weir::llm::dialect::dashscope)
+        : session_{session}, dialect_{dialect} {}
 
-    admission admit(call_id call, weir::tokens bound) override {
-        auto decision = limiter_.try_acquire(bound);  // one request, and the tokens that it may use at most
-        if (decision.granted()) {
-            receipts_.insert_or_assign(call, std::move(decision));
-            return admission::go();  // the limiter's stamp is this instant: nothing slow may come before the send
+    admission admit(chat_call const& c) override {
+        auto& mine = calls_.try_emplace(c.id, session_, c).first->second;
+        auto& call = mine.call;
+        auto const step = call.next();
+        switch (step.what) {
+            case weir::llm::step_kind::send:  // its stamp is this instant: nothing slow may come before the send
+                mine.to = {call.account().endpoint, std::string(call.key()), std::string(call.model()), call.queue().wait};
+                return admission::go(&mine.to);
+            case weir::llm::step_kind::wait:
+            case weir::llm::step_kind::pause:
+                return admission::not_before(steady(step.until), step.because);
+            case weir::llm::step_kind::over:
+                break;
         }
-        if (decision.never()) return admission::impossible(to_string(decision.denied_by()));
-        return admission::not_before(steady(decision.retry_at()), to_string(decision.denied_by()));
+        auto refusal = admission::impossible(code_of(call.result().how), explain(call.result()), all_would_fail(call.result(), true));
+        calls_.erase(c.id);
+        return refusal;
     }
 
-    void ended(attempt const& a) override {
-        auto const found = receipts_.find(a.id);
-        if (found == receipts_.end()) return;
-        auto& receipt = found->second;
-        switch (a.charge) {
-            case charge::nothing:
-                limiter_.refund(receipt);
-                break;
-            case charge::request:
-                limiter_.settle(receipt, weir::tokens{0, 0});
-                break;
-            case charge::used:
-                limiter_.settle(receipt, a.usage);
-                break;
-            case charge::bound:
-                limiter_.settle(receipt, a.bound);
-                break;
-            case charge::unknown:
-                break;  // held until the server has certainly given up: the limiter knows when
-        }
-        receipts_.erase(found);
+    next_step ended(attempt& a) override {
+        auto const found = calls_.find(a.id);
+        if (found == calls_.end()) return next_step::fail("unknown call");
+        auto& call = found->second.call;
+        auto const find = [&a](std::string_view name) { return a.header(name); };
+        weir::llm::reply reply;
+        reply.answer.dialect = dialect_;
+        reply.answer.headers = find;
+        reply.answer.body = a.body;
+        if (a.status != 0) reply.answer.status = a.status;
+        reply.answer.transport_failed = a.status == 0;
+        if (a.charge == charge::used) reply.used = a.usage;
+        reply.left = a.charge != charge::nothing;
+        reply.withdrawn = a.withdrawn;
+        call.ended(reply);
+        a.charge = charge_of(call.charged());
+        if (!call.over()) return next_step::again_at(std::max(a.done, steady(call.pause_until())));
+        auto const end = call.result();
+        calls_.erase(found);
+        if (end.answered()) return next_step::done();
+        return next_step::fail(explain(end), all_would_fail(end, a.connected));
     }
 
 private:
+    struct flight {
+        flight(Session& s, chat_call const& c) : call{s, typename Session::request{.bound = c.bound}} {}
+        typename Session::call call;
+        target to;
+    };
+
+    static std::string explain(typename Session::outcome const& o) {
+        std::string text(to_string(o.how));
+        if (!o.why.empty()) text += ": " + std::string(o.why);
+        if (o.attempts > 1) text += ", after " + std::to_string(o.attempts) + " attempts";
+        return text;
+    }
+    static std::string code_of(weir::llm::call_end how) {
+        return how == weir::llm::call_end::never ? "exceeds_quota" : how == weir::llm::call_end::deadline ? "deadline" : "refused";
+    }
+    static charge charge_of(weir::llm::charged_as c) {
+        switch (c) {
+            case weir::llm::charged_as::nothing: return charge::nothing;
+            case weir::llm::charged_as::request: return charge::request;
+            case weir::llm::charged_as::used: return charge::used;
+            case weir::llm::charged_as::bound: return charge::bound;
+            case weir::llm::charged_as::held: break;
+        }
+        return charge::unknown;
+    }
+    // Neither the key nor the account nor the model will do, for none of those that there are: no other call need be sent.
+    static bool all_would_fail(typename Session::outcome const& o, bool connected) {
+        using weir::llm::cause;
+        if (o.how == weir::llm::call_end::exhausted && o.last.cause == cause::transport) return !connected;
+        return o.how == weir::llm::call_end::refused &&
+               (o.last.cause == cause::authentication || o.last.cause == cause::billing || o.last.cause == cause::no_model ||
+                o.last.cause == cause::free_quota || o.last.cause == cause::plan_quota);
+    }
     // A clock that runs faster than the world tells when its time comes; any other is std::chrono::steady_clock.
-    steady_time steady(typename Limiter::time_point t) const {
-        if constexpr (requires { limiter_.clock().base_time(t); }) {
-            return limiter_.clock().base_time(t);
+    steady_time steady(typename Session::time_point t) const {
+        if (t == Session::time_point::min()) return steady_time::min();
+        if constexpr (requires { session_.clock().base_time(t); }) {
+            return session_.clock().base_time(t);
         } else {
             return t;
         }
     }
 
-    Limiter& limiter_;
-    std::unordered_map<call_id, typename Limiter::decision> receipts_;
+    Session& session_;
+    weir::llm::dialect dialect_;
+    std::unordered_map<call_id, flight> calls_;
 };
 
-template <class Limiter>
-weir_adapter(Limiter&) -> weir_adapter<Limiter>;
+template <class Session>
+session_driver(Session&) -> session_driver<Session>;
+template <class Session>
+session_driver(Session&, weir::llm::dialect) -> session_driver<Session>;
 
 }  // namespace qwen

@@ -190,7 +190,9 @@ batch read_batch(std::string const& path, read_options const& options) {
             body["max_tokens"] = item.max_tokens;
         }
         item.input_tokens = estimate(body);
-        item.body = body.dump();
+        // The model first, where a client can replace it without reading the rest.
+        body.erase("model");
+        item.body = "{\"model\":" + json(model).dump() + "," + body.dump().substr(1);
         result.items.push_back(std::move(item));
         if (options.first != 0 && result.items.size() == options.first) break;
     }

@@ -8,14 +8,13 @@
 #include <unistd.h>
 #include <algorithm>
 #include <atomic>
-#include <charconv>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <functional>
+#include <map>
 #include <mutex>
 #include <queue>
-#include <random>
 #include <unordered_set>
 #include <utility>
 #include <vector>
@@ -27,7 +26,7 @@ namespace {
 using std::chrono::steady_clock;
 using namespace std::chrono_literals;
 
-constexpr std::size_t largest_reply = 64U << 20U;
+constexpr std::size_t largest_reply = 64U << 20U, largest_head = 64U << 10U;
 
 void check(CURLcode code, char const* what) {
     if (code != CURLE_OK) throw client_error(std::string("libcurl: ") + what + ": " + curl_easy_strerror(code));
@@ -51,22 +50,32 @@ std::optional<std::uint64_t> count_of(nlohmann::json const& object, char const* 
     return it->get<std::uint64_t>();
 }
 
-bool header_is(std::string_view line, std::string_view name) {
-    return line.size() > name.size() && line[name.size()] == ':' &&
-           std::equal(name.begin(), name.end(), line.begin(),
-                      [](char a, char b) { return a == (b >= 'A' && b <= 'Z' ? b + ('a' - 'A') : b); });
+// They would become headers of their own.
+void refuse_controls(std::string const& text) {
+    if (std::any_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; })) {
+        throw client_error("a line break or control character in the base URL or the key");
+    }
 }
 
-std::string header_value(std::string_view line) {
-    line.remove_prefix(line.find(':') + 1);
-    auto const from = line.find_first_not_of(" \t");
-    if (from == std::string_view::npos) return {};
-    auto const until = line.find_last_not_of(" \t\r\n");
-    return until == std::string_view::npos || until < from ? std::string{}
-                                                           : std::string(line.substr(from, until - from + 1));
+std::string_view trimmed(std::string_view text) {
+    auto const from = text.find_first_not_of(" \t");
+    auto const until = text.find_last_not_of(" \t\r\n");
+    return from == std::string_view::npos || until == std::string_view::npos || until < from ? std::string_view{}
+                                                                                              : text.substr(from, until - from + 1);
 }
 
 }  // namespace
+
+std::optional<std::string_view> attempt::header(std::string_view name) const {
+    for (std::string_view rest = headers; !rest.empty();) {
+        auto const line = rest.substr(0, rest.find('\n'));
+        rest.remove_prefix(std::min(line.size() + 1, rest.size()));
+        if (line.size() <= name.size() || line[name.size()] != ':') continue;
+        auto const same = [](char a, char b) { return a == (b >= 'A' && b <= 'Z' ? b + ('a' - 'A') : b); };
+        if (std::equal(name.begin(), name.end(), line.begin(), same)) return trimmed(line.substr(name.size() + 1));
+    }
+    return std::nullopt;
+}
 
 client_options options_from_environment() {
     client_options options;
@@ -83,7 +92,7 @@ client_options options_from_environment() {
 
 class qwen_client::impl {
 public:
-    impl(client_options options, limiter_adapter& limiter, call_observer& observer);
+    impl(client_options options, call_driver& driver, call_observer& observer);
     ~impl();
     void check_endpoint();
     void submit(chat_call call);
@@ -96,15 +105,15 @@ private:
     struct transfer {
         impl* owner = nullptr;
         chat_call call;
-        bool is_call = true, announced = false, has_socket = false, stalled = false;
+        bool is_call = true, announced = false, has_socket = false;
         std::uint32_t number = 0;
         CURL* easy = nullptr;
-        std::size_t read = 0;  // of the body, by libcurl
+        std::string head;       // sent in place of the first `skip` bytes of the body
+        std::size_t skip = 0;
+        std::size_t read = 0;   // of both, by libcurl
         attempt now;
-        steady_time first_stamp;
-        std::optional<std::chrono::nanoseconds> hint;
-        std::string stamp_text;
-        curl_slist stamp_header{};  // ahead of the headers that all share
+        std::string stamp_text, queue_text;
+        curl_slist stamp_header{}, queue_header{};  // ahead of the headers that all share
     };
     using transfer_ptr = std::unique_ptr<transfer>;
     struct retry {
@@ -122,6 +131,8 @@ private:
     static int on_close(void* to, curl_socket_t socket);
 
     CURL* easy_handle();
+    curl_slist* headers_for(std::string const& key);
+    void direct(transfer& t, target const* to);
     void prepare(transfer& t);
     void start(transfer_ptr t);
     void perform();
@@ -137,12 +148,10 @@ private:
     void wait(steady_time until);
 
     client_options options_;
-    limiter_adapter& limiter_;
+    call_driver& driver_;
     call_observer& observer_;
-    std::mt19937_64 random_;
-    std::string chat_url_, models_url_;
-    curl_slist* headers_ = nullptr;
-    std::vector<std::string> header_texts_;
+    std::string models_url_;
+    std::map<std::string, curl_slist*> headers_;  // by key
     CURLM* multi_ = nullptr;
     std::vector<CURL*> free_easy_;
 
@@ -167,22 +176,14 @@ private:
     std::vector<transfer_ptr> submitted_;  // guarded by mutex_
 };
 
-qwen_client::impl::impl(client_options options, limiter_adapter& limiter, call_observer& observer)
-    : options_{std::move(options)}, limiter_{limiter}, observer_{observer}, random_{options_.seed} {
+qwen_client::impl::impl(client_options options, call_driver& driver, call_observer& observer)
+    : options_{std::move(options)}, driver_{driver}, observer_{observer} {
     static curl_library const library;
     while (options_.base_url.ends_with('/')) options_.base_url.pop_back();
     if (options_.base_url.empty()) throw client_error("no base URL: set DASHSCOPE_BASE_URL or OPENAI_BASE_URL");
-    for (auto const* text : {&options_.base_url, &options_.key}) {
-        if (std::any_of(text->begin(), text->end(),
-                        [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; })) {
-            throw client_error("a line break or control character in the base URL or the key");
-        }
-    }
-    chat_url_ = options_.base_url + "/chat/completions";
+    refuse_controls(options_.base_url);
     models_url_ = options_.base_url + "/models";
-    header_texts_ = {"Content-Type: application/json", "Accept: application/json", "Expect:"};
-    if (!options_.key.empty()) header_texts_.push_back("Authorization: Bearer " + options_.key);
-    for (auto const& text : header_texts_) headers_ = curl_slist_append(headers_, text.c_str());
+    headers_for(options_.key);
     multi_ = curl_multi_init();
     if (multi_ == nullptr) throw client_error("libcurl: cannot start");
     curl_multi_setopt(multi_, CURLMOPT_MAXCONNECTS, 8192L);
@@ -202,7 +203,18 @@ qwen_client::impl::~impl() {
     for (auto& t : line_) release(*t);
     for (auto* easy : free_easy_) curl_easy_cleanup(easy);
     curl_multi_cleanup(multi_);
-    curl_slist_free_all(headers_);
+    for (auto& [key, list] : headers_) curl_slist_free_all(list);
+}
+
+curl_slist* qwen_client::impl::headers_for(std::string const& key) {
+    auto const found = headers_.find(key);
+    if (found != headers_.end()) return found->second;
+    refuse_controls(key);
+    curl_slist* list = nullptr;
+    for (char const* text : {"Content-Type: application/json", "Accept: application/json", "Expect:"}) list = curl_slist_append(list, text);
+    if (!key.empty()) list = curl_slist_append(list, ("Authorization: Bearer " + key).c_str());
+    headers_.emplace(key, list);
+    return list;
 }
 
 std::size_t qwen_client::impl::on_body(char* data, std::size_t size, std::size_t count, void* to) {
@@ -213,17 +225,10 @@ std::size_t qwen_client::impl::on_body(char* data, std::size_t size, std::size_t
 }
 
 std::size_t qwen_client::impl::on_header(char* data, std::size_t size, std::size_t count, void* to) {
-    auto& t = *static_cast<transfer*>(to);
+    auto& headers = static_cast<transfer*>(to)->now.headers;
     std::string_view const line(data, size * count);
-    if (header_is(line, "x-request-id")) {
-        t.now.request_id = header_value(line);
-    } else if (header_is(line, "retry-after")) {
-        auto const text = header_value(line);
-        std::uint32_t count_of_seconds = 0;
-        auto const [end, error] = std::from_chars(text.data(), text.data() + text.size(), count_of_seconds);
-        if (error == std::errc{} && end == text.data() + text.size())
-            t.hint = t.owner->options_.server_second * count_of_seconds;
-    }
+    if (line.starts_with("HTTP/")) headers.clear();  // of what came before: 100 Continue, a proxy's
+    if (headers.size() + line.size() <= largest_head) headers += line;
     return size * count;
 }
 
@@ -231,8 +236,10 @@ std::size_t qwen_client::impl::on_header(char* data, std::size_t size, std::size
 // request a second time, and the server may count both. Like this the attempt fails, and its retry takes permits of its own.
 std::size_t qwen_client::impl::on_read(char* to, std::size_t size, std::size_t count, void* from) {
     auto& t = *static_cast<transfer*>(from);
-    auto const n = std::min(size * count, t.call.body.size() - t.read);
-    std::memcpy(to, t.call.body.data() + t.read, n);
+    std::string_view const head = t.head, body = std::string_view(t.call.body).substr(t.skip);
+    auto const part = t.read < head.size() ? head.substr(t.read) : body.substr(t.read - head.size());
+    auto const n = std::min(size * count, part.size());
+    std::memcpy(to, part.data(), n);
     t.read += n;
     return n;
 }
@@ -240,8 +247,8 @@ std::size_t qwen_client::impl::on_read(char* to, std::size_t size, std::size_t c
 // The connection is there, and the next thing is to write to it: the last moment at which nothing has left.
 int qwen_client::impl::on_connected(void* of, char*, char*, int, int) {
     auto& t = *static_cast<transfer*>(of);
-    t.stalled = steady_clock::now() - t.now.stamp > t.owner->options_.stall;
-    return t.stalled ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
+    t.now.withdrawn = steady_clock::now() - t.now.stamp > t.owner->options_.stall;
+    return t.now.withdrawn ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
 }
 
 curl_socket_t qwen_client::impl::on_open(void* to, curlsocktype, curl_sockaddr* address) {
@@ -275,20 +282,20 @@ void qwen_client::impl::prepare(transfer& t) {
     t.owner = this;
     t.easy = easy_handle();
     t.read = 0;
-    t.stalled = false;
+    t.head.clear();
+    t.skip = 0;
     t.now = {};
     t.now.id = t.call.id;
     t.now.number = t.number;
     t.now.bound = t.call.bound;
-    t.hint.reset();
     auto* const easy = t.easy;
     check(curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https"), "https");
-    check(curl_easy_setopt(easy, CURLOPT_URL, (t.is_call ? chat_url_ : models_url_).c_str()), "URL");
+    check(curl_easy_setopt(easy, CURLOPT_URL, models_url_.c_str()), "URL");
     curl_easy_setopt(easy, CURLOPT_PRIVATE, &t);
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);
     curl_easy_setopt(easy, CURLOPT_USERAGENT, "weir-qwen-client/1");
-    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers_);
+    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers_for(options_.key));
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(options_.connect_timeout.count()));
     curl_easy_setopt(
         easy, CURLOPT_TIMEOUT_MS,
@@ -304,7 +311,6 @@ void qwen_client::impl::prepare(transfer& t) {
     curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, this);
     if (t.is_call) {
         curl_easy_setopt(easy, CURLOPT_POST, 1L);
-        curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(t.call.body.size()));
         curl_easy_setopt(easy, CURLOPT_READFUNCTION, &impl::on_read);
         curl_easy_setopt(easy, CURLOPT_READDATA, &t);
         if (options_.stall > 0ns) {
@@ -314,6 +320,38 @@ void qwen_client::impl::prepare(transfer& t) {
     } else {
         curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
     }
+}
+
+// Where it goes. Between the stamp and the send: a few strings, whatever the size of the body.
+void qwen_client::impl::direct(transfer& t, target const* to) {
+    auto* const easy = t.easy;
+    std::string url = to != nullptr && !to->base_url.empty() ? to->base_url : options_.base_url;
+    while (url.ends_with('/')) url.pop_back();
+    check(curl_easy_setopt(easy, CURLOPT_URL, (url + "/chat/completions").c_str()), "URL");
+    auto* headers = headers_for(to != nullptr && !to->key.empty() ? to->key : options_.key);
+    if (to != nullptr && to->server_queue > 0s) {
+        t.queue_text = "X-DashScope-Wait-Timeout: " + std::to_string(to->server_queue / 1s);
+        t.queue_header = {t.queue_text.data(), headers};
+        headers = &t.queue_header;
+        if (options_.timeout > 0ms) {
+            curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, static_cast<long>((options_.timeout + to->server_queue).count()));
+        }
+    }
+    if (options_.send_stamps) {
+        t.stamp_text = "X-Weir-Stamp: " + std::to_string(t.now.stamp.time_since_epoch() / 1ns);
+        t.stamp_header = {t.stamp_text.data(), headers};
+        headers = &t.stamp_header;
+    }
+    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
+    constexpr std::string_view begin = R"({"model":")";
+    if (to != nullptr && !to->model.empty()) {
+        t.now.model = to->model;
+        if (auto const end = t.call.body.find('"', begin.size()); t.call.body.starts_with(begin) && end != std::string::npos) {
+            t.head = R"({"model":)" + nlohmann::json(to->model).dump();
+            t.skip = end + 1;
+        }
+    }
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(t.head.size() + t.call.body.size() - t.skip));
 }
 
 void qwen_client::impl::start(transfer_ptr t) {
@@ -440,17 +478,13 @@ steady_time qwen_client::impl::dispatch() {
         if (t.easy == nullptr) prepare(t);
 
         auto const stamp = steady_clock::now();
-        auto const answer = limiter_.admit(t.call.id, t.call.bound);
+        auto answer = driver_.admit(t.call);
         if (answer.what == admission::kind::later) {
             observer_.waiting(answer);
             return std::min(answer.ask_at, retrying ? steady_time::max() : next_retry);
         }
         t.now.stamp = stamp;
-        if (options_.send_stamps) {
-            t.stamp_text = "X-Weir-Stamp: " + std::to_string(stamp.time_since_epoch() / 1ns);
-            t.stamp_header = {t.stamp_text.data(), headers_};
-            curl_easy_setopt(t.easy, CURLOPT_HTTPHEADER, &t.stamp_header);
-        }
+        if (answer.what == admission::kind::now) direct(t, answer.to);
         transfer_ptr mine;
         if (retrying) {
             live_.erase(&t);
@@ -460,14 +494,13 @@ steady_time qwen_client::impl::dispatch() {
             mine = std::move(line_.front());
             line_.pop_front();
         }
-        if (answer.what == admission::kind::never) {
+        if (answer.what == admission::kind::over) {
             free_easy_.push_back(std::exchange(mine->easy, nullptr));
             mine->now.done = steady_clock::now();
-            mine->now.code = "exceeds_quota";
-            mine->now.message = "may use " + std::to_string(mine->call.bound.input) + " + " +
-                                std::to_string(mine->call.bound.output) + " tokens, which is more than the limit (" +
-                                std::string(answer.limit) + ") can ever admit";
+            mine->now.code = std::move(answer.code);
+            mine->now.message = std::move(answer.message);
             observer_.failed(mine->now);
+            if (answer.fatal) throw client_error("every call is refused: " + mine->now.message);
             continue;
         }
         ++busy_;
@@ -537,10 +570,11 @@ void qwen_client::impl::read_reply(transfer& t, CURLcode result) {
             default:
                 break;
         }
-        a.charge = a.connected && !t.stalled ? charge::unknown : charge::nothing;
+        a.charge = a.connected && !a.withdrawn ? charge::unknown : charge::nothing;
         return;
     }
     a.status = static_cast<int>(status);
+    if (auto const id = a.header("x-request-id")) a.request_id = *id;
     auto const body = nlohmann::json::parse(a.body, nullptr, false);
     if (body.is_object()) {
         if (a.request_id.empty()) a.request_id = text_of(body, "request_id");
@@ -578,36 +612,26 @@ void qwen_client::impl::read_reply(transfer& t, CURLcode result) {
 
 void qwen_client::impl::end_call(transfer_ptr t) {
     auto& a = t->now;
-    limiter_.ended(a);
-    if (a.answered()) {
-        observer_.ended(a, false);
-        observer_.answered(a);
-        return;
+    auto const next = driver_.ended(a);
+    observer_.ended(a, next.what == next_step::kind::again);
+    switch (next.what) {
+        case next_step::kind::answered:
+            observer_.answered(a);
+            return;
+        case next_step::kind::again:
+            if (!a.withdrawn) ++t->number;
+            t->announced = false;
+            retries_.push({next.due, order_++, t.get()});
+            live_.insert(t.release());
+            return;
+        case next_step::kind::failed:
+            break;
     }
-    bool const again = a.status == 0 || a.status == 408 || a.status == 429 || a.status >= 500;
-    if (t->stalled) {
-        observer_.ended(a, true);
-        t->announced = false;
-        retries_.push({a.done, order_++, t.get()});
-        live_.insert(t.release());
-        return;
-    }
-    if (t->number == 0) t->first_stamp = a.stamp;
-    auto const pause = again ? options_.retry.next(t->number, random_, t->hint, a.done - t->first_stamp) : std::nullopt;
-    observer_.ended(a, pause.has_value());
-    if (pause) {
-        ++t->number;
-        t->announced = false;
-        retries_.push({a.done + *pause, order_++, t.get()});
-        live_.insert(t.release());
-        return;
-    }
+    if (!next.why.empty()) a.message += a.message.empty() ? next.why : " (" + next.why + ")";
     observer_.failed(a);
-    if (a.status == 401 || a.status == 403 || a.status == 404 || a.code == "Arrearage") {
-        throw client_error("the endpoint refuses every call: " + std::to_string(a.status) + " " + a.code + ": " +
-                           a.message);
-    }
+    if (!next.fatal) return;
     if (!a.connected) throw client_error("cannot reach " + options_.base_url + " any more: " + a.message);
+    throw client_error("the endpoint refuses every call: " + std::to_string(a.status) + " " + a.code + ": " + a.message);
 }
 
 // Sleeps in the kernel while there is time, then watches the clock: a thread that sleeps wakes late, by up to milliseconds.
@@ -627,8 +651,8 @@ void qwen_client::impl::wait(steady_time until) {
     perform();
 }
 
-qwen_client::qwen_client(client_options options, limiter_adapter& limiter, call_observer& observer)
-    : impl_{std::make_unique<impl>(std::move(options), limiter, observer)} {}
+qwen_client::qwen_client(client_options options, call_driver& driver, call_observer& observer)
+    : impl_{std::make_unique<impl>(std::move(options), driver, observer)} {}
 qwen_client::~qwen_client() = default;
 void qwen_client::check_endpoint() { impl_->check_endpoint(); }
 void qwen_client::submit(chat_call call) { impl_->submit(std::move(call)); }

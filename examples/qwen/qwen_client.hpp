@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 //
 // A client for chat completions in the OpenAI dialect, on libcurl: many requests in flight on one thread, over connections that stay
-// open. Before each send it asks a limiter_adapter; adapter.hpp is the one for weir, and the part to copy into one's own client.
+// open. Before each send, and after each answer, it asks a call_driver; adapter.hpp is the one for weir, and the part to copy into
+// one's own client.
 #pragma once
 
-#include <weir/backoff.hpp>
 #include <weir/quota.hpp>
 #include <chrono>
 #include <cstddef>
@@ -29,7 +29,7 @@ using call_id = std::uint64_t;
 
 struct chat_call {
     call_id id = 0;
-    std::string body;    ///< JSON, with max_tokens
+    std::string body;    ///< JSON, with max_tokens; begins with {"model":"…" where a driver may choose another model
     weir::tokens bound;  ///< what it may use at most: the estimate of its input, and max_tokens
 };
 
@@ -49,33 +49,61 @@ struct attempt {
     steady_time stamp, done;   ///< taken just before the send; when the answer had been read
     int status = 0;            ///< of HTTP; 0: no answer
     std::string body, request_id;
+    std::string headers;  ///< of the answer, a line each
     std::string code,
         message;  ///< of the error, in any of the vendor's shapes; of the transport's failure if status is 0
     qwen::charge charge = charge::unknown;
     weir::tokens bound, usage;
     bool connected = true;  ///< false: there was no connection
+    bool withdrawn = false; ///< taken back at the last moment, since it would have left too late (client_options::stall)
+    std::string model{};    ///< that was asked, where the driver chose
+    /// A header of the answer, by its name in lower case.
+    [[nodiscard]] std::optional<std::string_view> header(std::string_view name) const;
     [[nodiscard]] bool answered() const noexcept { return status == 200; }
+};
+
+/// Where an attempt goes, if not where the client's options say. Must stay until the attempt has ended.
+struct target {
+    std::string base_url, key, model;
+    std::chrono::seconds server_queue{0};  ///< X-DashScope-Wait-Timeout; the client waits for so much longer
 };
 
 /// An answer to "may this call go now?"
 struct admission {
-    enum class kind { now, later, never } what = kind::now;
+    enum class kind { now, later, over } what = kind::now;
     steady_time ask_at{};    ///< later: when to ask again; the client also asks again whenever a call has ended
-    std::string_view limit;  ///< the limit that denied it
+    std::string_view limit;  ///< later: what denied it
+    target const* to = nullptr;   ///< now: null for the client's own
+    std::string code, message;    ///< over: why it will not be sent
+    bool fatal = false;           ///< over: nor would any other be
 
-    static admission go() { return {}; }
-    static admission not_before(steady_time t, std::string_view by) { return {kind::later, t, by}; }
-    static admission impossible(std::string_view by) { return {kind::never, {}, by}; }
+    static admission go(target const* to = nullptr) { return {kind::now, {}, {}, to, {}, {}, false}; }
+    static admission not_before(steady_time t, std::string_view by) { return {kind::later, t, by, nullptr, {}, {}, false}; }
+    static admission impossible(std::string code, std::string message, bool fatal = false) {
+        return {kind::over, {}, {}, nullptr, std::move(code), std::move(message), fatal};
+    }
 };
 
-/// Stands between the client and a limiter; all calls come from the client's thread.
-class limiter_adapter {
+/// What follows an attempt.
+struct next_step {
+    enum class kind { answered, again, failed } what = kind::answered;
+    steady_time due{};   ///< again: not before
+    bool fatal = false;  ///< failed: so would every other call
+    std::string why{};   ///< failed: where there is more to say than the attempt does
+
+    static next_step done() { return {}; }
+    static next_step again_at(steady_time t) { return {kind::again, t, false, {}}; }
+    static next_step fail(std::string why, bool fatal = false) { return {kind::failed, {}, fatal, std::move(why)}; }
+};
+
+/// Decides what the client does; all calls come from the client's thread.
+class call_driver {
 public:
-    virtual ~limiter_adapter() = default;
+    virtual ~call_driver() = default;
     /// If the answer is to go, the request is sent at once.
-    virtual admission admit(call_id, weir::tokens bound) = 0;
-    /// Once for each attempt that was let go.
-    virtual void ended(attempt const&) = 0;
+    virtual admission admit(chat_call const&) = 0;
+    /// Once for each attempt that was let go. May say more exactly what was charged.
+    virtual next_step ended(attempt&) = 0;
 };
 
 /// Told of what happens, on the client's thread. Nothing of it runs between a stamp and its send.
@@ -99,10 +127,6 @@ struct client_options {
     std::size_t in_flight = 0;                   ///< the most calls at once; 0: as many as the limiter grants
     std::size_t spare_connections =
         16;  ///< open ones kept ready beyond those in use, so that connecting delays no arrival
-    weir::backoff retry{};
-    std::uint64_t seed = 1;  ///< of the jitter in retries
-    std::chrono::nanoseconds server_second{
-        std::chrono::seconds{1}};          ///< what Retry-After counts in; shorter where time is simulated
     std::chrono::microseconds spin{1500};  ///< how long before a send the client stops sleeping and watches the clock
     /// If more than this has passed between the stamp and the moment at which the request would leave (the machine stalled), it does
     /// not: its permits are given back, and it asks again. Half of J is a good choice; 0: it goes however late.
@@ -113,14 +137,12 @@ struct client_options {
 /// DASHSCOPE_BASE_URL and DASHSCOPE_API_KEY, else OPENAI_BASE_URL and OPENAI_API_KEY; empty where absent.
 [[nodiscard]] client_options options_from_environment();
 
-/// Sends calls in the order of submission, the first in line waiting for the limiter and the others behind it, retries by `retry` those
-/// that a 429, a 5xx or the transport failed; a retry goes through the limiter like any call, and before the line when it is due.
-/// Final at once: 400 and other 4xx. Final for the whole run: 401, 403, 404 (the key, the account, the model, the URL), an account in
-/// arrears, and an endpoint that stayed unreachable for all retries of a call.
+/// Sends calls in the order of submission, the first in line waiting for the driver's word and the others behind it, and again those of
+/// which the driver says so: a retry asks like any call, and before the line when it is due. A failure that the driver calls fatal ends the run.
 class qwen_client {
 public:
     /// Throws client_error if libcurl cannot do what is asked (no TLS, a URL that is none).
-    qwen_client(client_options, limiter_adapter&, call_observer&);
+    qwen_client(client_options, call_driver&, call_observer&);
     ~qwen_client();
     qwen_client(qwen_client const&) = delete;
     qwen_client& operator=(qwen_client const&) = delete;

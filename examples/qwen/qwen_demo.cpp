@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <weir/backoff.hpp>
+#include <weir/llm/session.hpp>
 #include <weir/quota_limiter.hpp>
 #include <weir/scaled_clock.hpp>
 #include <algorithm>
@@ -35,6 +36,7 @@
 #include "adapter.hpp"
 #include "batch.hpp"
 #include "ideal.hpp"
+#include "plain_driver.hpp"
 #include "qwen_client.hpp"
 #include "simulator.hpp"
 #include "svg.hpp"
@@ -78,6 +80,8 @@ Without --base-url (or DASHSCOPE_BASE_URL, OPENAI_BASE_URL) it starts a DashScop
   --base-url URL, --key KEY
                         the endpoint, with its version: https://dashscope-intl.aliyuncs.com/compatible-mode/v1
                         (also DASHSCOPE_API_KEY, OPENAI_API_KEY)
+  --dialect NAME        whose errors the endpoint speaks: dashscope (default), openai, azure, anthropic, gemini, groq, mistral,
+                        llama.cpp, http
   --price-in X, --price-out X
                         for a million tokens, to show the cost
 
@@ -104,6 +108,7 @@ struct settings {
     std::chrono::duration<double, std::milli> jitter{10};
     weir::accounting accounting = weir::accounting::any;
     qwen::token_mode token_mode = qwen::token_mode::actual;
+    weir::llm::dialect dialect = weir::llm::dialect::dashscope;
     std::uint64_t max_tokens = 1024, seed = 1;
     std::optional<double> price_in, price_out;
     std::int64_t speed = 0;
@@ -211,6 +216,11 @@ settings read_arguments(int count, char** arguments) {
             s.accounting = one_of<a>(
                 option, value(),
                 {{"any", a::any}, {"actual", a::actual}, {"input-strict", a::input_strict}, {"reserve", a::reserve}});
+        } else if (option == "--dialect") {
+            using d = weir::llm::dialect;
+            s.dialect = one_of<d>(option, value(),
+                                  {{"dashscope", d::dashscope}, {"openai", d::openai}, {"azure", d::azure}, {"anthropic", d::anthropic},
+                                   {"gemini", d::gemini}, {"groq", d::groq}, {"mistral", d::mistral}, {"llama.cpp", d::llama_cpp}, {"http", d::http}});
         } else if (option == "--token-mode") {
             using m = qwen::token_mode;
             s.token_mode = one_of<m>(
@@ -282,23 +292,23 @@ double in_seconds(nanoseconds d) { return std::chrono::duration<double>(d).count
 // What weir is compared with
 
 // No limiter: everything at once, as many as --in-flight allows, and a retry after a pause.
-class no_limiter final : public qwen::limiter_adapter {
+class no_limiter final : public qwen::plain_driver {
 public:
-    qwen::admission admit(qwen::call_id, weir::tokens) override { return qwen::admission::go(); }
-    void ended(qwen::attempt const&) override {}
+    using plain_driver::plain_driver;
+    qwen::admission admit(qwen::chat_call const&) override { return qwen::admission::go(); }
 };
 
 // One request each 60 / RPM seconds; nothing is known of tokens.
-class fixed_interval final : public qwen::limiter_adapter {
+class fixed_interval final : public qwen::plain_driver {
 public:
-    explicit fixed_interval(nanoseconds interval) : interval_{interval} {}
-    qwen::admission admit(qwen::call_id, weir::tokens) override {
+    fixed_interval(nanoseconds interval, weir::backoff retry, std::uint64_t seed, nanoseconds server_second)
+        : plain_driver{retry, seed, server_second}, interval_{interval} {}
+    qwen::admission admit(qwen::chat_call const&) override {
         auto const now = steady_clock::now();
         if (now < next_) return qwen::admission::not_before(next_, "interval");
         next_ = now + interval_;
         return qwen::admission::go();
     }
-    void ended(qwen::attempt const&) override {}
 
 private:
     nanoseconds interval_;
@@ -600,6 +610,9 @@ struct run_result {
 };
 
 class demo {
+    using pool = weir::llm::account_pool<weir::scaled_clock<>&>;
+    using chain = weir::llm::fallback_chain<pool>;
+
 public:
     demo(settings s, interruption& i) : s_{std::move(s)}, interruption_{i} {
         if (s_.base_url.empty()) s_.base_url = qwen::options_from_environment().base_url;
@@ -726,10 +739,8 @@ private:
         options.base_url = s_.base_url;
         options.key = s_.key;
         options.in_flight = s_.in_flight;
-        options.seed = s_.seed;
         options.spin = s_.spin;
         if (how == strategy::weir) options.stall = std::chrono::duration_cast<nanoseconds>(s_.jitter) / 2;
-        options.server_second = nanoseconds{1s} / s_.speed;
         if (simulated_) {
             simulator = make_simulator();
             options.base_url = simulator->base_url();
@@ -743,26 +754,28 @@ private:
             std::clamp<std::size_t>(quota_.rps ? *quota_.rps * 2 + 6 : quota_.rpm.value_or(64), 8, 256);
 
         auto const scaled = [&](nanoseconds d) { return d / s_.speed; };
-        options.retry = {.base = scaled(1s),
-                         .cap = scaled(60s),
-                         .attempts = 6,
-                         .budget = scaled(30min),
-                         .jitter = weir::jitter::additive,
-                         .spread = scaled(1s)};
+        auto const plain = [&](std::uint64_t attempts) {
+            return weir::backoff{.base = scaled(1s),
+                                 .cap = scaled(60s),
+                                 .attempts = attempts,
+                                 .budget = scaled(30min),
+                                 .jitter = weir::jitter::additive,
+                                 .spread = scaled(1s)};
+        };
 
         weir::scaled_clock<> clock{s_.speed};
-        std::unique_ptr<qwen::limiter_adapter> adapter;
-        using limiter_type = weir::quota_limiter<weir::scaled_clock<>&>;
-        std::unique_ptr<limiter_type> limiter;
+        std::unique_ptr<qwen::call_driver> driver;
+        pool accounts;
+        chain models;
+        std::unique_ptr<weir::llm::session<pool>> session;
         run_result result;
         qwen::line_file none;
         qwen::journal no_journal;
         switch (how) {
             case strategy::backoff_only:
                 result.name = "backoff only";
-                adapter = std::make_unique<no_limiter>();
+                driver = std::make_unique<no_limiter>(plain(12), s_.seed, scaled(1s));
                 options.in_flight = std::min<std::size_t>(options.in_flight, 100);
-                options.retry.attempts = 12;
                 break;
             case strategy::fixed_interval: {
                 result.name = "fixed interval";
@@ -772,17 +785,22 @@ private:
                 nanoseconds const interval = quota_.rpm   ? gap(60s, *quota_.rpm)
                                              : quota_.rps ? gap(1s, *quota_.rps)
                                                           : nanoseconds{100ms};
-                adapter = std::make_unique<fixed_interval>(scaled(interval));
-                options.retry.attempts = 12;
+                driver = std::make_unique<fixed_interval>(scaled(interval), plain(12), s_.seed, scaled(1s));
                 break;
             }
             case strategy::weir: {
                 result.name = "weir";
                 weir::quota_options const qo{
                     .jitter = jitter_, .server_timeout = server_timeout, .accounting = s_.accounting};
-                limiter = std::make_unique<limiter_type>(quota_, qo, clock);
-                restore(*limiter, clock);
-                adapter = std::make_unique<qwen::weir_adapter<limiter_type>>(*limiter);
+                accounts.add({options.base_url, "main", {}, batch_.model}, options.key, quota_, qo, 0, clock);
+                restore(accounts.limits(0), clock);
+                models.add(batch_.model, accounts);
+                weir::llm::session_options so;
+                so.retry = {.base = 1s, .cap = 60s, .attempts = 6, .budget = 30min, .jitter = weir::jitter::additive, .spread = 1s};
+                so.seed = s_.seed;
+                so.timeout = server_timeout + 10s;
+                session = std::make_unique<weir::llm::session<pool>>(models, so, clock);
+                driver = std::make_unique<qwen::session_driver<weir::llm::session<pool>>>(*session, s_.dialect);
                 break;
             }
         }
@@ -793,7 +811,7 @@ private:
         for (auto const i : todo_)
             tokens += static_cast<double>(batch_.items[i].input_tokens + batch_.items[i].max_tokens);
         try {
-            qwen::qwen_client client(options, *adapter, observer);
+            qwen::qwen_client client(options, *driver, observer);
             interruption_.stops(&client);
             try {
                 client.check_endpoint();

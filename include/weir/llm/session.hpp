@@ -76,6 +76,15 @@ struct reply {
     std::chrono::nanoseconds took{};  ///< as the server says; 0: it does not
 };
 
+/// What an attempt cost.
+enum class charged_as : unsigned char {
+    nothing,  ///< it was given back whole
+    request,  ///< a request, and no tokens: refused at the gate
+    used,     ///< a request, and the tokens that were reported
+    bound,    ///< a request, and all the tokens that it might have used
+    held,     ///< likewise, until the server has certainly given up
+};
+
 /// How a call ended.
 enum class call_end : unsigned char {
     open,       ///< it has not
@@ -456,6 +465,11 @@ public:
         return llm::server_queue::ask(session_.options_.server_queue, session_.options_.timeout);
     }
 
+    /// What the attempt that ended last was charged.
+    charged_as charged() const noexcept { return charged_; }
+    /// After a failure: it asks again then, at the earliest.
+    time_point pause_until() const noexcept { return pause_; }
+
     request const& facts() const noexcept { return request_; }
     bool over() const noexcept { return state_ == state::over; }
     bool under_way() const noexcept { return state_ == state::sent; }
@@ -580,13 +594,19 @@ private:
         auto& chain = session_.chain_;
         if (!left) {
             chain.refund(choice_);
+            charged_ = charged_as::nothing;
         } else if (r.used) {
             chain.settle(choice_, weighted(*r.used, r.cached, 0, session_.options_.usage), now);
+            charged_ = charged_as::used;
         } else if (refused_at_the_gate(v.cause)) {
             chain.settle(choice_, {0, 0}, now);
+            charged_ = charged_as::request;
         } else if (v.cause != cause::transport) {
             chain.settle(choice_, asked_, now);
-        }  // else the server may be working on it: held until it has certainly given up, which the limiter knows
+            charged_ = charged_as::bound;
+        } else {
+            charged_ = charged_as::held;  // the server may be working on it; when it has certainly given up, the limiter knows
+        }
         if (l.growth && growth_) {
             if (!left) {
                 l.growth->refund(*growth_);
@@ -716,6 +736,7 @@ private:
     std::uint64_t retries_ = 0;
     std::size_t moves_ = 0;
     state state_ = state::asks;
+    charged_as charged_ = charged_as::nothing;
     bool moving_ = false;
     bool comes_back_ = false;
     bool denied_ = false;
