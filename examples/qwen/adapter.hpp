@@ -7,6 +7,7 @@
 #include <weir/llm/session.hpp>
 #include <algorithm>
 #include <chrono>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -37,6 +38,7 @@ public:
                 break;
         }
         auto refusal = admission::impossible(code_of(call.result().how), explain(call.result()), all_would_fail(call.result(), true));
+        refusal.last = std::move(mine.last);
         calls_.erase(c.id);
         return refusal;
     }
@@ -57,7 +59,10 @@ public:
         reply.withdrawn = a.withdrawn;
         call.ended(reply);
         a.charge = charge_of(call.charged());
-        if (!call.over()) return next_step::again_at(std::max(a.done, steady(call.pause_until())));
+        if (!call.over()) {
+            if (!a.withdrawn) found->second.last = a;
+            return next_step::again_at(std::max(a.done, steady(call.pause_until())));
+        }
         auto const end = call.result();
         calls_.erase(found);
         if (end.answered()) return next_step::done();
@@ -69,6 +74,7 @@ private:
         flight(Session& s, chat_call const& c) : call{s, typename Session::request{.bound = c.bound}} {}
         typename Session::call call;
         target to;
+        std::optional<attempt> last{};  // that failed
     };
 
     static std::string explain(typename Session::outcome const& o) {

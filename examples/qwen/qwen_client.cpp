@@ -144,6 +144,7 @@ private:
     void reap();
     void read_reply(transfer& t, CURLcode result);
     void end_call(transfer_ptr t);
+    void end_for_good(attempt& a, std::string const& why, bool fatal);
     void end_spare(transfer_ptr t, CURLcode result);
     void wait(steady_time until);
 
@@ -496,11 +497,13 @@ steady_time qwen_client::impl::dispatch() {
         }
         if (answer.what == admission::kind::over) {
             free_easy_.push_back(std::exchange(mine->easy, nullptr));
+            if (answer.last) {
+                end_for_good(*answer.last, answer.message, answer.fatal);
+                continue;
+            }
             mine->now.done = steady_clock::now();
             mine->now.code = std::move(answer.code);
-            mine->now.message = std::move(answer.message);
-            observer_.failed(mine->now);
-            if (answer.fatal) throw client_error("every call is refused: " + mine->now.message);
+            end_for_good(mine->now, answer.message, answer.fatal);
             continue;
         }
         ++busy_;
@@ -627,9 +630,13 @@ void qwen_client::impl::end_call(transfer_ptr t) {
         case next_step::kind::failed:
             break;
     }
-    if (!next.why.empty()) a.message += a.message.empty() ? next.why : " (" + next.why + ")";
+    end_for_good(a, next.why, next.fatal);
+}
+
+void qwen_client::impl::end_for_good(attempt& a, std::string const& why, bool fatal) {
+    if (!why.empty()) a.message += a.message.empty() ? why : " (" + why + ")";
     observer_.failed(a);
-    if (!next.fatal) return;
+    if (!fatal) return;
     if (!a.connected) throw client_error("cannot reach " + options_.base_url + " any more: " + a.message);
     throw client_error("the endpoint refuses every call: " + std::to_string(a.status) + " " + a.code + ": " + a.message);
 }

@@ -76,11 +76,12 @@ struct admission {
     target const* to = nullptr;   ///< now: null for the client's own
     std::string code, message;    ///< over: why it will not be sent
     bool fatal = false;           ///< over: nor would any other be
+    std::optional<attempt> last{};  ///< over: the attempt after which it was known, if there was one
 
-    static admission go(target const* to = nullptr) { return {kind::now, {}, {}, to, {}, {}, false}; }
-    static admission not_before(steady_time t, std::string_view by) { return {kind::later, t, by, nullptr, {}, {}, false}; }
+    static admission go(target const* to = nullptr) { return {kind::now, {}, {}, to, {}, {}, false, {}}; }
+    static admission not_before(steady_time t, std::string_view by) { return {kind::later, t, by, nullptr, {}, {}, false, {}}; }
     static admission impossible(std::string code, std::string message, bool fatal = false) {
-        return {kind::over, {}, {}, nullptr, std::move(code), std::move(message), fatal};
+        return {kind::over, {}, {}, nullptr, std::move(code), std::move(message), fatal, {}};
     }
 };
 

@@ -764,10 +764,10 @@ private:
         };
 
         weir::scaled_clock<> clock{s_.speed};
-        std::unique_ptr<qwen::call_driver> driver;
         pool accounts;
         chain models;
         std::unique_ptr<weir::llm::session<pool>> session;
+        std::unique_ptr<qwen::call_driver> driver;
         run_result result;
         qwen::line_file none;
         qwen::journal no_journal;
