@@ -288,6 +288,7 @@ TEST(backoff, takes_as_many_numbers_whatever_comes_out) {
 
 TEST(backoff, says_which_field_is_bad) {
     EXPECT_FALSE(backoff{}.validate());
+    EXPECT_FALSE((backoff{.base = 0ns, .cap = 0ns, .attempts = 1, .budget = 0ns, .jitter = jitter::additive, .spread = 0ns, .hint_spread = 0ns}.validate()));
     EXPECT_TRUE(backoff{.base = -1ns}.validate());
     EXPECT_TRUE((backoff{.base = 2s, .cap = 1s}.validate()));
     EXPECT_TRUE(backoff{.attempts = 0}.validate());

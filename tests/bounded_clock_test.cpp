@@ -204,6 +204,10 @@ TEST(bounded_clock, refuses_what_it_cannot_hold) {
     EXPECT_THROW(make({.slack = -1ns}), std::invalid_argument);
     EXPECT_THROW(make({.max_age = 0ns}), std::invalid_argument);
     EXPECT_THROW(make({.max_age = 2min}), std::invalid_argument);
+    EXPECT_THROW(make({.slack = 1s + 1ns}), std::invalid_argument);
+    EXPECT_THROW(make({.max_age = 1min + 1ns}), std::invalid_argument);
+    EXPECT_NO_THROW(make({.margin_ppm = 0, .slack = 0ns, .max_age = 1ns}));
+    EXPECT_NO_THROW(make({.margin_ppm = 1'000'000, .slack = 1s, .max_age = 1min}));
 }
 
 // The real counter and the real clock, by several threads: nothing is asserted of how long anything takes.

@@ -376,6 +376,12 @@ TEST(llm_adaptive, refuses_bad_arguments_with_a_reason) {
     EXPECT_TRUE(controller::validate({.start = 600, .window = 0s}));
     EXPECT_TRUE(controller::validate({.start = 600, .window = 31ns}));
     EXPECT_TRUE(controller::validate({.start = 600, .recovery = 0s}));
+    EXPECT_TRUE(controller::validate({.start = 600, .window = 1h + 1ns}));
+    EXPECT_TRUE(controller::validate({.start = 600, .recovery = 24h + 1ns}));
+    EXPECT_TRUE(controller::validate({.start = 600, .window = 31s}, 1s));
+    EXPECT_FALSE(controller::validate({.start = 600, .least = 600, .most = 600, .window = 1h, .recovery = 24h}));
+    EXPECT_FALSE(controller::validate({.start = 1, .least = 1, .most = (std::uint64_t{1} << 40U) - 1, .window = 32ns, .recovery = 1ns}));
+    EXPECT_FALSE(controller::validate({.start = 600, .window = 32s}, 1s));
     manual_clock clock;
     EXPECT_THROW((controller{{}, clock}), std::invalid_argument);
 }

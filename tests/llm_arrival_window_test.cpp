@@ -105,6 +105,9 @@ TEST(llm_arrival_window, refuses_bad_arguments_with_a_reason) {
     EXPECT_TRUE(window::validate(1, 0s, 1s));
     EXPECT_TRUE(window::validate(1, 1s, 0s));
     EXPECT_TRUE(window::validate(1, nanoseconds{std::int64_t{1} << 60U}, 1s));
+    EXPECT_TRUE(window::validate(1, 1s, nanoseconds{std::int64_t{1} << 60U}));
+    EXPECT_FALSE(window::validate(1, 1ns, 1ns));
+    EXPECT_FALSE(window::validate(1'000'000, nanoseconds{(std::int64_t{1} << 60U) - 1}, nanoseconds{(std::int64_t{1} << 60U) - 1}));
     manual_clock clock;
     EXPECT_THROW((window{0, 1s, 1s, clock}), std::invalid_argument);
     weir::llm::arrival_window<std::chrono::steady_clock, weir::plain_cells> plain{1, 1s, 1s};

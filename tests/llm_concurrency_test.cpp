@@ -200,6 +200,9 @@ TEST(llm_concurrency, refuses_bad_arguments_with_a_reason) {
     EXPECT_TRUE(limit::validate({.most = 1U << 30U}));
     EXPECT_TRUE(limit::validate({.tolerance = 100}));
     EXPECT_TRUE(limit::validate({.memory = 0}));
+    EXPECT_TRUE(limit::validate({.tolerance = 10'001}));
+    EXPECT_FALSE(limit::validate({.start = 1, .least = 1, .most = 1, .tolerance = 101, .memory = 1}));
+    EXPECT_FALSE(limit::validate({.start = 1, .most = (1U << 30U) - 1, .tolerance = 10'000}));
     EXPECT_THROW((limit{{.least = 0}}), std::invalid_argument);
 }
 

@@ -122,6 +122,10 @@ TEST(llm_margin, refuses_bad_arguments_with_a_reason) {
     EXPECT_TRUE(margin::validate({.memory = 0s}));
     EXPECT_TRUE(margin::validate({.enough = 1}));
     EXPECT_TRUE(margin::validate({.headroom = 10'001}));
+    EXPECT_TRUE(margin::validate({.most = 1h + 1ns}));
+    EXPECT_TRUE(margin::validate({.steps = 1h + 1ns}));
+    EXPECT_FALSE(margin::validate({.before = 0ns, .least = 0ns, .most = 0ns, .steps = 0ns, .memory = 1ns, .enough = 2, .headroom = 0}));
+    EXPECT_FALSE(margin::validate({.before = 1h, .least = 1h, .most = 1h, .steps = 1h, .headroom = 10'000}));
     EXPECT_THROW((margin{{.memory = 0s}}), std::invalid_argument);
 }
 

@@ -359,6 +359,14 @@ TEST(llm_ramp, refuses_bad_arguments_with_a_reason) {
     EXPECT_TRUE(ramp::validate({.growth = 124}));
     EXPECT_TRUE(ramp::validate({.growth = 200, .growth_most = 150}));
     EXPECT_TRUE(ramp::validate({.jitter = -1ns}));
+    EXPECT_TRUE(ramp::validate({.interval = 1h + 1ns}));
+    EXPECT_TRUE(ramp::validate({.interval = 63s}, 1s));
+    EXPECT_TRUE(ramp::validate({.first_most = 50'001}));
+    EXPECT_TRUE(ramp::validate({.growth_most = 6'001}));
+    EXPECT_TRUE(ramp::validate({.jitter = 1h + 1ns}));
+    EXPECT_FALSE(ramp::validate({.interval = 64ns, .memory = 3, .first = 1, .first_most = 1, .growth = 125, .growth_most = 125, .jitter = 0ns}));
+    EXPECT_FALSE(ramp::validate({.interval = 1h, .memory = 15, .first = 50'000, .first_most = 50'000, .growth = 6'000, .growth_most = 6'000, .jitter = 1h}));
+    EXPECT_FALSE(ramp::validate({.interval = 64s}, 1s));
     EXPECT_THROW((ramp{{.first = 0}, clock}), std::invalid_argument);
 }
 

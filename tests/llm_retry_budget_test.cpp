@@ -82,6 +82,7 @@ TEST(llm_retry_budget, refuses_bad_arguments_with_a_reason) {
     EXPECT_TRUE(budget::validate({.most = 0}));
     EXPECT_TRUE(budget::validate({.floor_burst = 0}));
     EXPECT_FALSE(budget::validate({}));
+    EXPECT_FALSE(budget::validate({.retries = 1, .successes = 1, .most = 1, .floor_burst = 1}));
     manual_clock clock;
     EXPECT_THROW((budget{{.successes = 0}, clock}), std::invalid_argument);
 }

@@ -371,6 +371,29 @@ TEST(llm_verdict, a_user_s_own_lines_come_first) {
     EXPECT_EQ(classify(a, mine).reason, "my gateway is being repaired");
 }
 
+TEST(llm_verdict, judges_by_the_status_alone_where_no_more_is_known) {
+    struct {
+        int status;
+        weir::llm::cause cause;
+        weir::llm::action action;
+        unsigned at_most;
+    } const rows[] = {{400, cause::bad_request, action::give_up, 0},   {401, cause::authentication, action::next_account, 0},
+                      {402, cause::billing, action::next_account, 0},  {403, cause::authentication, action::next_account, 0},
+                      {404, cause::no_model, action::next_model, 0},   {408, cause::transport, action::retry, 3},
+                      {409, cause::unknown, action::retry, 2},         {425, cause::unknown, action::retry, 2},
+                      {429, cause::rate, action::retry, 0},            {498, cause::overload, action::retry, 0},
+                      {500, cause::server_error, action::retry, 3},    {501, cause::bad_request, action::give_up, 0},
+                      {502, cause::overload, action::retry, 0},        {503, cause::overload, action::retry, 0},
+                      {504, cause::overload, action::retry, 0},        {505, cause::bad_request, action::give_up, 0},
+                      {506, cause::server_error, action::retry, 3},    {529, cause::overload, action::retry, 0}};
+    for (auto const& r : rows) {
+        auto const v = judge(dialect::http, r.status, {});
+        EXPECT_EQ(v.cause, r.cause) << r.status;
+        EXPECT_EQ(v.action, r.action) << r.status;
+        EXPECT_EQ(v.at_most, r.at_most) << r.status;
+    }
+}
+
 TEST(llm_verdict, a_status_that_is_none_is_not_tried_for_ever) {
     for (int const status : {300, 304, 399, 600, 999}) {
         auto const v = judge(dialect::http, status, {});

@@ -99,6 +99,9 @@ TEST(quota_limiter, refuses_what_makes_no_sense_and_says_why) {
     EXPECT_FALSE(refuses({.rpm = 30'000, .rps = 500, .tpm = 10'000'000, .tps = 166'667}));
     EXPECT_FALSE(refuses({.tpm = 1}, {.jitter = 0ns, .server_timeout = 0ns}));
     EXPECT_FALSE(refuses({.rpm = 1, .tpm = 1'000'000}, {.jitter = 24h, .server_timeout = 24h}));
+    EXPECT_FALSE(refuses({.rpm = 1, .tpm = 1}, {.jitter = 24h * 365, .server_timeout = 24h * 365}));
+    EXPECT_TRUE(refuses({.rpm = 1, .tpm = 1}, {.jitter = 24h * 365 + 1ns}));
+    EXPECT_TRUE(refuses({.rpm = 1, .tpm = 1}, {.server_timeout = 24h * 365 + 1ns}));
 }
 
 struct coarse_second {
