@@ -354,6 +354,7 @@ TEST(llm_verdict, what_is_nested_before_and_beside_it_hides_no_field) {
     for (auto const* body : {R"({"meta":{"a":1,"b":[2,{"c":3}]},"code":"Throttling.BurstRate","message":"m"})",
                              R"({"meta":{},"list":[],"code":"Throttling.BurstRate","message":"m"})",
                              R"({"list":[[],{},"x"],"more":"code","code":"Throttling.BurstRate","message":"m"})",
+                             R"({"note":"a \"b\"","x\\":"\\","code":"Throttling.BurstRate","message":"m"})",
                              R"({"error":{"inner":{"code":7},"code":"Throttling.BurstRate","message":"m"}})",
                              R"({"d":[[[[[[[[[[[[[[1,"code"]]]]]]]]]]]]]],"code":"Throttling.BurstRate","message":"m"})"}) {
         EXPECT_EQ(judge(dialect::dashscope, 429, body).cause, cause::burst) << body;

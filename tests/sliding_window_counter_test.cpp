@@ -896,6 +896,8 @@ TEST(sliding_window_counter, a_clock_that_steps_over_segments_gets_longer_ones_a
     EXPECT_EQ(coarse.segment_length(), 10ms);
     EXPECT_FALSE(decltype(fine)::make(10, 1s, {}, slow_clock{101ms}));
     EXPECT_TRUE(decltype(fine)::make(10, 1s, {.segments = 5}, slow_clock{101ms}));
+    EXPECT_TRUE(decltype(fine)::make(10, 1s, {.segments = 20}, slow_clock{100ms}));
+    EXPECT_FALSE(decltype(fine)::make(10, 1s, {.segments = 20}, slow_clock{100ms + 1ns}));
 }
 
 TEST(sliding_window_counter, is_deduced_from_what_it_is_given) {
