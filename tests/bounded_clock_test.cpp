@@ -230,4 +230,9 @@ TEST(bounded_clock, glance_is_no_earlier_than_a_time_read_before_it_by_any_threa
     EXPECT_EQ(wrong, 0);
 }
 
+TEST(bounded_clock, has_these_defaults) {
+    constexpr weir::bounded_clock_options o;
+    static_assert(o.calibrate_for == 20ms && o.margin_ppm == 250'000 && o.slack == 10us && o.max_age == 10ms);
+}
+
 }  // namespace

@@ -14,6 +14,9 @@ using weir::coarse_clock;
 
 static_assert(weir::clock<coarse_clock>);
 static_assert(coarse_clock::is_steady);
+#if defined(CLOCK_MONOTONIC_COARSE)
+static_assert(coarse_clock::is_coarse);
+#endif
 
 TEST(coarse_clock, never_goes_back) {
     auto last = coarse_clock::now();

@@ -193,4 +193,9 @@ TEST(llm_account_pool, members_can_be_left_out) {
     EXPECT_FALSE(p.try_acquire({1, 0}, clock.now(), 3U));
 }
 
+TEST(llm_account_pool_options, have_these_defaults) {
+    constexpr account_pool_options o;
+    static_assert(o.first_absence == 1min && o.longest_absence == 1h);
+}
+
 }  // namespace

@@ -302,6 +302,21 @@ TEST(llm_adaptive, while_a_window_drains_it_waits_and_lowers_nothing) {
     EXPECT_GE(c.current(), cut);
 }
 
+TEST(llm_adaptive, each_refusal_of_a_draining_window_quarters_what_it_asks_for_three_times_at_most) {
+    manual_clock clock;
+    controller c{{.start = 60'000}, clock};
+    ASSERT_TRUE(c.refused(clock.now()));
+    weir::permits const cut = c.current();
+    for (unsigned i = 1; i <= 6; ++i) {
+        clock.advance(1ms);
+        EXPECT_FALSE(c.refused(clock.now()));
+        EXPECT_EQ(c.current(), cut >> (2 * std::min(i, 3U))) << i;
+    }
+    EXPECT_EQ(c.rate().count(), c.current());
+    EXPECT_EQ(c.rate(clock.now()), (weir::rate{c.current(), 1min}));
+    EXPECT_EQ(c.share(), (c.current() << 20U) / 60'000);
+}
+
 TEST(llm_adaptive, believes_what_was_served_where_that_is_far_below_the_rate) {
     manual_clock clock;
     controller c{{.start = 1000}, clock};
@@ -399,6 +414,12 @@ TEST(llm_adaptive, many_threads_tell_it_of_one_event_and_it_lowers_once) {
     }
     for (auto& t : pool) t.join();
     EXPECT_EQ(c.current(), 5250U);
+}
+
+TEST(llm_adaptive, has_these_defaults) {
+    constexpr adaptive_options o;
+    static_assert(o.start == 0 && o.least == 1 && o.most == 0);
+    static_assert(o.window == 1min && o.recovery == 45s);
 }
 
 }  // namespace

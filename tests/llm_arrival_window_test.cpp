@@ -259,4 +259,13 @@ TEST(llm_arrival_window, a_decision_that_is_moved_is_the_same_decision) {
     EXPECT_EQ(w.available(), 1U);
 }
 
+TEST(llm_arrival_window, asks_for_one_permit_where_none_is_named) {
+    manual_clock clock;
+    window l{1, 1s, 30s, clock};
+    EXPECT_TRUE(l.check());
+    EXPECT_FALSE(l.check(2));
+    EXPECT_TRUE(l.try_acquire());
+    EXPECT_FALSE(l.check());
+}
+
 }  // namespace

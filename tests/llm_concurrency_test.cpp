@@ -234,4 +234,9 @@ TEST(llm_concurrency, works_with_plain_cells) {
     c.leave(1s);
 }
 
+TEST(llm_concurrency, has_these_defaults) {
+    constexpr weir::llm::concurrency_options o;
+    static_assert(o.start == 4 && o.least == 1 && o.most == 1024 && o.tolerance == 150 && o.memory == 50);
+}
+
 }  // namespace

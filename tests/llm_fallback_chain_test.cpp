@@ -155,4 +155,9 @@ TEST_F(llm_fallback_chain, refunds_and_settles_where_it_was_charged) {
     EXPECT_EQ(top.limits(0).available(clock.now()).rpm, 2U);
 }
 
+TEST(llm_fallback_options, have_these_defaults) {
+    constexpr fallback_options o;
+    static_assert(o.patience_with_overload == 3 && o.first_absence == 10s && o.longest_absence == 10min);
+}
+
 }  // namespace

@@ -233,4 +233,9 @@ TEST(llm_margin, without_it_a_jittery_path_is_refused_and_with_a_measured_one_ha
     EXPECT_GT(own * 10, guessed * 12);
 }
 
+TEST(llm_margin, has_these_defaults) {
+    constexpr weir::llm::margin_options o;
+    static_assert(o.before == 1s && o.least == 2ms && o.most == 30s && o.steps == 1ms && o.memory == 2min && o.enough == 100 && o.headroom == 25);
+}
+
 }  // namespace

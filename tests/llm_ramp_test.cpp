@@ -448,4 +448,20 @@ TEST(llm_ramp, a_decision_that_is_moved_is_the_same_decision) {
     EXPECT_FALSE(r.refund(made)) << "once";
 }
 
+TEST(llm_ramp, asks_for_one_permit_where_none_is_named) {
+    manual_clock clock;
+    ramp l{{.first = 2, .first_most = 2}, clock};
+    EXPECT_TRUE(l.try_acquire());
+    clock.advance(l.check().retry_after());
+    EXPECT_TRUE(l.check());
+    EXPECT_FALSE(l.check(2));
+    EXPECT_TRUE(l.try_acquire());
+    EXPECT_FALSE(l.check());
+}
+
+TEST(llm_ramp, has_these_defaults) {
+    constexpr ramp_options o;
+    static_assert(o.interval == 1s && o.memory == 10 && o.first == 2 && o.first_most == 64 && o.growth == 150 && o.growth_most == 400 && o.jitter == 0s);
+}
+
 }  // namespace

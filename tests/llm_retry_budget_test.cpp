@@ -117,4 +117,9 @@ TEST(llm_retry_budget, works_with_plain_cells_and_its_own_clock) {
     EXPECT_EQ(deduced.available(), 10U);
 }
 
+TEST(llm_retry_budget, has_these_defaults) {
+    constexpr weir::llm::retry_budget_options o;
+    static_assert(o.retries == 1 && o.successes == 5 && o.most == 100 && o.floor_burst == 10);
+}
+
 }  // namespace

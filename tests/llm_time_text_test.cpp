@@ -77,12 +77,31 @@ TEST(llm_time_text, a_year_of_two_digits_is_at_most_fifty_ahead) {
     EXPECT_EQ(parse_http_date("Sunday, 06-Nov-77 08:49:37 GMT", now), sys_days{std::chrono::year{1977} / 11 / 6} + 8h + 49min + 37s);
 }
 
+TEST(llm_time_text, a_year_of_two_digits_is_of_the_century_that_is_nearest) {
+    constexpr auto later = sys_days{std::chrono::year{2101} / 1 / 1} + 0s;
+    EXPECT_EQ(parse_http_date("Sunday, 06-Nov-01 08:49:37 GMT", later), sys_days{std::chrono::year{2101} / 11 / 6} + 8h + 49min + 37s);
+    EXPECT_EQ(parse_http_date("Sunday, 06-Nov-94 08:49:37 GMT", later), sys_days{std::chrono::year{2094} / 11 / 6} + 8h + 49min + 37s);
+}
+
+TEST(llm_time_text, the_first_and_the_last_of_a_day_and_of_a_month_are_dates) {
+    EXPECT_EQ(parse_http_date("Sat, 31 Dec 1994 23:59:59 GMT", now), sys_days{std::chrono::year{1995} / 1 / 1} - 1s);
+    EXPECT_EQ(parse_http_date("Sun, 01 Jan 1995 00:00:00 GMT", now), sys_days{std::chrono::year{1995} / 1 / 1});
+    EXPECT_EQ(parse_http_date("Sat Dec 31 23:59:59 1994", now), sys_days{std::chrono::year{1995} / 1 / 1} - 1s);
+    EXPECT_EQ(parse_http_date("Thu, 29 Feb 2024 08:49:37 GMT", now), sys_days{std::chrono::year{2024} / 2 / 29} + 8h + 49min + 37s);
+    char const* const months[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+    for (unsigned m = 1; m <= 12; ++m) {
+        EXPECT_EQ(parse_http_date(std::string{"Xxx, 02 "} + months[m - 1] + " 2003 01:02:03 GMT", now),
+                  sys_days{std::chrono::year{2003} / m / 2} + 1h + 2min + 3s);
+    }
+}
+
 TEST(llm_time_text, dates_that_are_none_are_nothing) {
     for (auto const* s :
          {"Sun, 31 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 24:49:37 GMT", "Sun, 06 Nov 1994 08:60:37 GMT",
           "Sun, 06 Nov 1994 08:49:37", "Sun, 06 Nov 1994 08:49:37 CET", "Sun, 06 Foo 1994 08:49:37 GMT", "Sun, 6 Nov 1994 08:49:37 GMT",
           "Sun Nov 99 08:49:37 1994", "Sun Nov 18446744073709551622 08:49:37 1994", "Sun,", "Sun, ", "Sun Nov", "06 Nov 1994",
-          "Sun, 06 Nov 1994 08:49:37 GMT.", "Sun, 29 Feb 2025 08:49:37 GMT"}) {
+          "Sun, 06 Nov 1994 08:49:37 GMT.", "Sun, 29 Feb 2025 08:49:37 GMT", "S, 06 Nov 1994 08:49:37 GMT", "Sun Nov 32 08:49:37 1994", "Sun Nov  0 08:49:37 1994",
+          "Sun, 00 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:61 GMT"}) {
         EXPECT_EQ(parse_http_date(s, now), std::nullopt) << s;
     }
 }
@@ -95,6 +114,11 @@ TEST(llm_time_text, reads_rfc_3339_with_fractions_and_offsets) {
     EXPECT_EQ(parse_rfc3339("2025-08-21T12:40:59.000Z"), t);
     EXPECT_EQ(parse_rfc3339("2025-08-21T20:40:59+08:00"), t);
     EXPECT_EQ(parse_rfc3339("2025-08-21T07:10:59-05:30"), t);
+    EXPECT_EQ(parse_rfc3339("2025-08-22T12:39:59+23:59"), t);
+    EXPECT_EQ(parse_rfc3339("2025-08-20T12:41:59-23:59"), t);
+    EXPECT_EQ(parse_rfc3339("2025-08-21T20:40:59+07:60"), std::nullopt);
+    EXPECT_EQ(parse_rfc3339("2025-08-21T00:00:00Z"), sys_days{std::chrono::year{2025} / 8 / 21});
+    EXPECT_EQ(parse_rfc3339("2025-12-31T23:59:59Z"), sys_days{std::chrono::year{2026} / 1 / 1} - 1s);
     for (auto const* s : {"2025-08-21T12:40:59", "2025-13-21T12:40:59Z", "2025-08-21T12:40:59+8", "2025-08-21", "20250821T124059Z",
                           "2025-08-21T12:40:59.Z", "2025-08-21T12:40:59Zz", "2025-08-21T12:40:59+24:00"}) {
         EXPECT_EQ(parse_rfc3339(s), std::nullopt) << s;

@@ -1208,4 +1208,9 @@ TEST(quota_limiter, a_decision_that_is_moved_is_the_same_decision) {
     moved::is_the_same_decision(l, clock, 1ms, [&](std::uint64_t n) { return l.try_acquire(n); });
 }
 
+TEST(quota_limiter, has_these_defaults) {
+    constexpr quota_options o;
+    static_assert(o.jitter == 0ns && o.server_timeout == 5min && o.accounting == accounting::any && o.oversize == weir::oversize::refuse && o.start == weir::quota_start::empty);
+}
+
 }  // namespace

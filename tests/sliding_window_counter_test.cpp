@@ -1129,4 +1129,13 @@ TEST(sliding_window_counter, a_decision_that_is_moved_is_the_same_decision) {
     moved::is_the_same_decision(c, clock, 1ms, [&](weir::permits n) { return c.try_acquire(n); });
 }
 
+TEST(sliding_window_counter, asks_for_one_permit_where_none_is_named) {
+    manual_clock clock;
+    counter l{1, 1s, clock};
+    EXPECT_TRUE(l.check());
+    EXPECT_FALSE(l.check(2));
+    EXPECT_TRUE(l.try_acquire());
+    EXPECT_FALSE(l.check());
+}
+
 }  // namespace

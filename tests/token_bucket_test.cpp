@@ -946,4 +946,13 @@ TEST(token_bucket, a_decision_that_is_moved_is_the_same_decision) {
     moved::is_the_same_decision(b, clock, 1ms, [&](weir::permits n) { return b.try_acquire(n); });
 }
 
+TEST(token_bucket, asks_for_one_permit_where_none_is_named) {
+    manual_clock clock;
+    bucket l{weir::rate{1, 1s}, 1, clock};
+    EXPECT_TRUE(l.check());
+    EXPECT_FALSE(l.check(2));
+    EXPECT_TRUE(l.try_acquire());
+    EXPECT_FALSE(l.check());
+}
+
 }  // namespace
