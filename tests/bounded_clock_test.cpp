@@ -178,7 +178,9 @@ TEST(bounded_clock, without_a_counter_glance_never_knows) {
     w.reading = 0;
     clock_in_a_world const clock{{.calibrate_for = 0ns}, fake_clock{&w}, fake_counter{&w, 1 / 3.}};
     EXPECT_FALSE(clock.uses_counter());
-    clock.now();
+    int const reads = w.reads;
+    for (int i = 0; i < 100; ++i) clock.now();
+    EXPECT_EQ(w.reads, reads + 100) << "no anchor is renewed for nothing";
     EXPECT_EQ(clock.glance(), fake_clock::time_point::max());
 }
 
@@ -194,6 +196,19 @@ TEST(bounded_clock, now_is_the_clocks_own_and_renews_once_a_period) {
     // 40 us: until then the slack is more than what the margin costs.
     EXPECT_LE(w.reads, 100'000 + 2'510);
     EXPECT_GE(w.reads, 100'000 + 2'400);
+}
+
+TEST(bounded_clock, without_a_margin_it_renews_twice_in_an_anchors_age) {
+    world w;
+    w.reading = 0;
+    clock_in_a_world const clock{{.margin_ppm = 0, .max_age = 10ms}, fake_clock{&w}, fake_counter{&w, 1 / 3.}};
+    w.reads = 0;
+    for (int i = 0; i < 100'000; ++i) {
+        w.pass(1'000);
+        clock.now();
+    }
+    EXPECT_LE(w.reads, 100'000 + 21);
+    EXPECT_GE(w.reads, 100'000 + 19);
 }
 
 TEST(bounded_clock, refuses_what_it_cannot_hold) {

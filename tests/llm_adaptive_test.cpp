@@ -341,6 +341,15 @@ TEST(llm_adaptive, a_rate_that_is_not_used_is_not_raised) {
     EXPECT_LE(c.current(), 1'200U);
 }
 
+TEST(llm_adaptive, a_rate_that_could_not_be_lowered_grows_as_if_by_a_sixteenth) {
+    manual_clock clock;
+    controller c{{.start = 1600, .least = 1600, .most = 100'000, .recovery = 30s}, clock};
+    ASSERT_TRUE(c.refused(clock.now()));
+    EXPECT_EQ(c.current(), 1600U);
+    serve(c, clock, 60s, 1000);
+    EXPECT_EQ(c.current(), 1700U);  // the peak, and a sixteenth times (60/30 - 1)^3
+}
+
 TEST(llm_adaptive, puts_its_rate_in_force_in_a_bucket_and_in_a_quota_limiter) {
     manual_clock clock;
     controller c{{.start = 600}, clock};

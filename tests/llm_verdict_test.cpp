@@ -361,6 +361,17 @@ TEST(llm_verdict, what_is_nested_before_and_beside_it_hides_no_field) {
     }
 }
 
+TEST(llm_verdict, a_stream_s_status_is_taken_from_100_to_599) {
+    auto const status = [](int n) {
+        return error_body{":HTTP_STATUS/" + std::to_string(n) + "\ndata:{\"message\":\"m\"}\n"}.status;
+    };
+    EXPECT_EQ(status(100), 100);
+    EXPECT_EQ(status(599), 599);
+    EXPECT_EQ(status(99), std::nullopt);
+    EXPECT_EQ(status(600), std::nullopt);
+    EXPECT_EQ(error_body{":HTTP_STATUS/x\ndata:{\"message\":\"m\"}\n"}.status, std::nullopt);
+}
+
 TEST(llm_verdict, a_user_s_own_lines_come_first) {
     constexpr error_rule mine[] = {{0, {"E-TOO-FAST"}, {}, cause::request_rate, action::retry, "my gateway's limit"},
                                    {503, {}, "maintenance", cause::overload, action::next_model, "my gateway is being repaired"}};

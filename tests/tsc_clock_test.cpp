@@ -7,6 +7,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <fstream>
 #include <string>
 #include <thread>
 #include <type_traits>
@@ -71,6 +72,26 @@ TYPED_TEST(tsc_clock, says_what_it_is) {
     EXPECT_LE(clock.resolution(), 1us);
     this->RecordProperty("uses_counter", clock.uses_counter() ? 1 : 0);
 }
+
+#if defined(__x86_64__) && defined(__linux__)
+/// Linux keeps time by the counter, and the processor says that it never stops nor changes its speed.
+bool linux_uses_it() {
+    std::ifstream source{"/sys/devices/system/clocksource/clocksource0/current_clocksource"};
+    std::string name;
+    source >> name;
+    std::ifstream cpus{"/proc/cpuinfo"};
+    std::string line;
+    while (std::getline(cpus, line) && line.find("flags") != 0) {}
+    line += ' ';
+    return name == "tsc" && line.find(" rdtscp ") != line.npos && line.find(" constant_tsc ") != line.npos && line.find(" nonstop_tsc ") != line.npos;
+}
+
+TYPED_TEST(tsc_clock, uses_the_counter_where_linux_does) {
+    if (!linux_uses_it()) GTEST_SKIP() << "this machine's Linux does not keep time by the counter";
+    TypeParam const clock{5ms};
+    EXPECT_TRUE(clock.uses_counter());
+}
+#endif
 
 TYPED_TEST(tsc_clock, without_calibration_it_is_steady_clock) {
     for (auto const d : {0ns, -1ns}) {
