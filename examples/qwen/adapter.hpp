@@ -57,6 +57,7 @@ public:
         if (a.charge == charge::used) reply.used = a.usage;
         reply.left = a.charge != charge::nothing;
         reply.withdrawn = a.withdrawn;
+        a.bound = call.asked();
         call.ended(reply);
         a.charge = charge_of(call.charged());
         if (!call.over()) {
@@ -71,7 +72,12 @@ public:
 
 private:
     struct flight {
-        flight(Session& s, chat_call const& c) : call{s, typename Session::request{.bound = c.bound}} {}
+        flight(Session& s, chat_call const& c) : call{s, facts_of(c)} {}
+        static typename Session::request facts_of(chat_call const& c) {
+            typename Session::request r{.size = c.size};
+            if (c.bound.total() != 0) r.bound = c.bound;
+            return r;
+        }
         typename Session::call call;
         target to;
         std::optional<attempt> last{};  // that failed

@@ -5,6 +5,7 @@
 // one's own client.
 #pragma once
 
+#include <weir/llm/estimate.hpp>
 #include <weir/quota.hpp>
 #include <chrono>
 #include <cstddef>
@@ -30,7 +31,8 @@ using call_id = std::uint64_t;
 struct chat_call {
     call_id id = 0;
     std::string body;    ///< JSON, with max_tokens; begins with {"model":"…" where a driver may choose another model
-    weir::tokens bound;  ///< what it may use at most: the estimate of its input, and max_tokens
+    weir::tokens bound{0, 0};       ///< what it may use at most: the estimate of its input, and max_tokens; 0: a driver estimates from …
+    weir::llm::text_size size{};    ///< … its texts' size
 };
 
 /// What the server has charged for an attempt, as far as the client can know.

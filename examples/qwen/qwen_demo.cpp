@@ -38,6 +38,7 @@
 #include "ideal.hpp"
 #include "plain_driver.hpp"
 #include "qwen_client.hpp"
+#include "scenarios.hpp"
 #include "simulator.hpp"
 #include "svg.hpp"
 
@@ -70,6 +71,9 @@ Without --base-url (or DASHSCOPE_BASE_URL, OPENAI_BASE_URL) it starts a DashScop
   --compare             the same batch without limiter but with backoff, with a fixed interval, and with weir
                         (simulator only)
 
+  --scenario NAME       instead of a batch, something that goes wrong (all: each in turn; list: their names), and whether
+                        what is promised there held; --speed (default 10), --jitter, --seed and --verbose apply
+
   --rpm N, --rps N, --tpm N, --tps N
                         limits; 0: none. Default: those of the model in Singapore, RPS = RPM / 60, no TPS
   --jitter MS           how much longer one request may take to arrive than another, in real time (default 10)
@@ -101,7 +105,7 @@ struct usage_error : std::runtime_error {
 };
 
 struct settings {
-    std::string batch, out, errors, svg, base_url, key, model;
+    std::string batch, out, errors, svg, base_url, key, model, scenario;
     bool resume = false, compare = false, verbose = false, sample = false;
     std::size_t first = 0, in_flight = 1000;
     std::optional<std::uint64_t> rpm, rps, tpm, tps;
@@ -165,6 +169,8 @@ settings read_arguments(int count, char** arguments) {
             s.batch = value();
         else if (option == "--out")
             s.out = value();
+        else if (option == "--scenario")
+            s.scenario = value();
         else if (option == "--errors")
             s.errors = value();
         else if (option == "--svg")
@@ -996,6 +1002,35 @@ private:
     qwen::journal journal_;
 };
 
+// ---------------------------------------------------------------------------------------------------------------------
+
+int run_scenarios(settings const& s) {
+    if (s.scenario == "list") {
+        for (auto const& one : qwen::scenarios()) std::printf("%-14.*s %.*s\n", static_cast<int>(one.name.size()), one.name.data(), static_cast<int>(one.summary.size()), one.summary.data());
+        return 0;
+    }
+    qwen::scenario_options o;
+    if (s.speed != 0) o.speed = s.speed;
+    if (auto const e = weir::scaled_clock<>::validate(o.speed)) throw usage_error(e.reason);
+    o.jitter = std::chrono::duration_cast<nanoseconds>(s.jitter);
+    o.seed = s.seed;
+    o.verbose = s.verbose;
+    bool held = true, found = false;
+    for (auto const& one : qwen::scenarios()) {
+        if (s.scenario != "all" && s.scenario != one.name) continue;
+        found = true;
+        auto const r = one.run(o);
+        std::printf("%s", to_text(one, r).c_str());
+        if (r.spread_ms > s.jitter.count()) {
+            std::printf("  VOID        arrivals were spread over %.1f ms, more than J = %g ms: the machine stalled\n", r.spread_ms, s.jitter.count());
+        }
+        std::fflush(stdout);
+        held = held && r.held();
+    }
+    if (!found) throw usage_error("no scenario " + s.scenario + "; --scenario list has them");
+    return held ? 0 : exit_failed;
+}
+
 // Where that is allowed (mostly to root), so that the programs of others delay no arrival. All threads inherit it.
 void raise_priority() { ::setpriority(PRIO_PROCESS, 0, -15); }
 
@@ -1015,6 +1050,7 @@ int main(int count, char** arguments) {
         ::signal(SIGPIPE, SIG_IGN);  // NOLINT: no handler, so nothing unsafe
         raise_file_limit();
         raise_priority();
+        if (!s.scenario.empty()) return run_scenarios(s);
         interruption interrupted;
         return demo(std::move(s), interrupted).run();
     } catch (usage_error const& e) {
