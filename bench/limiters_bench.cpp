@@ -3,6 +3,7 @@
 // of the same run. The repetitions of all are interleaved, so that a noisy moment meets all alike, and medians of the
 // threads' own processor time are compared, so that what else the machine does counts little. Every option of Google Benchmark is there; with none, the table of ratios is printed in about a minute.
 // A line is PASS or OVER where a target is stated; they are stated for one thread.
+#include <weir/llm.hpp>
 #include <weir/weir.hpp>
 
 #include <benchmark/benchmark.h>
@@ -17,6 +18,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -246,6 +248,34 @@ void add_limiters() {
             auto d = l->try_acquire(weir::tokens{1, 1}, given{nanoseconds{t}});
             expect<true>(d);
             l->settle(d, weir::tokens{1, 1}, given{nanoseconds{t}});
+        },
+        1);
+    // A whole call that is let go at once and answered: line, chain, pool, quota, verdict, counters.
+    struct whole {
+        using pool = weir::llm::account_pool<no_clock>;
+        pool accounts{};
+        weir::llm::fallback_chain<pool> models{};
+        std::optional<weir::llm::session<pool>> session{};
+    };
+    add(
+        "session, a call granted and answered", "quota_limiter, any, granted and settled", 5.0, 1000,
+        [w = [&] {
+            auto all = std::make_shared<whole>();
+            weir::quota_options options;
+            options.server_timeout = 0s;
+            all->accounts.add({"https://endpoint", "account", "region", "model"}, "key", ample, options);
+            all->models.add("model", all->accounts);
+            all->session.emplace(all->models);
+            return all;
+        }()](std::int64_t t) {
+            given const now{nanoseconds{t}};
+            weir::llm::session<whole::pool>::call call{*w->session, {.bound = weir::tokens{1, 1}}, now};
+            if (call.next(now).what != weir::llm::step_kind::send) ++surprises_here;
+            weir::llm::reply r;
+            r.answer.status = 200;
+            r.answer.now = std::chrono::sys_seconds{1s};
+            r.used = weir::tokens{1, 1};
+            call.ended(r, now);
         },
         1);
     add("quota_limiter, 4 limits, denied", "load, compare, branch", 0, 1, [l = [&] {
