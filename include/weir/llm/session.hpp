@@ -23,6 +23,8 @@
 #include "../clock.hpp"
 #include "../policy.hpp"
 #include "../quota.hpp"
+#include "../rate.hpp"
+#include "../token_bucket.hpp"
 #include "../wait_point.hpp"
 #include "../waiting_line.hpp"
 #include "account_pool.hpp"
@@ -151,7 +153,7 @@ struct no_observer {
 /// **What is promised.** What the chain's limits promise, for each attempt, retries included. After an answer nothing is sent again, nor after
 /// a part of one was handed on. A call ends: retries by backoff and budget, moves by the number of accounts, all by the deadline; and
 /// says why.
-/// **An attempt** takes all or nothing of: its account's limits, its ramp, its concurrency. No lock but the line's where there is none to wait for; no
+/// **An attempt** takes all or nothing of: its account's limits, its adaptive rate, its ramp, its concurrency. No lock but the line's where there is none to wait for; no
 /// allocation.
 ///
 /// The chain, its pools and the rules are referred to and must outlive the session; links and accounts are added before it is made.
@@ -284,7 +286,10 @@ private:
             };
             begin(requests, q.effective_rpm());
             begin(tokens, q.effective_tpm());
+            if (requests) pace.emplace(weir::rate{*q.effective_rpm(), std::chrono::minutes{1}}, 1, c);
         }
+        // Requests are fewer than configured.
+        bool paced() const noexcept { return pace && in_force.load(std::memory_order_relaxed) >> 32U < whole; }
 
         quota configured;
         margin delays;
@@ -292,9 +297,12 @@ private:
         std::optional<adaptive_concurrency<additive, atomics>> slots{};
         std::optional<adaptive> requests{};
         std::optional<adaptive> tokens{};
+        // A lowered rate of requests, one by one: a window of a second holds too few of them for its limit to be lowered by a little.
+        std::optional<token_bucket<clock_type const&, atomics>> pace{};
         // The two shares in force, 32 bits each.
         typename atomics::template atomic<std::uint64_t> in_force{whole << 32U | whole};
     };
+    using pace_decision = typename token_bucket<clock_type const&, atomics>::decision;
     using ramp_decision = typename ramp<clock_type const&, atomics>::decision;
 
     // What the line asks: the call itself, by its own time.
@@ -347,9 +355,10 @@ private:
         if (!moved(requests, seen >> 32U) && !moved(tokens, seen & 0xffff'ffffU)) return;
         // Relaxed: who wins the exchange makes the change; who comes later finds it made, or makes a newer one.
         if (!l.in_force.compare_exchange_strong(seen, requests << 32U | tokens, std::memory_order_relaxed, std::memory_order_relaxed)) return;
-        if (pool.limits(member).change(scaled(l.configured, requests, tokens), now)) {
-            l.in_force.exchange(0, std::memory_order_relaxed);  // busy: the next answer tries again
-        }
+        error e{};
+        if (l.requests) e = l.requests->apply(*l.pace, 1, now);
+        if (auto const f = pool.limits(member).change(scaled(l.configured, std::max(requests, whole), tokens), now)) e = f;
+        if (e) l.in_force.exchange(0, std::memory_order_relaxed);  // busy: the next answer tries again
     }
 
     [[no_unique_address]] weir::detail::clock_box<clock_parameter> clock_;
@@ -397,8 +406,8 @@ public:
         if (state_ == state::asks) {
             if (now >= request_.deadline) {
                 finish(call_end::deadline, waits_for_);
-            } else if (now < pause_) {
-                return {step_kind::pause, std::min(pause_, request_.deadline), outcome_.last.reason};
+            } else if (now < pause_until_) {
+                return {step_kind::pause, std::min(pause_until_, request_.deadline), outcome_.last.reason};
             } else {
                 auto const d = ask(now);
                 if (!d && state_ == state::asks) return {step_kind::wait, std::min(d.when, request_.deadline), waits_for_};
@@ -423,7 +432,7 @@ public:
         since_ = now;
         if (r.withdrawn) {
             session_.counters_.add(counted_event::withdrawn);
-            pause_ = now;
+            pause_until_ = now;
         } else {
             outcome_.last = v;
             decide(r, v, left, now);
@@ -468,7 +477,7 @@ public:
     /// What the attempt that ended last was charged.
     charged_as charged() const noexcept { return charged_; }
     /// After a failure: it asks again then, at the earliest.
-    time_point pause_until() const noexcept { return pause_; }
+    time_point pause_until() const noexcept { return pause_until_; }
 
     request const& facts() const noexcept { return request_; }
     bool over() const noexcept { return state_ == state::over; }
@@ -502,6 +511,13 @@ private:
                 by = "concurrency";
                 return later(t);
             }
+            if (l.paced()) {
+                auto const d = l.pace->check(1, t);
+                if (!d) {
+                    by = "adaptive rate";
+                    return d.retry_at();
+                }
+            }
             if (l.growth) {
                 auto const d = l.growth->check(1, t);
                 if (!d) {
@@ -517,9 +533,20 @@ private:
                 by = "concurrency";
                 return false;
             }
+            c.pace_.reset();
+            if (l.paced()) {
+                auto d = l.pace->try_acquire(1, t);
+                if (!d) {
+                    if (l.slots) l.slots->leave();
+                    by = "adaptive rate";
+                    return false;
+                }
+                c.pace_.emplace(std::move(d));
+            }
             if (l.growth) {
                 auto d = l.growth->try_acquire(1, t);
                 if (!d) {
+                    if (c.pace_) l.pace->refund(*c.pace_);
                     if (l.slots) l.slots->leave();
                     by = "ramp";
                     return false;
@@ -607,6 +634,8 @@ private:
         } else {
             charged_ = charged_as::held;  // the server may be working on it; when it has certainly given up, the limiter knows
         }
+        if (pace_ && !left) l.pace->refund(*pace_);
+        pace_.reset();
         if (l.growth && growth_) {
             if (!left) {
                 l.growth->refund(*growth_);
@@ -706,7 +735,7 @@ private:
             avoided_ = &my_lane();
             avoid_until_ = after(*pause);
         } else {
-            pause_ = after(*pause);
+            pause_until_ = after(*pause);
         }
     }
 
@@ -722,11 +751,12 @@ private:
     time_point begun_;
     time_point since_;  // when the attempt that is asked for could first have been let go, but for limits and pauses
     time_point stamp_{};
-    time_point pause_ = time_point::min();
+    time_point pause_until_ = time_point::min();
     std::optional<time_point> heard_{};
     std::optional<std::chrono::nanoseconds> previous_{};
     tokens asked_{0, 0};
     typename chain_type::choice choice_{};
+    std::optional<pace_decision> pace_{};
     std::optional<ramp_decision> growth_{};
     outcome outcome_{};
     std::string_view waits_for_{};
@@ -759,10 +789,10 @@ auto session<Pool>::run(request const& r, Send&& send, Observe&& observe, Token 
             break;
         }
         time_point const now = clock().now();
-        if (now < c.pause_ && now < r.deadline) {
-            see({step_kind::pause, std::min(c.pause_, r.deadline), c.outcome_.last.reason});
+        if (now < c.pause_until_ && now < r.deadline) {
+            see({step_kind::pause, std::min(c.pause_until_, r.deadline), c.outcome_.last.reason});
             [[maybe_unused]] typename stop_callback_for<Token, wake>::type const on_stop{token, wake{&seat}};
-            wait_until(clock(), seat, std::min(c.pause_, r.deadline));
+            wait_until(clock(), seat, std::min(c.pause_until_, r.deadline));
             continue;
         }
         std::string_view told{};
