@@ -5,6 +5,7 @@
 
 #include "gcra_oracle.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <limits>
@@ -143,6 +144,56 @@ TEST(gcra, counts_in_a_divisor_of_a_period_that_is_too_long_to_count_in) {
         EXPECT_LT(g.unit(), ticks) << "not too long";
         EXPECT_EQ(ticks % g.unit(), 0U) << prime;
     }
+}
+
+/// By trying all of them: the largest divisor without a factor above 7 that is at most `most`.
+std::uint64_t largest_smooth_divisor(std::uint64_t ticks, std::uint64_t most) {
+    std::vector<std::uint64_t> all{1};
+    for (std::uint64_t const prime : {2U, 3U, 5U, 7U}) {
+        for (std::size_t i = 0; i < all.size(); ++i) {
+            if (all[i] <= ticks / prime && ticks % (all[i] * prime) == 0) all.push_back(all[i] * prime);
+        }
+    }
+    std::uint64_t best = 1;
+    for (auto const d : all) best = d <= most ? std::max(best, d) : best;
+    return best;
+}
+
+TEST(gcra, counts_in_the_largest_smooth_divisor_that_fits_or_in_as_much_as_fits) {
+    random_engine random{29};
+    int divisors = 0;
+    int others = 0;
+    for (int i = 0; i < 3'000; ++i) {
+        std::uint64_t ticks = random() % 3 == 0 ? 1'000'003 : 1;
+        for (std::uint64_t const prime : {2U, 3U, 5U, 7U}) {
+            for (auto n = random() % (1 + random() % 40); n > 0 && ticks < (std::uint64_t{1} << 62U) / prime; --n) ticks *= prime;
+        }
+        permits const burst = 1 + random() % (std::uint64_t{1} << (random() % 56));
+        auto const g = gcra::make<nanoseconds>({1, nanoseconds{static_cast<std::int64_t>(ticks)}}, burst);
+        if (!g) continue;
+        std::uint64_t const most = gcra::tat_max / (horizon / ticks + (horizon % ticks != 0 ? 1 : 0) + burst + 1);
+        if (ticks <= most) {
+            ASSERT_EQ(g->unit(), ticks) << "burst " << burst;
+            continue;
+        }
+        std::uint64_t const best = largest_smooth_divisor(ticks, most);
+        ASSERT_EQ(g->unit(), best >= most / 8 ? best : most) << ticks << ", burst " << burst;
+        ++(best >= most / 8 ? divisors : others);
+    }
+    EXPECT_GT(divisors, 300);
+    EXPECT_GT(others, 100);
+}
+
+TEST(gcra, prefers_a_divisor_of_an_eighth_to_a_number_that_divides_nothing) {
+    constexpr std::uint64_t divisor = std::uint64_t{1} << 20U;
+    constexpr std::uint64_t ticks = divisor * 285'311'670'611;  // 11^11
+    constexpr permits total = horizon / ticks + 1;
+    auto const unit = [](permits burst) {
+        auto const g = gcra::make<nanoseconds>({1, nanoseconds{static_cast<std::int64_t>(ticks)}}, burst);
+        return g ? g->unit() : 0;
+    };
+    EXPECT_EQ(unit((std::uint64_t{1} << 37U) - 2 - total), divisor) << "8 divisors fit";
+    EXPECT_GT(unit(std::uint64_t{1} << 36U), 8 * divisor) << "16 do";
 }
 
 TEST(gcra, is_never_above_the_rate_and_loses_less_than_a_permit_in_30_years) {

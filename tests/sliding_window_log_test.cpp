@@ -214,6 +214,19 @@ TEST(sliding_window_log, a_refund_after_its_slot_was_taken_again_does_nothing) {
     EXPECT_EQ(log.check(at(11)).retry_at(), at(20));
 }
 
+TEST(sliding_window_log, a_single_permit_goes_back_to_what_its_slot_was_before_however_it_was_asked_for) {
+    manual_clock clock;
+    auto const at = [](auto d) { return manual_clock::time_point{d}; };
+    for (int way = 0; way < 3; ++way) {
+        log_of<> log{1, 1s, clock};
+        clock.advance_to(std::max(clock.now(), at(10s)));
+        auto d = way == 0 ? log.try_acquire() : way == 1 ? log.try_acquire(1, clock.now()) : log.try_acquire(clock.now());
+        ASSERT_TRUE(d);
+        EXPECT_EQ(log.refund(d), 1U);
+        EXPECT_TRUE(log.check(1, clock.now() - 500ms)) << way;
+    }
+}
+
 TEST(sliding_window_log, a_receipt_moves_and_belongs_to_one_limiter) {
     manual_clock clock;
     log_of<> log{1, 1s, clock};
