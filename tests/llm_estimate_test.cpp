@@ -49,6 +49,13 @@ TEST(llm_estimate, malformed_text_is_counted_byte_by_byte) {
     EXPECT_EQ(measure("\xFF\xFE"), (text_size{0, 0, 2, 2, 1}));
     EXPECT_EQ(measure("\xE4\xBD"), (text_size{0, 0, 2, 2, 1}));
     EXPECT_EQ(measure("\xE4""a"), (text_size{1, 0, 1, 2, 1}));
+    for (std::string const whole : {"\xE4\xBD\xA0", "\xF0\xA0\x80\x80"}) {
+        for (std::size_t k = 1; k < whole.size(); ++k) {
+            auto broken = whole;
+            broken[k] = 'a';
+            EXPECT_EQ(measure(broken), (text_size{1, 0, whole.size() - 1, whole.size(), 1})) << whole.size() << ' ' << k;
+        }
+    }
     EXPECT_EQ(measure("\x80\x80"), (text_size{0, 0, 2, 2, 1}));
     std::mt19937 random{1};
     for (int i = 0; i < 20'000; ++i) {

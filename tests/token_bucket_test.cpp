@@ -955,4 +955,16 @@ TEST(token_bucket, asks_for_one_permit_where_none_is_named) {
     EXPECT_FALSE(l.check());
 }
 
+TEST(gcra_cell, a_time_point_is_exact_to_the_end_of_its_clock_and_is_that_end_beyond) {
+    using time_point = manual_clock::time_point;
+    using weir::detail::time_since;
+    constexpr std::uint64_t last = std::numeric_limits<std::int64_t>::max();
+    for (std::uint64_t const t : {std::uint64_t{0}, std::uint64_t{1} << 61U, std::uint64_t{1} << 62U, last}) {
+        EXPECT_EQ(time_since<time_point>(0, t), time_point{nanoseconds{static_cast<std::int64_t>(t)}}) << t;
+    }
+    EXPECT_EQ(time_since<time_point>(0, last + 1), time_point::max());
+    EXPECT_EQ(time_since<time_point>(1, last), time_point::max());
+    EXPECT_EQ(time_since<time_point>(-1, last), time_point::max() - 1ns);
+}
+
 }  // namespace
