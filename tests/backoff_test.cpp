@@ -84,6 +84,7 @@ TEST(backoff, decorrelated_is_between_base_and_three_times_the_previous_wait) {
         .base = 1s, .cap = duration::max(), .attempts = 100, .budget = duration::max(), .jitter = jitter::decorrelated};
     EXPECT_EQ(range_of(endless, 1, duration::max() / 2).least, 1s);
     EXPECT_EQ(range_of(endless, 1, duration::max() / 2).most, duration::max());
+    EXPECT_EQ(range_of(endless, 1, duration::max() / 3).most, duration::max() / 3 * 3);
 }
 
 TEST(backoff, additive_is_what_clients_of_qwen_are_used_to) {

@@ -196,6 +196,23 @@ TEST(gcra, prefers_a_divisor_of_an_eighth_to_a_number_that_divides_nothing) {
     EXPECT_GT(unit(std::uint64_t{1} << 36U), 8 * divisor) << "16 do";
 }
 
+TEST(gcra, is_exact_where_all_that_is_beyond_the_128th_bit_is_one_part_of_the_period) {
+    int tried = 0;
+    for (std::uint64_t q = (std::uint64_t{1} << 50U) - 1; tried < 50; q -= 2) {
+        // p = 2^-128 modulo q: then the 128 bits of p/q are too small by 2^-128/q, and at q ticks by 2^-128 of a unit.
+        i128 p = 1;
+        for (int i = 0; i < 128; ++i) p = p % 2 == 0 ? p / 2 : (p + static_cast<i128>(q)) / 2;
+        if (p > static_cast<i128>(q) / 2) continue;
+        auto const count = static_cast<permits>(p);
+        auto const g = gcra::make<nanoseconds>({count, nanoseconds{static_cast<std::int64_t>(q)}}, gcra::tat_max / 2);
+        if (!g || g->unit() != 1) continue;
+        ++tried;
+        ASSERT_EQ(g->at(q).floor, count) << q;
+        ASSERT_EQ(g->at(q).ceil, count) << q;
+        ASSERT_EQ(g->first(count), q) << q;
+    }
+}
+
 TEST(gcra, is_never_above_the_rate_and_loses_less_than_a_permit_in_30_years) {
     random_engine random{13};
     for (auto const& r : gcra_oracle::awkward_rates()) {

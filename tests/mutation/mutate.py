@@ -511,6 +511,12 @@ def main():
     options = parser.parse_args()
     options.deadline = time.monotonic() + options.seconds
 
+    def stop(*_):
+        options.deadline = 0
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+
     headers = sorted(os.path.relpath(p, os.path.join(INCLUDE, "weir"))
                      for p in glob.glob(os.path.join(INCLUDE, "weir", "**", "*.hpp"), recursive=True))
     for h in options.header or []:
@@ -586,7 +592,10 @@ def main():
     lock = threading.Lock()
     try:
         lanes = [Lane(os.path.join(work_folder, str(i)), options) for i in range(options.lanes)]
-        options.pch = {model: lanes[0].pch(model, shared) for model in {j.model for js in judges.values() for j in js}}
+        try:
+            options.pch = {model: lanes[0].pch(model, shared) for model in {j.model for js in judges.values() for j in js}}
+        except CutOff:
+            lanes = []
         queue = iter(all_mutants)
 
         def verdict_of(r):
@@ -617,7 +626,7 @@ def main():
                         with open(options.json, "w", encoding="utf-8") as f:
                             json.dump(results, f, indent=1)
 
-        with concurrent.futures.ThreadPoolExecutor(options.lanes) as pool:
+        with concurrent.futures.ThreadPoolExecutor(max(1, len(lanes))) as pool:
             for f in [pool.submit(work, lane) for lane in lanes]:
                 f.result()
     finally:
@@ -635,7 +644,7 @@ def main():
         print(f"{len(unjudged)} memory orders in {sorted({m.header for m in unjudged})} have no test under tests/model to judge them")
     left = len(all_mutants) + len(done) - len(results)
     if cut_off or time.monotonic() > options.deadline:
-        print(f"cut off by --seconds, {cut_off} in the middle of a trial; {left} not judged")
+        print(f"cut off, {cut_off} in the middle of a trial; {left} not judged")
     percent = 100 * verdicts["found"] / counted if counted else 0
     unknown = [r for r in results if verdict_of(r) == "survived" and (r["header"], r["before"], r["after"]) not in explained]
     print(f"{verdicts['found']} of {counted} mutants found ({percent:.1f}%), {verdicts['survived']} survived, {len(unknown)} of them unexplained; "
