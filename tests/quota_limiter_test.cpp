@@ -383,6 +383,34 @@ TEST(quota_limiter, debt_beyond_all_bounds_saturates_and_ages_out) {
     }
 }
 
+TEST(quota_limiter, use_by_others_is_booked_like_a_call_and_given_back_in_part_or_whole) {
+    manual_clock clock;
+    limiter l{{.rpm = 10, .tpm = 1000, .tps = 500}, clock};
+    auto own = l.try_acquire({10, 20}, at(0s));
+    ASSERT_TRUE(own.granted());
+    EXPECT_EQ(l.used(at(0s)), (quota{.rpm = 1, .tpm = 30, .tps = 30}));
+    auto theirs = l.charge({.rpm = 9, .rps = 5, .tpm = 300}, at(0s));
+    EXPECT_EQ(l.used(at(0s)), (quota{.rpm = 10, .tpm = 330, .tps = 30}));
+    EXPECT_FALSE(l.try_acquire({1, 0}, at(0s)).granted());
+    EXPECT_TRUE(l.refund(theirs, quota{.rpm = 4, .tpm = 100}));
+    EXPECT_EQ(l.used(at(0s)), (quota{.rpm = 6, .tpm = 230, .tps = 30}));
+    // No more than is left of it.
+    EXPECT_TRUE(l.refund(theirs, quota{.rpm = 7}));
+    EXPECT_EQ(l.used(at(0s)), (quota{.rpm = 1, .tpm = 230, .tps = 30}));
+    EXPECT_TRUE(l.refund(theirs));
+    EXPECT_EQ(l.used(at(0s)), (quota{.rpm = 1, .tpm = 30, .tps = 30}));
+    EXPECT_FALSE(l.refund(theirs, quota{.rpm = 1}));
+    EXPECT_FALSE(l.refund(theirs));
+
+    // More than the limit is counted as such, and ages out with its window.
+    auto flood = l.charge({.rpm = 50}, at(1s));
+    EXPECT_EQ(l.used(at(1s)).rpm, 51U);
+    EXPECT_EQ(l.available(at(1s)).rpm, 0U);
+    limiter other{{.rpm = 10}, clock};
+    EXPECT_FALSE(other.refund(flood, quota{.rpm = 5}));
+    EXPECT_EQ(l.used(at(62s)).rpm, 0U);
+}
+
 TEST(quota_limiter, settles_or_refunds_once) {
     manual_clock clock;
     limiter l{{.rpm = 10, .tpm = 100}, clock};

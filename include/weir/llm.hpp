@@ -16,6 +16,7 @@
 #include "llm/fallback_chain.hpp"
 #include "llm/headers.hpp"
 #include "llm/hints.hpp"
+#include "llm/limit_feed.hpp"
 #include "llm/margin.hpp"
 #include "llm/quantile.hpp"
 #include "llm/ramp.hpp"

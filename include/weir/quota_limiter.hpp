@@ -209,6 +209,39 @@ public:
         return r;
     }
 
+    /// What the windows hold, of tokens with what is held beside them: more than the limit after an overrun.
+    quota used() const noexcept { return used(clock_.get().now()); }
+    quota used(time_point t) const noexcept {
+        quota q;
+        if (rpm_) q.rpm = rpm_->used(t);
+        if (rps_) q.rps = rps_->used(t);
+        if (tpm_) q.tpm = tpm_->used(t);
+        if (tps_) q.tps = tps_->used(t);
+        return q;
+    }
+
+    /// Books what others used of the same account, as if sent at `t`: it need not fit, and blocks later calls until it ages out
+    /// or is given back by `refund`, in part or whole. Of limits that there are not, and 0, nothing.
+    decision charge(quota const& use, time_point t) noexcept {
+        decision d{this, tokens{}, t};
+        if (rpm_ && use.rpm) d.rpm_ = rpm_->book(*use.rpm, t);
+        if (rps_ && use.rps) d.rps_ = rps_->book(*use.rps, t);
+        if (tpm_ && use.tpm) d.tpm_ = tpm_->counted.book(*use.tpm, t);
+        if (tps_ && use.tps) d.tps_ = tps_->counted.book(*use.tps, t);
+        d.granted_ = true;
+        d.live_ = true;
+        return d;
+    }
+    /// Some of what `charge` booked; of each limit at most what is left of it.
+    bool refund(decision& d, quota const& some) noexcept {
+        if (d.limiter_ != this || !d.live_) return false;
+        if (rpm_ && some.rpm) rpm_->refund(d.rpm_, *some.rpm);
+        if (rps_ && some.rps) rps_->refund(d.rps_, *some.rps);
+        if (tpm_ && some.tpm) tpm_->counted.refund(d.tpm_, *some.tpm);
+        if (tps_ && some.tps) tps_->counted.refund(d.tps_, *some.tps);
+        return true;
+    }
+
     /// The limits in force.
     quota limits() const noexcept {
         quota q;
@@ -365,6 +398,12 @@ private:
             std::uint64_t const free = counted.available(t);
             std::uint64_t const hold = held == nullptr ? 0 : held->used(t);
             return free > hold ? free - hold : 0;
+        }
+
+        /// What is held first: a settle between the looks is then counted in both, else in neither.
+        std::uint64_t used(time_point t) const noexcept {
+            std::uint64_t const hold = held == nullptr ? 0 : held->used(t);
+            return with({counted.used(t)}, hold, 0).used;
         }
 
         /// The first time from t on at which the plan fits, if nothing is taken or settled. Both windows only fall, so
