@@ -31,6 +31,7 @@ public:
         } else if (v.wait) {
             length = *v.wait;
         } else {
+            if (back_at() > t) return;  // the same absence, seen by another call
             std::uint32_t const before = count_.fetch_add(1, std::memory_order_relaxed);
             length = first;
             for (std::uint32_t k = 0; k < before && length < longest; ++k) length = length > longest / 2 ? longest : length * 2;

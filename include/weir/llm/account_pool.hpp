@@ -96,6 +96,7 @@ public:
             denied_by_ = by;
         }
         std::size_t member_ = none;
+        std::uint32_t key_ = 0;
         time_point retry_at_ = time_point::max();
         std::string_view denied_by_{};
         std::optional<typename limiter::decision> decision_{};
@@ -154,6 +155,7 @@ public:
                     continue;
                 }
                 c.member_ = i;
+                c.key_ = m.key.load(std::memory_order_relaxed);
                 c.retry_at_ = t;
                 c.denied_by_ = {};
                 c.decision_.emplace(std::move(d));
@@ -170,22 +172,13 @@ public:
 
     /// What became of a call through a member. An answer ends its absences. A verdict that asks for another account sets the member aside: until its
     /// reset where that is known (`now` is the verdict's clock at `t`), else for a time that doubles. A key that is not valid gives way to the
-    /// account's next one first. Others change nothing.
+    /// account's next one first, once for all calls that it failed. Others change nothing.
+    void report(choice const& c, verdict const& v, time_point t, std::chrono::sys_seconds now = {}) noexcept {
+        if (c) report(c.member_, c.key_, v, t, now);
+    }
+    /// The same of a call with the key that is in use.
     void report(std::size_t i, verdict const& v, time_point t, std::chrono::sys_seconds now = {}) noexcept {
-        if (i >= members_.size()) return;
-        member& m = members_[i];
-        if (v.action == action::proceed) {
-            m.out.answered();
-            return;
-        }
-        if (v.action != action::next_account && v.cause != cause::free_quota) return;
-        if (v.cause == cause::authentication) {
-            std::uint32_t const used = m.key.load(std::memory_order_relaxed);
-            std::uint32_t next = used;
-            if (used + 1 < m.keys.size() && m.key.compare_exchange_strong(next, used + 1, std::memory_order_relaxed, std::memory_order_relaxed)) return;
-            m.key.exchange(0, std::memory_order_relaxed);
-        }
-        m.out.begin(v, t, now, options_.first_absence, options_.longest_absence);
+        if (i < members_.size()) report(i, members_[i].key.load(std::memory_order_relaxed), v, t, now);
     }
 
     /// Sets a member aside until `until` at least, as when a server asks everybody to wait.
@@ -197,6 +190,10 @@ public:
 
     std::size_t size() const noexcept { return members_.size(); }
     account_id const& id(std::size_t i) const noexcept { return members_[i].id; }
+    /// The key that a call was granted with.
+    std::string_view key(choice const& c) const noexcept { return members_[c.member_].keys[c.key_]; }
+    /// How many keys a member has.
+    std::size_t keys(std::size_t i) const noexcept { return members_[i].keys.size(); }
     /// The key of a member that is in use.
     std::string_view key(std::size_t i) const noexcept { return members_[i].keys[members_[i].key.load(std::memory_order_relaxed)]; }
     std::uint64_t price(std::size_t i) const noexcept { return members_[i].price; }
@@ -230,6 +227,22 @@ private:
         absence<time_point, Atomics> out{};
         typename Atomics::template atomic<std::uint32_t> key{0};
     };
+
+    void report(std::size_t i, std::uint32_t key, verdict const& v, time_point t, std::chrono::sys_seconds now) noexcept {
+        member& m = members_[i];
+        if (v.action == action::proceed) {
+            m.out.answered();
+            return;
+        }
+        if (v.action != action::next_account && v.cause != cause::free_quota) return;
+        if (v.cause == cause::authentication) {
+            // Relaxed: a number. Who finds another key in use has been forestalled: the next is not blamed for this one.
+            std::uint32_t const next = key + 1 < m.keys.size() ? key + 1 : 0;
+            std::uint32_t seen = key;
+            if (!m.key.compare_exchange_strong(seen, next, std::memory_order_relaxed, std::memory_order_relaxed) || next != 0) return;
+        }
+        m.out.begin(v, t, now, options_.first_absence, options_.longest_absence);
+    }
 
     template <class C>
     std::size_t add_with(account_id id, std::string key, quota q, quota_options const& o, std::uint64_t price, C&& c) {

@@ -133,7 +133,7 @@ public:
             // Relaxed: a count. Each that is too many takes the model out anew.
             if (v.action != action::next_model && l.overloads.fetch_add(1, std::memory_order_relaxed) + 1 < options_.patience_with_overload) return;
             if (v.cause == cause::free_quota && l.pool->size() > 1) {
-                l.pool->report(*c.choice_, v, t, now);  // the other accounts may have theirs
+                l.pool->report(c.choice_, v, t, now);  // the other accounts may have theirs
                 return;
             }
             if (v.cause == cause::token_rate) return;  // this request is too large for it, others are not
@@ -144,7 +144,7 @@ public:
             if (l.overloads.load(std::memory_order_relaxed) != 0) l.overloads.exchange(0, std::memory_order_relaxed);
             l.out.answered();
         }
-        l.pool->report(*c.choice_, v, t, now);
+        l.pool->report(c.choice_, v, t, now);
     }
 
     /// Until when a link is out; a time not after now where it is not.

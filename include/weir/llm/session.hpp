@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <deque>
 #include <limits>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string_view>
@@ -188,7 +189,7 @@ public:
 
     struct outcome {
         call_end how = call_end::open;
-        llm::verdict last{};           ///< on the last reply; cause::none where there was none
+        llm::verdict last{cause::none, action::proceed, {}, {}, 0, {}};  ///< on the last reply; cause::none where there was none
         std::string_view why{};        ///< in words, static text: the server's reason, or the limit that never let it pass
         std::size_t link = chain_type::none;  ///< that was asked last
         std::uint32_t attempts = 0;
@@ -224,6 +225,8 @@ public:
             }
             first_lane_.push_back(first);
             ways_ += pool.size();
+            moves_most_ += pool.size() + 1;
+            for (std::size_t m = 0; m < pool.size(); ++m) moves_most_ += pool.keys(m);
             if (first != lanes_.size()) continue;
             for (std::size_t m = 0; m < pool.size(); ++m) lanes_.emplace_back(options_, pool.limits(m).limits(), clock_.get());
         }
@@ -299,6 +302,7 @@ private:
         std::optional<adaptive> tokens{};
         // A lowered rate of requests, one by one: a window of a second holds too few of them for its limit to be lowered by a little.
         std::optional<token_bucket<clock_type const&, atomics>> pace{};
+        typename weir::detail::mutex_of<atomics>::type changing{};
         // The two shares in force, 32 bits each.
         typename atomics::template atomic<std::uint64_t> in_force{whole << 32U | whole};
     };
@@ -328,6 +332,8 @@ private:
     };
 
     lane& lane_of(std::size_t link, std::size_t member) noexcept { return lanes_[first_lane_[link] + member]; }
+    // A bit for each; where there are more than 64, several share one.
+    std::uint64_t bit_of(std::size_t link, std::size_t member) const noexcept { return std::uint64_t{1} << (first_lane_[link] + member) % 64; }
     lane const& lane_of(std::size_t link, std::size_t member) const noexcept { return lanes_[first_lane_[link] + member]; }
     static std::uint64_t share_of(std::optional<adaptive>& a) { return a ? a->share() : whole; }
 
@@ -346,19 +352,19 @@ private:
         }
     };
 
-    // Puts what was found in force, once it has moved by a 64th.
+    // Puts what was found in force, once it has moved by a 64th. One at a time, so that what is newer comes later.
     void adapt(lane& l, Pool& pool, std::size_t member, time_point now) {
+        std::lock_guard const lock{l.changing};
         std::uint64_t const requests = l.requests ? l.requests->share(now) : whole;
         std::uint64_t const tokens = l.tokens ? l.tokens->share(now) : whole;
-        std::uint64_t seen = l.in_force.load(std::memory_order_relaxed);
+        std::uint64_t const seen = l.in_force.load(std::memory_order_relaxed);
         auto const moved = [](std::uint64_t a, std::uint64_t b) { return (a > b ? a - b : b - a) * 64 >= b && a != b; };
         if (!moved(requests, seen >> 32U) && !moved(tokens, seen & 0xffff'ffffU)) return;
-        // Relaxed: who wins the exchange makes the change; who comes later finds it made, or makes a newer one.
-        if (!l.in_force.compare_exchange_strong(seen, requests << 32U | tokens, std::memory_order_relaxed, std::memory_order_relaxed)) return;
         error e{};
         if (l.requests) e = l.requests->apply(*l.pace, 1, now);
         if (auto const f = pool.limits(member).change(scaled(l.configured, std::max(requests, whole), tokens), now)) e = f;
-        if (e) l.in_force.exchange(0, std::memory_order_relaxed);  // busy: the next answer tries again
+        // Relaxed: it says whether requests are paced, no more. Busy: the next answer tries again.
+        l.in_force.exchange(e ? 0 : requests << 32U | tokens, std::memory_order_relaxed);
     }
 
     [[no_unique_address]] weir::detail::clock_box<clock_parameter> clock_;
@@ -368,6 +374,7 @@ private:
     std::vector<std::size_t> first_lane_{};          // of each link's pool
     std::deque<token_estimator<atomics>> estimators_{};  // of each link
     std::size_t ways_ = 0;                           // accounts of all links
+    std::size_t moves_most_ = 0;                     // that can set something aside: keys, accounts, models
     std::optional<retry_budget<clock_type const&, atomics>> budget_{};
     session_counters<atomics> counters_{};
     typename atomics::template atomic<std::uint64_t> drawn_{0};
@@ -404,13 +411,10 @@ public:
     step next() { return next(session_.clock().now()); }
     step next(time_point now) {
         if (state_ == state::asks) {
-            if (now >= request_.deadline) {
-                finish(call_end::deadline, waits_for_);
-            } else if (now < pause_until_) {
-                return {step_kind::pause, std::min(pause_until_, request_.deadline), outcome_.last.reason};
-            } else {
-                auto const d = ask(now);
-                if (!d && state_ == state::asks) return {step_kind::wait, std::min(d.when, request_.deadline), waits_for_};
+            auto const d = now < pause_until_ && now < request_.deadline ? typename gate::decision{false, now, time_point::max()} : ask(now);
+            if (!d && state_ == state::asks) {
+                if (now < pause_until_) return {step_kind::pause, std::min(pause_until_, request_.deadline), outcome_.last.reason};
+                return {step_kind::wait, std::min(d.when, request_.deadline), waits_for_};
             }
         }
         if (state_ == state::sent) return {step_kind::send, stamp_, {}};
@@ -435,6 +439,7 @@ public:
             pause_until_ = now;
         } else {
             outcome_.last = v;
+            if (!first_) first_ = stamp_;
             decide(r, v, left, now);
         }
         session_.counters_.add(counted_event::ended_attempts);
@@ -454,14 +459,14 @@ public:
     /// Ends it for another reason: the caller stops it, or its line is full. An attempt under way is taken as lost.
     void give_up(call_end how) {
         if (state_ == state::sent) lost();
-        if (state_ != state::over) finish(how, outcome_.last.reason.empty() ? waits_for_ : outcome_.last.reason);
+        if (state_ != state::over) finish(how, reason_or(how == call_end::line_full ? "others wait before it" : "given up"));
     }
 
     // ---- what to send, once next() said so ----
 
     std::string_view model() const noexcept { return session_.chain_.model(*choice_); }
     account_id const& account() const noexcept { return pool().id(member()); }
-    std::string_view key() const noexcept { return pool().key(member()); }
+    std::string_view key() const noexcept { return pool().key(choice_.member()); }
     std::size_t link() const noexcept { return *choice_; }
     std::size_t member() const noexcept { return *choice_.member(); }
     /// What it was granted, and when.
@@ -490,6 +495,7 @@ private:
     template <class, class, class, class, class>
     friend class async_call;
     enum class state : unsigned char { asks, sent, over };
+    static constexpr std::string_view own_pause = "backoff";
 
     // What each member has to pass beside its limits, for this call.
     struct beside {
@@ -503,8 +509,8 @@ private:
             }
             lane& l = c.session_.lane_of(link, member);
             c.somebody_is_there_ = true;
-            if (&l == c.avoided_ && t < c.avoid_until_) {
-                by = "backoff";
+            if ((c.avoided_ & c.session_.bit_of(link, member)) != 0 && t < c.avoid_until_) {
+                by = own_pause;
                 return c.avoid_until_;
             }
             if (l.slots && l.slots->in_flight() >= l.slots->limit()) {
@@ -579,9 +585,12 @@ private:
     // An attempt to be let go.
     typename gate::decision ask(time_point now) {
         somebody_is_there_ = false;
-        choice_ = session_.chain_.try_acquire([this](std::size_t link) { return need(link); }, now, request_.patience, beside{*this});
+        if (now >= request_.deadline) {
+            finish(call_end::deadline, waits_for_.empty() ? reason_or("no time was left for it") : waits_for_);
+            return {false, now, time_point::max()};
+        }
+        choice_ = session_.chain_.try_acquire([this](std::size_t link) { return asked_ = need(link); }, now, request_.patience, beside{*this});
         if (choice_) {
-            asked_ = need(link());
             stamp_ = now;
             state_ = state::sent;
             heard_.reset();
@@ -589,15 +598,21 @@ private:
             ++outcome_.attempts;
             auto& counters = session_.counters_;
             counters.add(counted_event::attempts);
-            if (outcome_.attempts > 1) counters.add(counted_event::retries);
+            if (first_) counters.add(counted_event::retries);
             if (now > since_) {
                 outcome_.waited += now - since_;
                 counters.add(counted_event::waited_ns, static_cast<std::uint64_t>(std::chrono::nanoseconds{now - since_}.count()));
             }
             denied_ = false;
+            waits_for_ = {};
             return {true, now, now};
         }
         waits_for_ = choice_.denied_by();
+        if (waits_for_ == own_pause) {
+            // Out of the line: others may pass where this call may not.
+            pause_until_ = choice_.retry_at();
+            return {false, now, time_point::max()};
+        }
         if (choice_.retry_at() == time_point::max()) {
             if (moving_) {
                 finish(call_end::refused, outcome_.last.reason);
@@ -608,6 +623,13 @@ private:
                                                        choice_.retry_at() < request_.deadline)) {
             // All are set aside, and when they are there again is not known, or too late.
             finish(call_end::refused, outcome_.last.reason);
+        } else if (!somebody_is_there_ && first_ && request_.deadline != time_point::max() && choice_.retry_at() >= request_.deadline) {
+            finish(call_end::deadline, reason_or(waits_for_));
+        } else if (!somebody_is_there_ && request_.deadline == time_point::max() &&
+                   weir::detail::saturating_sub(weir::detail::ticks(choice_.retry_at()), weir::detail::ticks(first_.value_or(now))) >
+                       std::chrono::ceil<duration>(session_.options_.retry.budget).count()) {
+            // All are set aside, for longer than a retry would wait.
+            finish(first_ ? call_end::exhausted : call_end::refused, reason_or(waits_for_));
         }
         if (state_ == state::over) return {false, now, time_point::max()};
         if (!std::exchange(denied_, true)) session_.counters_.add(counted_event::waits);
@@ -688,6 +710,15 @@ private:
         }
     }
 
+    // Or it was refused for want of capacity before that.
+    static bool may_have_been_worked_on(reply const& r, cause c) noexcept {
+        if (c == cause::overload) return r.answer.status == 502 || r.answer.status == 504;  // a gateway that does not know
+        return c == cause::transport || c == cause::server_error || c == cause::unknown;
+    }
+    std::string_view reason_or(std::string_view other) const noexcept {
+        return !outcome_.last.reason.empty() ? outcome_.last.reason : !waits_for_.empty() ? waits_for_ : other;
+    }
+
     // Where it goes from here.
     void decide(reply const& r, verdict const& v, bool left, time_point now) {
         if (v.action == action::proceed) {
@@ -703,11 +734,11 @@ private:
         session_.counters_.refused(v.cause);
         if (r.delivered) return finish(call_end::partial, v.reason);
         if (v.action == action::give_up) return finish(call_end::refused, v.reason);
-        if (left && v.cause == cause::transport && !request_.repeatable) return finish(call_end::lost, v.reason);
+        if (left && !request_.repeatable && may_have_been_worked_on(r, v.cause)) return finish(call_end::lost, v.reason);
         if (v.action == action::next_account || v.action == action::next_model) {
-            // Each sets a member or a link aside, so that there are only so many.
+            // Each sets a key, a member or a link aside, so that there are only so many.
             if (v.cause == cause::token_rate && link() < 64) ruled_out_ |= std::uint64_t{1} << link();
-            if (++moves_ > session_.ways_ + session_.chain_.size()) return finish(call_end::refused, v.reason);
+            if (++moves_ > session_.moves_most_) return finish(call_end::refused, v.reason);
             moving_ = true;
             comes_back_ = v.until.has_value() || v.wait.has_value();
             session_.counters_.add(counted_event::moved);
@@ -718,7 +749,7 @@ private:
         if (v.at_most != 0 && retries_ >= v.at_most) return finish(call_end::exhausted, v.reason);
         // Where there is no other way, a hint that the backoff cannot bear ends it; else it only says when this account is there again.
         auto const pause = session_.options_.retry.next(retries_, random_numbers{&session_}, elsewhere ? std::nullopt : v.wait,
-                                                        std::chrono::nanoseconds{now - begun_}, previous_);
+                                                        std::chrono::nanoseconds{now - *first_}, previous_);
         if (!pause) return finish(call_end::exhausted, v.reason);
         auto const after = [now](std::chrono::nanoseconds d) {
             return time_point{duration{static_cast<typename duration::rep>(
@@ -732,8 +763,9 @@ private:
         ++retries_;
         previous_ = std::min(*pause, session_.options_.retry.cap);
         if (elsewhere) {
-            avoided_ = &my_lane();
-            avoid_until_ = after(*pause);
+            if (now >= avoid_until_) avoided_ = 0;
+            avoided_ |= session_.bit_of(link(), member());
+            avoid_until_ = std::max(avoid_until_, after(*pause));
         } else {
             pause_until_ = after(*pause);
         }
@@ -752,6 +784,7 @@ private:
     time_point since_;  // when the attempt that is asked for could first have been let go, but for limits and pauses
     time_point stamp_{};
     time_point pause_until_ = time_point::min();
+    std::optional<time_point> first_{};  // when the first attempt that was not withdrawn was let go, once it has ended
     std::optional<time_point> heard_{};
     std::optional<std::chrono::nanoseconds> previous_{};
     tokens asked_{0, 0};
@@ -760,8 +793,8 @@ private:
     std::optional<ramp_decision> growth_{};
     outcome outcome_{};
     std::string_view waits_for_{};
-    lane* avoided_ = nullptr;
-    time_point avoid_until_{};
+    std::uint64_t avoided_ = 0;  // accounts, while this call's pause after their failures lasts
+    time_point avoid_until_ = time_point::min();
     std::uint64_t ruled_out_ = 0;
     std::uint64_t retries_ = 0;
     std::size_t moves_ = 0;
@@ -796,10 +829,14 @@ auto session<Pool>::run(request const& r, Send&& send, Observe&& observe, Token 
             continue;
         }
         std::string_view told{};
+        if (line_.waiting() != 0) {
+            told = c.waits_for_ = "others wait before it";
+            see({step_kind::wait, r.deadline, told});
+        }
         auto const admitted = line_.try_acquire_until(
             [&](gate&) {
                 auto const d = c.ask(clock().now());
-                if (!d && !c.over() && c.waits_for_.data() != told.data()) {
+                if (!d && !c.over() && !d.never() && c.waits_for_.data() != told.data()) {
                     told = c.waits_for_;
                     see({step_kind::wait, std::min(d.when, r.deadline), told});
                 }
@@ -807,11 +844,12 @@ auto session<Pool>::run(request const& r, Send&& send, Observe&& observe, Token 
             },
             r.deadline, token);
         if (c.over()) break;
+        if (admitted.why() == waited::never) continue;  // it pauses
         if (!admitted) {
             switch (admitted.why()) {
                 case waited::stopped: c.give_up(call_end::stopped); break;
                 case waited::line_full: c.give_up(call_end::line_full); break;
-                default: c.finish(call_end::deadline, c.waits_for_); break;
+                default: c.finish(call_end::deadline, c.waits_for_.empty() ? c.reason_or("no time was left for it") : c.waits_for_); break;
             }
             break;
         }
