@@ -5,7 +5,9 @@
 
 #include "gcra_oracle.hpp"
 
+#include <chrono>
 #include <cstdint>
+#include <ratio>
 #include <vector>
 
 namespace {
@@ -120,6 +122,17 @@ TEST(wide, rounding_up_ends_at_the_largest_number) {
     std::uint64_t const e = 0xeec96dc8edfbe23e, f = 0xca81f9218fec4aba, g = 0xbce42c8218072e8c;
     ASSERT_EQ(mul_div_floor(e, f, g), all - 1);
     EXPECT_EQ(mul_div_ceil(e, f, g), all);
+}
+
+TEST(wide, thirty_years_are_counted_in_any_tick_or_known_not_to_fit) {
+    using weir::detail::thirty_years;
+    static_assert(thirty_years<std::chrono::seconds>() == 946'728'000);
+    static_assert(thirty_years<std::chrono::nanoseconds>() == 946'728'000'000'000'000);
+    static_assert(thirty_years<std::chrono::hours>() == 262'980);
+    static_assert(thirty_years<std::chrono::duration<std::int64_t, std::ratio<7>>>() == 135'246'857);
+    // The product alone has no room, what it is divided to has; a picosecond's has neither.
+    static_assert(thirty_years<std::chrono::duration<std::int64_t, std::ratio<7, 100'000'000'000>>>() == 13'524'685'714'285'714'285U);
+    static_assert(thirty_years<std::chrono::duration<std::int64_t, std::pico>>() == all);
 }
 
 TEST(wide, works_in_a_constant_expression) {

@@ -60,9 +60,7 @@ public:
     /// How many ticks of `Duration` the promise covers: 30 years (of 365.25 days).
     template <class Duration>
     static constexpr std::uint64_t horizon() noexcept {
-        constexpr std::uint64_t seconds = 30U * 31'557'600ULL;
-        return detail::mul_div_floor(seconds, static_cast<std::uint64_t>(Duration::period::den),
-                                     static_cast<std::uint64_t>(Duration::period::num));
+        return detail::thirty_years<Duration>();
     }
 
     constexpr permits burst() const noexcept { return burst_; }

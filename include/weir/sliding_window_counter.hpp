@@ -140,15 +140,10 @@ struct counter_plan {
         return p;
     }
 
-    /// 30 years of 365.25 days in ticks of `Duration`, or what a signed 64-bit count can hold of them.
+    /// 30 years in ticks of `Duration`, or what a signed 64-bit count can hold of them.
     template <class Duration>
     static constexpr std::uint64_t horizon() noexcept {
-        std::uint64_t ticks{};
-        if (__builtin_mul_overflow(std::uint64_t{946'728'000}, static_cast<std::uint64_t>(Duration::period::den),
-                                   &ticks)) {
-            ticks = std::uint64_t{1} << 63U;
-        }
-        return std::min(ticks / static_cast<std::uint64_t>(Duration::period::num), (std::uint64_t{1} << 63U) - 1);
+        return std::min(thirty_years<Duration>(), (std::uint64_t{1} << 63U) - 1);
     }
 };
 

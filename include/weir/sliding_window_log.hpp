@@ -30,6 +30,7 @@
 
 #include "clock.hpp"
 #include "decision.hpp"
+#include "detail/wide.hpp"
 #include "error.hpp"
 #include "policy.hpp"
 
@@ -765,12 +766,7 @@ public:
             return {"a log has at most 16,777,216 slots: take a sliding_window_counter"};
         }
         if (options.capacity != 0 && options.capacity < limit) return {"the capacity is below the limit"};
-        std::uint64_t needed{};
-        if (__builtin_mul_overflow(std::uint64_t{946'728'000}, static_cast<std::uint64_t>(duration::period::den),
-                                   &needed)) {
-            return {"the clock's ticks are too short for 30 years to fit"};
-        }
-        needed /= static_cast<std::uint64_t>(duration::period::num);
+        constexpr std::uint64_t needed = detail::thirty_years<duration>();
         constexpr word ahead = words::no_stamp - 1 - origin_stamp;
         if (needed > ahead) return {"the clock's ticks are too short for 30 years to fit"};
         auto const length = static_cast<std::uint64_t>(window.count());

@@ -77,4 +77,12 @@ constexpr std::uint64_t mul_div_ceil(std::uint64_t a, std::uint64_t b, std::uint
     return q.value == ~std::uint64_t{0} ? q.value : q.value + (q.remainder != 0 ? 1U : 0U);
 }
 
+/// How many ticks of `Duration` a limiter's promise covers: 30 years (of 365.25 days), rounded down; all ones where 64 bits do
+/// not hold them.
+template <class Duration>
+constexpr std::uint64_t thirty_years() noexcept {
+    constexpr std::uint64_t seconds = 30U * 31'557'600ULL;
+    return mul_div_floor(seconds, static_cast<std::uint64_t>(Duration::period::den), static_cast<std::uint64_t>(Duration::period::num));
+}
+
 }  // namespace weir::inline v0::detail

@@ -26,6 +26,7 @@
 
 #include "../clock.hpp"
 #include "../decision.hpp"
+#include "../detail/decision_head.hpp"
 #include "../error.hpp"
 #include "../policy.hpp"
 
@@ -83,7 +84,7 @@ public:
     /// what the server says it took. Once; false where the slot's time ran out before. What is before the grant counts as at it.
     bool confirm(decision& d) noexcept { return confirm(d, clock_.get().now()); }
     bool confirm(decision& d, time_point bound) noexcept {
-        if (d.window_ != this || !std::exchange(d.live_, false)) return false;
+        if (d.window_ != this || !d.live_.spend()) return false;
         std::uint64_t const b = std::clamp(since_origin(bound), d.sent_, d.sent_ + latest_);
         std::uint64_t expected = d.taken_;
         return slots_[d.slot_].compare_exchange_strong(expected, (b + window_) << 1U, std::memory_order_relaxed,
@@ -92,7 +93,7 @@ public:
 
     /// The request certainly never left: its slot is as it was. Once.
     bool refund(decision& d) noexcept {
-        if (d.window_ != this || !std::exchange(d.live_, false)) return false;
+        if (d.window_ != this || !d.live_.spend()) return false;
         // A slot's tenants have words of their own: a later one is granted later than this one's window ends, or after its refund.
         std::uint64_t expected = d.taken_;
         return slots_[d.slot_].compare_exchange_strong(expected, d.before_, std::memory_order_relaxed, std::memory_order_relaxed);
@@ -136,7 +137,7 @@ private:
             while (w >> 1U <= at) {
                 if (!take || slots_[i].compare_exchange_weak(w, taken, std::memory_order_relaxed, std::memory_order_relaxed)) {
                     d.granted_ = true;
-                    d.live_ = take;
+                    if (take) d.live_.begin();
                     d.slot_ = i;
                     d.sent_ = at;
                     d.before_ = w;
@@ -164,55 +165,25 @@ private:
 /// What an attempt returned. It refers to its limiter, which must outlive it.
 template <class Clock, class Atomics>
     requires clock<Clock>
-class arrival_window<Clock, Atomics>::decision {
-public:
-    decision(decision const&) = delete;
-    decision& operator=(decision const&) = delete;
-    decision(decision&& o) noexcept { take(o); }
-    decision& operator=(decision&& o) noexcept {
-        take(o);
-        return *this;
-    }
+class arrival_window<Clock, Atomics>::decision : public weir::detail::decision_head<time_point> {
+    using head = weir::detail::decision_head<time_point>;
 
-    bool granted() const noexcept { return granted_; }
-    explicit operator bool() const noexcept { return granted_; }
-    bool never() const noexcept { return !granted_ && retry_at_ == time_point::max(); }
-    /// When it could be granted without a confirmation.
-    time_point retry_at() const noexcept { return retry_at_; }
-    duration retry_after() const noexcept {
-        if (never()) return duration::max();
-        return duration{weir::detail::saturating_sub(weir::detail::ticks(retry_at_), weir::detail::ticks(at_))};
-    }
+public:
+    // retry_at: when it could be granted without a confirmation.
     /// Whether a request is in flight, so that a confirmation may make it sooner.
     bool may_be_sooner() const noexcept { return in_flight_; }
 
 private:
     friend class arrival_window;
-    decision(arrival_window* w, time_point t) noexcept : window_{w}, at_{t}, retry_at_{t} {}
+    decision(arrival_window* w, time_point t) noexcept : head{t}, window_{w} {}
 
-    void take(decision& o) noexcept {
-        window_ = o.window_;
-        at_ = o.at_;
-        retry_at_ = o.retry_at_;
-        slot_ = o.slot_;
-        sent_ = o.sent_;
-        before_ = o.before_;
-        taken_ = o.taken_;
-        granted_ = o.granted_;
-        in_flight_ = o.in_flight_;
-        live_ = std::exchange(o.live_, false);
-    }
-
-    arrival_window* window_ = nullptr;
-    time_point at_{};
-    time_point retry_at_{};
+    arrival_window* window_;
     std::size_t slot_ = 0;
     std::uint64_t sent_ = 0;
     std::uint64_t before_ = 0;
     std::uint64_t taken_ = 0;
-    bool granted_ = false;
     bool in_flight_ = false;
-    bool live_ = false;
+    weir::detail::live_once live_{};
 };
 
 template <class D>

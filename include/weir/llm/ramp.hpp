@@ -25,6 +25,7 @@
 
 #include "../clock.hpp"
 #include "../decision.hpp"
+#include "../detail/decision_head.hpp"
 #include "../error.hpp"
 #include "../policy.hpp"
 
@@ -100,7 +101,7 @@ public:
 
     /// The request never left: it no longer counts, and if nobody has taken since, its place is free again. Once.
     bool refund(decision& d) noexcept {
-        if (d.ramp_ != this || !std::exchange(d.live_, false)) return false;
+        if (d.ramp_ != this || !d.live_.spend()) return false;
         // Relaxed, as everywhere here: each word stands for itself. No two live receipts end at one value, since the word falls only
         // from a receipt's end to its beginning: so this meets nobody else's.
         std::uint64_t expected = d.after_;
@@ -113,7 +114,7 @@ public:
     /// by a quarter, once an interval however many verdicts come. Once for each decision.
     bool burst(decision& d) noexcept { return burst(d, clock_.get().now()); }
     bool burst(decision& d, time_point now) noexcept {
-        if (d.ramp_ != this || !std::exchange(d.live_, false)) return false;
+        if (d.ramp_ != this || !d.live_.spend()) return false;
         uncount(d.segment_, d.n_);
         std::uint64_t const at = segment_of(now);
         std::uint64_t seen = learned_.load(std::memory_order_relaxed);
@@ -287,7 +288,7 @@ private:
                 count(d.segment_, n);
                 d.before_ = tat;
                 d.after_ = next;
-                d.live_ = true;
+                d.live_.begin();
                 break;
             }
         }
@@ -310,52 +311,18 @@ private:
 /// What an attempt returned. It refers to its ramp, which must outlive it.
 template <class Clock, class Atomics>
     requires clock<Clock>
-class ramp<Clock, Atomics>::decision {
-public:
-    decision(decision const&) = delete;
-    decision& operator=(decision const&) = delete;
-    decision(decision&& o) noexcept { take(o); }
-    decision& operator=(decision&& o) noexcept {
-        take(o);
-        return *this;
-    }
-
-    bool granted() const noexcept { return granted_; }
-    explicit operator bool() const noexcept { return granted_; }
-    bool never() const noexcept { return !granted_ && retry_at_ == time_point::max(); }
-    time_point retry_at() const noexcept { return retry_at_; }
-    duration retry_after() const noexcept {
-        if (never()) return duration::max();
-        return duration{weir::detail::saturating_sub(weir::detail::ticks(retry_at_), weir::detail::ticks(at_))};
-    }
-
-private:
+class ramp<Clock, Atomics>::decision : public weir::detail::decision_head<time_point> {
+    using head = weir::detail::decision_head<time_point>;
     friend class ramp;
-    decision(ramp* r, time_point t, permits n) noexcept : ramp_{r}, at_{t}, retry_at_{t}, n_{n} {}
+    decision(ramp* r, time_point t, permits n) noexcept : head{t}, ramp_{r}, n_{n} {}
 
-    void take(decision& o) noexcept {
-        ramp_ = o.ramp_;
-        at_ = o.at_;
-        retry_at_ = o.retry_at_;
-        n_ = o.n_;
-        before_ = o.before_;
-        after_ = o.after_;
-        segment_ = o.segment_;
-        from_rest_ = o.from_rest_;
-        granted_ = o.granted_;
-        live_ = std::exchange(o.live_, false);
-    }
-
-    ramp* ramp_ = nullptr;
-    time_point at_{};
-    time_point retry_at_{};
-    permits n_ = 0;
+    ramp* ramp_;
+    permits n_;
     std::uint64_t before_ = 0;
     std::uint64_t after_ = 0;
     std::uint64_t segment_ = 0;
     bool from_rest_ = false;
-    bool granted_ = false;
-    bool live_ = false;
+    weir::detail::live_once live_{};
 };
 
 ramp(ramp_options)->ramp<std::chrono::steady_clock>;
