@@ -368,6 +368,30 @@ TEST(llm_adaptive, puts_its_rate_in_force_in_a_bucket_and_in_a_quota_limiter) {
     static_assert(!weir::llm::scaled({.rps = 1}, 1, 1).rpm);
 }
 
+TEST(llm_adaptive, puts_a_rate_in_force_that_has_moved_by_a_64th_and_no_less) {
+    struct by_the_clock {
+        static constexpr weir::permits at(weir::permits, weir::permits, std::uint64_t t, std::uint64_t) noexcept { return t; }
+    };
+    struct bucket {
+        weir::error change(weir::rate r, weir::permits, time_point) {
+            in_force = r.count();
+            return {};
+        }
+        weir::permits in_force = 0;
+    };
+    manual_clock clock;
+    adaptive_rate<manual_clock&, by_the_clock> c{{.start = 6'400, .most = 1'000'000}, clock};
+    bucket b;
+    c.served(1'000'000, clock.now());
+    EXPECT_FALSE(c.apply(b, 1));
+    clock.advance_to(time_point{6'499ns});
+    EXPECT_FALSE(c.apply(b, 1));
+    EXPECT_EQ(b.in_force, 6'400U);
+    clock.advance_to(time_point{6'500ns});
+    EXPECT_FALSE(c.apply(b, 1));
+    EXPECT_EQ(b.in_force, 6'500U);
+}
+
 TEST(llm_adaptive, a_rate_that_was_refused_is_offered_again) {
     struct bucket {
         weir::error change(weir::rate r, weir::permits, time_point) {

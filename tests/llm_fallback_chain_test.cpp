@@ -160,4 +160,20 @@ TEST(llm_fallback_options, have_these_defaults) {
     static_assert(o.patience_with_overload == 3 && o.first_absence == 10s && o.longest_absence == 10min);
 }
 
+TEST(llm_absence, doubles_to_the_longest_and_no_further) {
+    absence<manual_clock::time_point> out;
+    manual_clock::time_point const t{};
+    for (auto const length : {10s + 0ns, 20s + 0ns, 40s + 0ns, 40s + 1ns, 40s + 1ns}) {
+        out.begin({}, t, {}, 10s, 40s + 1ns);
+        EXPECT_EQ(out.back_at(), t + length);
+    }
+    out.answered();
+    out.end();
+    out.begin({}, t, {}, 10s, 40s + 1ns);
+    EXPECT_EQ(out.back_at(), t + 10s);
+    out.end();
+    out.begin({}, t, {}, 10s, 5s);
+    EXPECT_EQ(out.back_at(), t + 5s) << "the first is no longer than the longest";
+}
+
 }  // namespace

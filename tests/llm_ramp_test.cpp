@@ -464,4 +464,17 @@ TEST(llm_ramp, has_these_defaults) {
     static_assert(o.interval == 1s && o.memory == 10 && o.first == 2 && o.first_most == 64 && o.growth == 150 && o.growth_most == 400 && o.jitter == 0s);
 }
 
+TEST(llm_ramp, from_rest_the_second_permit_comes_half_an_interval_and_a_32nd_later_less_what_was_saved) {
+    manual_clock clock;
+    ramp r{{.first = 2, .first_most = 2}, clock};
+    clock.advance(10min);
+    ASSERT_TRUE(r.try_acquire());
+    // 17/16 of a second for two, of which a sixteenth was saved up.
+    EXPECT_EQ(r.check().retry_after(), 531'250us - 62'500us);
+}
+
+TEST(llm_server_queue, has_these_bounds) {
+    static_assert(weir::llm::server_queue::least == 1s && weir::llm::server_queue::most == 120s);
+}
+
 }  // namespace

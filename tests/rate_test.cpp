@@ -103,4 +103,12 @@ TEST(rate, is_made_of_integers_and_of_nothing_else) {
     static_assert(std::is_trivially_copyable_v<rate>);
 }
 
+TEST(rate, a_fraction_of_which_either_part_needs_64_bits_does_not_fit) {
+    using half = std::chrono::duration<std::int64_t, std::ratio<1, 2'000'000'000>>;
+    using two = std::chrono::duration<std::int64_t, std::ratio<2, 1'000'000'000>>;
+    constexpr auto fits = [](rate r) { return r.per<std::chrono::nanoseconds>().ticks != 0; };
+    static_assert(fits(rate{(1ULL << 62U) - 1, half{1}}) && !fits(rate{1ULL << 62U, half{1}}));
+    static_assert(fits(rate{1, two{(1LL << 62) - 1}}) && !fits(rate{1, two{1LL << 62}}));
+}
+
 }  // namespace

@@ -19,6 +19,7 @@ using std::chrono::steady_clock;
 
 static_assert(weir::clock<weir::tsc_clock>);
 static_assert(weir::clock<weir::ordered_tsc_clock>);
+static_assert(!std::is_same_v<weir::tsc_clock, weir::ordered_tsc_clock>);
 static_assert(weir::tsc_clock::is_steady);
 
 template <class C>

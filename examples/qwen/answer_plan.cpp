@@ -115,6 +115,8 @@ asked read_request(json const& body, dialect d, model_settings const& model) {
         a.output_tokens = number_in(member(*own, "output_tokens"));
         if (auto const* e = member(*own, "simulate_error"); e != nullptr && e->is_string())
             a.simulate_error = e->get<std::string>();
+        if (auto const* e = member(*own, "simulate_mishap"); e != nullptr && e->is_string())
+            a.simulate_mishap = e->get<std::string>();
     }
     return a;
 }

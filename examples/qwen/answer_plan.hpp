@@ -26,7 +26,7 @@ struct asked {
     std::uint64_t messages = 0;
     std::optional<std::uint64_t> max_tokens;
     std::optional<std::uint64_t> input_tokens, output_tokens;
-    std::string simulate_error;
+    std::string simulate_error, simulate_mishap;
     std::string fault;           ///< what is wrong with the parameters; empty: nothing
     bool stream = false;         ///< the body's part of it: the native dialect asks by a header
     bool include_usage = false;  ///< stream_options of the compatible dialect

@@ -98,7 +98,26 @@ public:
     /// False when the peer has nothing to say for so long.
     bool wait(int timeout_ms) const { return begin_ != end_ || ready(POLLIN, timeout_ms); }
 
+    /// Waits until then (CLOCK_MONOTONIC) or until the peer has closed; whether it has.
+    bool peer_left_by(std::int64_t real) const {
+        for (;;) {
+            auto const now = monotonic_ns();
+            auto const left = real > now ? real - now : 0;
+            timespec const patience{static_cast<time_t>(left / 1'000'000'000), static_cast<long>(left % 1'000'000'000)};
+            pollfd p{fd_, POLLRDHUP, 0};
+            if (::ppoll(&p, 1, &patience, nullptr) > 0) return true;
+            if (monotonic_ns() >= real) return false;
+        }
+    }
+
+    /// Closes: what was not sent by now never is.
+    void drop() {
+        dropped_ = true;
+        ::shutdown(fd_, SHUT_RDWR);
+    }
+
     bool flush() {
+        if (dropped_) out_.clear();
         auto const* at = out_.data();
         auto left = out_.size();
         while (left != 0) {
@@ -110,7 +129,7 @@ public:
             left -= static_cast<std::size_t>(n);
         }
         out_.clear();
-        return left == 0;
+        return left == 0 && !dropped_;
     }
 
     bool is_readable() const override { return begin_ != end_ || ready(POLLIN, 0); }
@@ -156,6 +175,7 @@ private:
     std::size_t begin_ = 0, end_ = 0;
     char in_[16'384];
     std::string out_;
+    bool dropped_ = false;
 };
 
 class http_server final : public httplib::Server {
@@ -180,6 +200,9 @@ public:
     /// CLOCK_MONOTONIC at which the request that this thread handles began to arrive.
     static std::int64_t arrival_ns() { return arrival_; }
 
+    /// The connection of that request.
+    static connection& current() { return *current_; }
+
     void cut_all() {
         std::lock_guard const lock{mutex_};
         cut_ = true;
@@ -198,6 +221,7 @@ private:
         bool fine = true;
         {
             connection c{fd};
+            current_ = &c;
             for (bool closed = false; fine && !closed;) {
                 if (!c.wait(idle_ms)) break;
                 arrival_ = monotonic_ns();
@@ -216,6 +240,7 @@ private:
     }
 
     inline static thread_local std::int64_t arrival_ = 0;
+    inline static thread_local connection* current_ = nullptr;
     std::mutex mutex_;
     std::set<socket_t> open_;
     bool cut_ = false;

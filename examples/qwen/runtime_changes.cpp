@@ -152,6 +152,32 @@ change clock(members& m) {
     return [=](dashscope_simulator& s) { s.step_clock(std::llround(seconds * 1e9)); };
 }
 
+change plan(members& m) {
+    auto const account = m.text("account");
+    plan_settings p;
+    auto const credits = [&m](char const* key) { return m.has(key) ? std::optional{m.whole(key)} : std::nullopt; };
+    p.five_hours = credits("five_hours");
+    p.week = credits("week");
+    p.month = credits("month");
+    if (m.has("tokens_per_credit")) p.tokens_per_credit = m.whole("tokens_per_credit");
+    if (m.has("age")) p.age_s = m.number("age");
+    return [=](dashscope_simulator& s) { s.set_plan(account, p); };
+}
+
+change mishaps(members& m) {
+    mishap_rates rates;
+    for (auto const& [key, which] :
+         std::map<char const*, double mishap_rates::*>{{"dropped_before", &mishap_rates::dropped_before},
+                                                       {"dropped_after", &mishap_rates::dropped_after},
+                                                       {"truncated_body", &mishap_rates::truncated_body},
+                                                       {"garbage_body", &mishap_rates::garbage_body},
+                                                       {"slow_body", &mishap_rates::slow_body},
+                                                       {"midstream_429", &mishap_rates::midstream_429_rate},
+                                                       {"soft_failure", &mishap_rates::soft_failure_rate}})
+        if (m.has(key)) rates.*which = m.share(key);
+    return [=](dashscope_simulator& s) { s.set_mishaps(rates); };
+}
+
 change model(members& m) {
     limit_changes const to{m};
     model_settings n{.name = m.text("model")};
@@ -187,6 +213,14 @@ constexpr row rows[] = {
     {{"outage", "seconds, [model], [failure]",
       "everything (or one model) fails for so long, with model_unavailable if absent; 0 ends it"},
      outage},
+    {{"plan", "account, [five_hours], [week], [month], [tokens_per_credit], [age]",
+      "credits of a plan that begins anew, so many seconds ago; with none of the three: no plan"},
+     plan},
+    {{"mishaps",
+      "[dropped_before], [dropped_after], [truncated_body], [garbage_body], [slow_body], [midstream_429], "
+      "[soft_failure]",
+      "shares of the requests from now on; what is absent is 0"},
+     mishaps},
     {{"clock", "step", "the server's clock jumps by so many seconds"}, clock},
     {{"model", "model, [rpm], [rps], [tpm], [tps], [tpm_soft]", "a new model, or an old one anew"}, model},
     {{"remove_model", "model", "404 from now on"}, remove_model},

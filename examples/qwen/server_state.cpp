@@ -22,6 +22,7 @@ server_state::server_state(simulator_settings const& s) {
     }
     for (auto const& a : s.accounts) {
         require(states_.emplace(a.name, a.state).second, "account " + a.name + " is there twice");
+        if (a.plan.limits_anything()) set_plan(a.name, a.plan);
         for (auto const& k : a.keys) require(keys_.emplace(k, a.name).second, "key " + k + " is there twice");
     }
     require(!keys_.empty(), "there must be an account with a key");
@@ -85,8 +86,15 @@ std::optional<failure> server_state::outage(std::string const& model, std::int64
     return std::nullopt;
 }
 
-void server_state::spent(std::string const& account, std::string const& model, std::uint64_t tokens) {
+std::optional<plan_quota::exhausted> server_state::plan_trouble(std::string const& account, std::int64_t now) const {
     std::lock_guard const lock{mutex_};
+    auto const at = plans_.find(account);
+    return at == plans_.end() ? std::nullopt : at->second->trouble(now);
+}
+
+void server_state::spent(std::string const& account, std::string const& model, std::uint64_t tokens, std::int64_t now) {
+    std::lock_guard const lock{mutex_};
+    if (auto const at = plans_.find(account); at != plans_.end()) at->second->spend(tokens, now);
     account_model const who{account, model};
     auto f = free_quota_of(who);
     if (f.tier == free_tier::none) return;
@@ -135,6 +143,17 @@ void server_state::set_free_quota(std::string const& account, std::string const&
     require(states_.contains(account), "there is no account " + account);
     require(models_.contains(model), "there is no model " + model);
     free_[{account, model}] = {tier, left};
+}
+
+void server_state::set_plan(std::string const& account, plan_settings p) {
+    auto fresh = std::make_shared<plan_quota>(p);
+    std::lock_guard const lock{mutex_};
+    require(states_.contains(account), "there is no account " + account);
+    if (p.limits_anything()) {
+        plans_[account] = std::move(fresh);
+    } else {
+        plans_.erase(account);
+    }
 }
 
 void server_state::begin_outage(std::string const& model, failure what, std::int64_t until) {

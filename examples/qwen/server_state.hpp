@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "errors.hpp"
+#include "plan_quota.hpp"
 #include "simulator.hpp"
 
 namespace qwen::simulated {
@@ -30,9 +31,10 @@ public:
 
     [[nodiscard]] std::optional<failure> account_trouble(std::string const& account) const;
     [[nodiscard]] std::optional<failure> free_quota_trouble(std::string const& account, std::string const& model) const;
+    [[nodiscard]] std::optional<plan_quota::exhausted> plan_trouble(std::string const& account, std::int64_t now) const;
     [[nodiscard]] std::optional<failure> outage(std::string const& model, std::int64_t now) const;
 
-    void spent(std::string const& account, std::string const& model, std::uint64_t tokens);
+    void spent(std::string const& account, std::string const& model, std::uint64_t tokens, std::int64_t now);
 
     // --- changes; std::invalid_argument where what they name is not there ---
     void set_model(model_settings);
@@ -41,6 +43,7 @@ public:
     void add_key(std::string const& key, std::string const& account);
     void revoke_key(std::string const& key);
     void set_free_quota(std::string const& account, std::string const& model, free_tier, std::uint64_t left);
+    void set_plan(std::string const& account, plan_settings);
     void begin_outage(std::string const& model, failure, std::int64_t until);  ///< an empty name: every model
 
 private:
@@ -63,6 +66,7 @@ private:
     std::map<std::string, account_state> states_;
     std::map<account_model, free_quota> free_;  // those that differ from what the model gives
     std::map<std::string, closed> closed_;
+    std::map<std::string, std::shared_ptr<plan_quota>> plans_;
 };
 
 }  // namespace qwen::simulated

@@ -21,6 +21,7 @@
 #include "http_server.hpp"
 #include "runtime_changes.hpp"
 #include "server_state.hpp"
+#include "streaming.hpp"
 
 namespace qwen {
 
@@ -31,6 +32,8 @@ using ordered_json = nlohmann::ordered_json;
 using namespace simulated;
 
 constexpr std::int64_t second_ns = 1'000'000'000;
+constexpr std::int64_t look_ns = 1'000'000;         // real time between two looks at a time that is not the machine's
+constexpr std::int64_t queue_turn_ns = 20'000'000;  // real time between two looks at the line, at most
 constexpr char const* chat_path = "/compatible-mode/v1/chat/completions";
 constexpr char const* native_path = "/api/v1/services/aigc/text-generation/generation";
 
@@ -79,6 +82,7 @@ public:
           settings_{std::move(s)},
           judge_{with_seed(settings_)},
           state_{settings_},
+          burst_{settings_.burst, settings_.seed},
           server_{settings_.max_connections} {
         auto const require = [](bool fine, std::string const& why) {
             if (!fine) throw std::invalid_argument("simulator: " + why);
@@ -93,6 +97,9 @@ public:
                 "shares of output must be within 0 ... 1");
         for (auto const& f : settings_.faults)
             require(f.rate >= 0 && f.rate <= 1, "a fault's rate must be within 0 ... 1");
+        set_mishaps(settings_.mishaps);
+        require(settings_.slow_body_s >= 0 && settings_.slow_body_s <= 1e6, "a slow body must take a time");
+        require(settings_.chunk_tokens >= 1, "a chunk must have a token");
         for (auto const& m : settings_.models) judge_.set_limits(m.name, m.limits);
         for (auto const& a : settings_.accounts)
             for (auto const& [model, limits] : a.limits) judge_.set_limits(a.name, model, limits);
@@ -153,8 +160,15 @@ public:
         r.requests = requests_;
         r.by_status = by_status_;
         r.by_code = by_code_;
+        r.by_mishap = by_mishap_;
         r.failed_changes = failed_changes_;
         return r;
+    }
+
+    void set_mishaps(mishap_rates m) {
+        check(m);
+        std::lock_guard const lock{books_};
+        mishaps_ = m;
     }
 
     std::vector<request_record> take_records() {
@@ -166,6 +180,7 @@ public:
     simulator_settings settings_;
     quota_judge judge_;
     server_state state_;
+    burst_guard burst_;
     std::atomic<std::int64_t> stepped_ns_{0};
     int port_ = 0;
 
@@ -221,11 +236,8 @@ private:
                 answer_problem(x, {what}, r);
                 r.status = status;
             }
-            if (q.path == chat_path || q.path == native_path) {
-                end(x, r);
-            } else {
-                headers(x, r);
-            }
+            headers(x, r);
+            if (q.path == chat_path || q.path == native_path) keep(x);
         });
     }
 
@@ -288,17 +300,39 @@ private:
         headers(x, r);
     }
 
+    // A request on its way. What it took is given back by complete() and end(), once.
+    struct call : exchange_state {
+        explicit call(exchange_state x) : exchange_state{std::move(x)} {}
+        planned_answer planned{};
+        asked wants{};
+        mishap drawn = mishap::none;
+        bool stream = false, inside = false, fails = false, ended = false;
+        std::uint64_t ticket = 0, made = 0;      // made: of the output, and sent
+        std::int64_t began_ns = 0;               // true time
+        std::int64_t first_ns = 0, last_ns = 0;  // of the first and the last token, from then
+    };
+
     void chat(httplib::Request const& q, httplib::Response& r, dialect d) {
-        auto x = begin(d);
-        if (auto const p = serve(q, r, x)) answer_problem(x, *p, r);
-        end(x, r);
+        auto const c = std::make_shared<call>(begin(d));
+        auto p = admit(q, *c);
+        bool const runs = !p && c->drawn != mishap::dropped_before;
+        if (!p) c->record.befell = c->drawn;
+        if (runs && c->stream && !c->fails) return stream(c, r);
+        if (runs) p = work(*c);
+        if (p) {
+            answer_problem(*c, *p, r);
+            headers(*c, r);
+        } else {
+            answer(*c, r);
+        }
+        end(*c);
     }
 
-    // Answers 200, or says what is wrong, in the order of the real server: who asks, what for, may they, is it well-formed, is there room.
-    std::optional<problem> serve(httplib::Request const& q, httplib::Response& r, exchange_state& x) {
+    // Admits, or says what is wrong, in the order of the real server: who asks, what for, may they, is it well-formed, is there room.
+    std::optional<problem> admit(httplib::Request const& q, call& c) {
         auto const account = account_of(q);
         if (!account) return problem{failure::invalid_api_key};
-        x.record.account = *account;
+        c.record.account = *account;
 
         auto const body = json::parse(q.body, nullptr, false);
         if (!body.is_object()) return problem{failure::invalid_body};
@@ -308,16 +342,20 @@ private:
         auto const found = state_.model(name);
         if (found == nullptr) {
             return problem{failure::model_not_found,
-                           x.speaks == dialect::native
+                           c.speaks == dialect::native
                                ? std::string{}
                                : "The model `" + name + "` does not exist or you do not have access to it."};
         }
         auto const& model = *found;
-        x.record.model = name;
+        c.record.model = name;
 
-        auto const a = read_request(body, x.speaks, model);
-        auto const injected = draw_fault(a, x.rng);
+        c.wants = read_request(body, c.speaks, model);
+        auto const& a = c.wants;
+        c.stream = a.stream || (c.speaks == dialect::native && q.get_header_value("X-DashScope-SSE") == "enable");
+        auto const injected = draw_fault(a, c.rng);
         auto const hit = [&injected](failure f) { return injected == f; };
+        c.drawn = draw_mishap(c);
+        if (c.drawn == mishap::dropped_before) return std::nullopt;
 
         for (auto const f : {failure::body_too_large, failure::invalid_api_key, failure::invalid_body,
                              failure::model_not_found, failure::invalid_url})
@@ -326,49 +364,75 @@ private:
         for (auto const f : {failure::arrearage, failure::unpurchased, failure::commodity_not_purchased,
                              failure::prepaid_overdue, failure::postpaid_overdue})
             if (hit(f)) return problem{f};
+        if (auto const e = state_.plan_trouble(*account, c.record.arrival_ns)) return plan_problem(*e, c.record);
         if (auto const f = state_.free_quota_trouble(*account, name)) return problem{*f};
         for (auto const f :
              {failure::free_tier_only, failure::free_quota_exceeded, failure::plan_quota, failure::plan_usage})
             if (hit(f)) return problem{f};
 
-        if (a.stream) return problem{failure::invalid_parameter, "This simulator does not stream."};
         if (!a.fault.empty()) return problem{failure::invalid_parameter, a.fault};
         if (hit(failure::invalid_parameter)) return problem{failure::invalid_parameter};
-        if (x.speaks == dialect::native && q.get_header_value("X-DashScope-SSE") == "enable")
-            return problem{failure::invalid_parameter, "This simulator does not stream."};
-        auto const planned = plan(settings_, model, a);
-        if (planned.input > model.max_input) {
+        c.planned = plan(settings_, model, a);
+        if (c.planned.input > model.max_input) {
             return problem{failure::invalid_parameter,
                            "Range of input length should be [1, " + std::to_string(model.max_input) + "]"};
         }
-        x.record.input = planned.input;
-        x.record.max_tokens = planned.max_tokens;
+        c.record.input = c.planned.input;
+        c.record.max_tokens = c.planned.max_tokens;
         if (hit(failure::data_inspection) ||
             (!settings_.inspected_word.empty() && a.prompt.find(settings_.inspected_word) != std::string::npos)) {
             return problem{failure::data_inspection};
         }
-        if (auto const f = state_.outage(name, true_ns(x.arrival_real))) return problem{*f};
+        if (auto const f = state_.outage(name, true_ns(c.arrival_real))) return problem{*f};
         for (auto const f :
              {failure::serving_error, failure::model_unavailable, failure::route_throttling, failure::concurrency,
               failure::burst_rate, failure::rate_quota, failure::allocation_quota, failure::batch_throttling})
             if (hit(f)) return problem{f};
+        c.fails = hit(failure::internal_error);
 
-        auto const in_flight = enter(*account, name);
-        if (!in_flight) return problem{failure::concurrency};
-        auto const p = run(q, r, x, planned, hit(failure::internal_error));
-        leave(*account, name);
-        return p;
+        if (!enter(*account, name)) return problem{failure::concurrency};
+        c.inside = true;
+        if (auto p = pass_burst(q, c)) return p;
+        return judged(q, c);
     }
 
-    std::optional<problem> run(httplib::Request const& q, httplib::Response& r, exchange_state& x,
-                               planned_answer const& planned, bool fails) {
-        auto& record = x.record;
-        auto const v =
-            judge_.arrive(record.account, record.model, record.arrival_ns, planned.input, planned.max_tokens);
+    problem plan_problem(plan_quota::exhausted const& e, request_record const& record) const {
+        auto const seconds = (e.reset_ns - record.arrival_ns + second_ns - 1) / second_ns;
+        auto const reset_ms = epoch_ms(record.arrival_ns) + (e.reset_ns - record.arrival_ns) / 1'000'000;
+        return {failure::plan_quota, plan_message(e.period, (reset_ms + 999) / 1'000), seconds};
+    }
+
+    // Burst protection, and its queue.
+    std::optional<problem> pass_burst(httplib::Request const& q, call& c) {
+        if (!settings_.burst.on) return std::nullopt;
+        auto& record = c.record;
+        auto const wait = wait_timeout_s(q.get_header_value("X-DashScope-Wait-Timeout")) * second_ns;
+        auto o = burst_.arrive(record.account, record.model, record.arrival_ns, wait);
+        while (o.is == burst_guard::answer::waits) {
+            // The line moves when those ahead go, which nobody is told: hence not too long at once.
+            auto const real = monotonic_ns();
+            auto const due = burst_.look_again_at(o.ticket, at_real(real)) - stepped_ns_;
+            auto const soon = true_ns(real) + queue_turn_ns * settings_.speed;
+            if (auto const why = wait_until(std::min(due, soon), true, true); why != mishap::none) {
+                burst_.leave(o.ticket);
+                record.befell = why;
+                return problem{failure::burst_rate};
+            }
+            auto const now = now_ns();
+            o.is = burst_.look(o.ticket, now);
+            record.queued_ns = std::max<std::int64_t>(0, now - record.arrival_ns);
+        }
+        return o.is == burst_guard::answer::refused ? std::optional{problem{failure::burst_rate}} : std::nullopt;
+    }
+
+    std::optional<problem> judged(httplib::Request const& q, call& c) {
+        auto& record = c.record;
+        auto const asked_at = record.arrival_ns + record.queued_ns;
+        auto const v = judge_.arrive(record.account, record.model, asked_at, record.input, record.max_tokens);
         record.rule = v.rule;
         record.sums = v.sums;
-        note_stamp(q, x, (v.time_ns - record.arrival_ns) / settings_.speed);
-        record.arrival_ns = v.time_ns;
+        note_stamp(q, c, (v.time_ns - asked_at) / settings_.speed);
+        record.arrival_ns = v.time_ns - record.queued_ns;
         if (!v.admitted) {
             problem p{v.rule == server_rule::rps || v.rule == server_rule::rpm ? failure::rate_quota
                                                                                : failure::allocation_quota};
@@ -376,22 +440,101 @@ private:
                 p.retry_after_s = (v.retry_at_ns - v.time_ns + second_ns - 1) / second_ns;
             return p;
         }
+        c.ticket = v.ticket;
+        c.began_ns = true_ns(record.queued_ns == 0 ? c.arrival_real : monotonic_ns());
         auto const flying = ++flying_;
-        auto latency = planned.latency_ns;
+        auto slower = 1.0;
         if (settings_.latency.capacity && *settings_.latency.capacity != 0) {
             auto const load =
                 std::min(0.9, static_cast<double>(flying) / static_cast<double>(*settings_.latency.capacity));
-            latency = std::llround(static_cast<double>(latency) / (1 - load));
+            slower = 1 / (1 - load);
         }
-        bool const whole = wait_until(x.arrival_real + latency / settings_.speed);
-        --flying_;
-        record.output = whole && !fails ? planned.output : 0;
-        judge_.complete(v.ticket, now_ns(), record.output);
-        if (!whole) return problem{failure::model_unavailable};
-        if (fails) return problem{failure::internal_error};
-        state_.spent(record.account, record.model, planned.input + record.output);
-        answer(x, planned, r);
+        c.first_ns = std::llround(static_cast<double>(c.planned.first_token_ns) * slower);
+        c.last_ns = std::llround(static_cast<double>(c.planned.latency_ns) * slower);
         return std::nullopt;
+    }
+
+    // An answer in one piece: made when this returns, or failed.
+    std::optional<problem> work(call& c) {
+        auto const why = wait_until(c.began_ns + c.last_ns, false, false);
+        if (why != mishap::none) c.record.befell = why;
+        bool const made = why == mishap::none && !c.fails && c.record.befell != mishap::soft_failure;
+        complete(c, made ? c.planned.output : 0);
+        if (why != mishap::none) return problem{failure::model_unavailable};
+        if (c.fails) return problem{failure::internal_error};
+        return std::nullopt;
+    }
+
+    // The judge counts the output. What failed before a token was made costs no free tokens and no credits.
+    void complete(call& c, std::uint64_t output) {
+        if (c.ticket == 0) return;
+        auto const now = now_ns();
+        c.record.output = output;
+        judge_.complete(std::exchange(c.ticket, 0), now, output);
+        --flying_;
+        bool const fails = c.fails || c.record.befell == mishap::soft_failure ||
+                           (output == 0 && c.record.befell == mishap::server_stopped);
+        if (!fails) state_.spent(c.record.account, c.record.model, c.planned.input + output, now);
+    }
+
+    void stream(std::shared_ptr<call> const& c, httplib::Response& r) {
+        auto& record = c->record;
+        record.streamed = true;
+        stream_facts const f{.speaks = c->speaks,
+                             .request_id = record.request_id,
+                             .model = record.model,
+                             .created_s = epoch_ms(record.arrival_ns) / 1'000,
+                             .input = c->planned.input,
+                             .output = c->planned.output,
+                             .limited = c->planned.output == c->planned.max_tokens,
+                             .include_usage = c->wants.include_usage,
+                             .incremental = c->wants.incremental,
+                             .chunk_tokens = settings_.chunk_tokens,
+                             .first_ns = c->first_ns,
+                             .last_ns = c->last_ns,
+                             .befalls = record.befell,
+                             .slow_ns = std::llround(settings_.slow_body_s * 1e9)};
+        auto const events = std::make_shared<std::vector<stream_event> const>(stream_events(f, c->rng));
+        auto const due = [this, c, events](std::size_t i) {
+            auto const why = wait_until(c->began_ns + (*events)[i].due_ns, true, false);
+            if (why == mishap::none) return true;
+            c->record.befell = why;
+            complete(*c, c->made);
+            end(*c);
+            return false;
+        };
+        if (!due(0)) return http_server::current().drop();
+        if (record.befell == mishap::dropped_after) {
+            if (due(events->size() - 1)) complete(*c, c->planned.output);
+            end(*c);
+            return http_server::current().drop();
+        }
+        record.status = r.status = 200;
+        headers(*c, r);
+        r.set_chunked_content_provider(
+            "text/event-stream",
+            [this, c, events, due, i = std::size_t{0}](std::size_t, httplib::DataSink& sink) mutable {
+                if (!due(i)) return false;
+                auto const& e = (*events)[i++];
+                bool const last = i == events->size();
+                c->made = e.tokens_made;
+                if (last) {  // counted before the client can see that it is the last
+                    if (c->record.befell == mishap::midstream_error) c->record.code = "Throttling.AllocationQuota";
+                    complete(*c, c->made);
+                    end(*c);
+                }
+                if (!sink.write(e.text.data(), e.text.size()) || !http_server::current().flush() || e.breaks_off)
+                    return false;
+                if (last) sink.done();
+                return true;
+            },
+            // A client that left while a piece was on its way.
+            [this, c](bool) {
+                if (c->ended) return;
+                c->record.befell = mishap::client_left;
+                complete(*c, c->made);
+                end(*c);
+            });
     }
 
     std::optional<failure> draw_fault(asked const& a, chance& rng) const {
@@ -399,6 +542,16 @@ private:
         for (auto const& f : settings_.faults)
             if (rng.unit() < f.rate) return f.what;
         return std::nullopt;
+    }
+
+    mishap draw_mishap(call& c) {
+        if (auto const told = mishap_named(c.wants.simulate_mishap)) return *told;
+        mishap_rates rates;
+        {
+            std::lock_guard const lock{books_};
+            rates = mishaps_;
+        }
+        return draw(rates, c.stream, c.rng);
     }
 
     bool enter(std::string const& account, std::string const& model) {
@@ -424,43 +577,97 @@ private:
         judge_.note_delay(delay);
     }
 
-    // False if the server stops first.
-    bool wait_until(std::int64_t real) {
-        std::unique_lock lock{sleepers_};
-        if (settings_.time) return !stopping_;
-        auto const at = std::chrono::steady_clock::time_point{std::chrono::nanoseconds{real}};
-        return !wake_.wait_until(lock, at, [this] { return stopping_; });
+    // Until then, in true time: none; or why it ended before. Work goes on when its client is gone, what is done for the client does not.
+    // With settings.time only what `always` waits does, or everything with wait_on_time.
+    mishap wait_until(std::int64_t due, bool for_client, bool always) {
+        bool const at_once = settings_.time && !settings_.wait_on_time && !always;
+        for (;;) {
+            auto const real = monotonic_ns();
+            bool const over = at_once || due <= true_ns(real);
+            auto const until = over             ? real
+                               : settings_.time ? real + look_ns
+                                                : start_real_ + (due + settings_.speed - 1) / settings_.speed;
+            bool const left = for_client && http_server::current().peer_left_by(until);
+            {
+                std::unique_lock lock{sleepers_};
+                if (!for_client && !over) {
+                    auto const at = std::chrono::steady_clock::time_point{std::chrono::nanoseconds{until}};
+                    wake_.wait_until(lock, at, [this] { return stopping_; });
+                }
+                if (stopping_) return mishap::server_stopped;
+            }
+            if (left) return mishap::client_left;
+            if (over) return mishap::none;
+        }
     }
 
-    void answer(exchange_state& x, planned_answer const& p, httplib::Response& r) {
-        auto const text = "A simulated answer of " + std::to_string(p.output) + " tokens.";
-        auto const reason = p.output == p.max_tokens ? "length" : "stop";
-        ordered_json body;
-        if (x.speaks == dialect::native) {
-            body = {{"output",
-                     {{"choices", ordered_json::array({{{"finish_reason", reason},
-                                                        {"message", {{"role", "assistant"}, {"content", text}}}}})}}},
-                    {"usage",
-                     {{"total_tokens", p.input + p.output}, {"output_tokens", p.output}, {"input_tokens", p.input}}},
-                    {"request_id", x.record.request_id}};
+    void answer(call& c, httplib::Response& r) {
+        auto& record = c.record;
+        if (record.befell == mishap::dropped_before || record.befell == mishap::dropped_after)
+            return http_server::current().drop();
+        bool const soft = record.befell == mishap::soft_failure;
+        auto const text = soft ? text_of(failure::burst_rate, c.rng)
+                               : "A simulated answer of " + std::to_string(c.planned.output) + " tokens.";
+        auto const input = soft ? 0 : c.planned.input, output = soft ? 0 : c.planned.output;
+        auto const reason = !soft && c.planned.output == c.planned.max_tokens ? "length" : "stop";
+        ordered_json j;
+        if (c.speaks == dialect::native) {
+            j = {{"output",
+                  {{"choices", ordered_json::array({{{"finish_reason", reason},
+                                                     {"message", {{"role", "assistant"}, {"content", text}}}}})}}},
+                 {"usage", {{"total_tokens", input + output}, {"output_tokens", output}, {"input_tokens", input}}},
+                 {"request_id", record.request_id}};
         } else {
-            body = {{"choices", ordered_json::array({{{"message", {{"role", "assistant"}, {"content", text}}},
-                                                      {"finish_reason", reason},
-                                                      {"index", 0},
-                                                      {"logprobs", nullptr}}})},
-                    {"object", "chat.completion"},
-                    {"usage",
-                     {{"prompt_tokens", p.input},
-                      {"completion_tokens", p.output},
-                      {"total_tokens", p.input + p.output},
-                      {"prompt_tokens_details", {{"cached_tokens", 0}}}}},
-                    {"created", epoch_ms(x.record.arrival_ns) / 1'000},
-                    {"system_fingerprint", nullptr},
-                    {"model", x.record.model},
-                    {"id", "chatcmpl-" + x.record.request_id}};
+            j = {{"choices", ordered_json::array({{{"message", {{"role", "assistant"}, {"content", text}}},
+                                                   {"finish_reason", reason},
+                                                   {"index", 0},
+                                                   {"logprobs", nullptr}}})},
+                 {"object", "chat.completion"},
+                 {"usage",
+                  {{"prompt_tokens", input},
+                   {"completion_tokens", output},
+                   {"total_tokens", input + output},
+                   {"prompt_tokens_details", {{"cached_tokens", 0}}}}},
+                 {"created", epoch_ms(record.arrival_ns) / 1'000},
+                 {"system_fingerprint", nullptr},
+                 {"model", record.model},
+                 {"id", "chatcmpl-" + record.request_id}};
         }
-        x.record.status = r.status = 200;
-        r.set_content(body.dump(), "application/json");
+        record.status = r.status = 200;
+        headers(c, r);
+        auto body = j.dump();
+        constexpr char const* type = "application/json";
+        switch (record.befell) {
+            case mishap::garbage_body:
+                r.set_content(garbage(body.size(), c.rng), type);
+                break;
+            case mishap::truncated_body:
+                r.set_content_provider(body.size(), type, [body](std::size_t, std::size_t, httplib::DataSink& sink) {
+                    sink.write(body.data(), body.size() / 2);
+                    return false;
+                });
+                break;
+            case mishap::slow_body:
+                slowly(std::move(body), type, r);
+                break;
+            default:
+                r.set_content(body, type);
+        }
+    }
+
+    void slowly(std::string body, char const* type, httplib::Response& r) {
+        auto const began = true_ns(monotonic_ns());
+        auto const size = body.size();
+        r.set_content_provider(
+            size, type, [this, began, body = std::move(body)](std::size_t at, std::size_t, httplib::DataSink& sink) {
+                constexpr std::size_t pieces = 10;
+                auto const n = std::min(body.size() - at, body.size() / pieces + 1);
+                auto const share = static_cast<double>(at + n) / static_cast<double>(body.size());
+                auto const due = began + std::llround(settings_.slow_body_s * 1e9 * share);
+                if (wait_until(due, true, false) != mishap::none) return false;
+                sink.write(body.data() + at, n);
+                return http_server::current().flush();
+            });
     }
 
     void answer_problem(exchange_state& x, problem const& p, httplib::Response& r) {
@@ -487,16 +694,22 @@ private:
         r.set_header("date", http_date(epoch_ms(now)));
         r.set_header("server", "istio-envoy");
         r.set_header("vary", "Origin,Access-Control-Request-Method,Access-Control-Request-Headers");
-        if (r.status == 200) r.set_header("x-dashscope-finished", "true");
+        if (r.status == 200 && !x.record.streamed) r.set_header("x-dashscope-finished", "true");
     }
 
-    void end(exchange_state& x, httplib::Response& r) {
-        headers(x, r);
+    void end(call& c) {
+        if (std::exchange(c.ended, true)) return;
+        if (std::exchange(c.inside, false)) leave(c.record.account, c.record.model);
+        keep(c);
+    }
+
+    void keep(exchange_state& x) {
         x.record.done_ns = now_ns();
         std::lock_guard const lock{books_};
         ++requests_;
         ++by_status_[x.record.status];
         if (!x.record.code.empty()) ++by_code_[x.record.code];
+        if (x.record.befell != mishap::none) ++by_mishap_[std::string{to_string(x.record.befell)}];
         if (settings_.keep_records) records_.push_back(std::move(x.record));
     }
 
@@ -519,9 +732,10 @@ private:
 
     mutable std::mutex books_;
     std::map<account_model, std::uint64_t> inside_;
+    mishap_rates mishaps_;
     std::uint64_t requests_ = 0;
     std::map<int, std::uint64_t> by_status_;
-    std::map<std::string, std::uint64_t> by_code_;
+    std::map<std::string, std::uint64_t> by_code_, by_mishap_;
     std::vector<request_record> records_;
     std::vector<std::string> failed_changes_;
 
@@ -539,6 +753,9 @@ std::string dashscope_simulator::base_url() const { return origin() + "/compatib
 std::string dashscope_simulator::native_base_url() const { return origin() + "/api/v1"; }
 simulator_report dashscope_simulator::report() const { return impl_->report(); }
 std::vector<request_record> dashscope_simulator::take_records() { return impl_->take_records(); }
+std::size_t dashscope_simulator::waiting(std::string const& account, std::string const& model) const {
+    return impl_->burst_.waiting(account, model);
+}
 std::int64_t dashscope_simulator::now_ns() const { return impl_->now_ns(); }
 void dashscope_simulator::set_limits(std::string const& model, server_limits l) { impl_->judge_.set_limits(model, l); }
 void dashscope_simulator::set_limits(std::string const& account, std::string const& model, server_limits l) {
@@ -570,6 +787,8 @@ void dashscope_simulator::set_free_quota(std::string const& account, std::string
                                          std::uint64_t tokens) {
     impl_->state_.set_free_quota(account, model, tier, tokens);
 }
+void dashscope_simulator::set_plan(std::string const& account, plan_settings p) { impl_->state_.set_plan(account, p); }
+void dashscope_simulator::set_mishaps(mishap_rates m) { impl_->set_mishaps(m); }
 void dashscope_simulator::set_model(model_settings m) {
     impl_->judge_.set_limits(m.name, m.limits);
     impl_->state_.set_model(std::move(m));

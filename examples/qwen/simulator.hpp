@@ -3,7 +3,8 @@
 // A DashScope on loopback: a real HTTP server that enforces Qwen's limits and answers as the real one does, refusals included: statuses,
 // codes, texts, body shapes and headers. Its quota is quota_judge's, which shares no code with weir.
 //
-// Where the vendor publishes no rule, the rule is a setting. Not simulated: streaming (answered 400, and says so), burst protection, plans.
+// Where the vendor publishes no rule, the rule is a setting. What is not a limit of every account is off until it is switched on: burst
+// protection (burst_guard.hpp), plans (plan_quota.hpp), broken connections and bodies (faults.hpp), changes (runtime_changes.hpp).
 //
 //   POST /compatible-mode/v1/chat/completions                      OpenAI's dialect
 //   POST /api/v1/services/aigc/text-generation/generation          DashScope's own
@@ -13,7 +14,7 @@
 // Two things in a request are the simulator's own. The header `X-Weir-Stamp`, CLOCK_MONOTONIC in nanoseconds when the client sent, lets it
 // report (arrival - stamp); that clock is shared by all processes of a machine. And "metadata" in the body (strings, as OpenAI's API has
 // them; plain numbers pass too) may say what it costs: {"input_tokens": "1200", "output_tokens": "300"}, or how it fails:
-// {"simulate_error": "internal_error"} (any name of enum failure).
+// {"simulate_error": "internal_error"} (any name of enum failure), {"simulate_mishap": "truncated_body"} (of enum mishap).
 #pragma once
 
 #include <cstddef>
@@ -26,7 +27,10 @@
 #include <string_view>
 #include <vector>
 
+#include "burst_guard.hpp"
 #include "errors.hpp"
+#include "faults.hpp"
+#include "plan_quota.hpp"
 #include "quota_judge.hpp"
 
 namespace qwen {
@@ -54,6 +58,7 @@ struct account_settings {
     std::vector<std::string> keys;
     account_state state = account_state::good;
     std::map<std::string, server_limits> limits{};  ///< by model: the account's own, in place of the model's
+    plan_settings plan{};                           ///< for all models together
 };
 
 /// qwen3-max (600 RPM, 10 RPS, 1,000,000 TPM), qwen3-max-2025-09-23 (60, 1, 100,000) and its siblings, as of Singapore.
@@ -94,11 +99,14 @@ struct request_record {
     std::string request_id, account, model;
     std::int64_t arrival_ns = 0, done_ns = 0;  ///< simulated time since the start (or what settings.time said)
     std::optional<std::int64_t> delay_ns;      ///< arrival - stamp, real time
-    int status = 0;
-    std::string code;  ///< native; empty for 200
+    int status = 0;                            ///< 0: nothing was answered
+    std::string code;                          ///< native; empty for 200, but for a stream that broke off with one
     server_rule rule = server_rule::none;
     window_sums sums;  ///< at arrival
     std::uint64_t input = 0, output = 0, max_tokens = 0;
+    bool streamed = false;
+    mishap befell = mishap::none;
+    std::int64_t queued_ns = 0;  ///< in the server's queue: the windows count it at arrival_ns + queued_ns
 };
 
 struct simulator_settings {
@@ -118,6 +126,10 @@ struct simulator_settings {
     std::optional<std::uint64_t> max_in_flight{};  ///< per account and model: above it, 429 Throttling.Concurrency
     std::string inspected_word{};  ///< a prompt that contains it does not pass the inspection; empty: none
     std::vector<fault> faults{};
+    mishap_rates mishaps{};
+    double slow_body_s = 5;          ///< of a slow body
+    std::uint64_t chunk_tokens = 8;  ///< of each event of a stream
+    burst_settings burst{};
     std::size_t max_body = 16u << 20;
 
     std::uint16_t port = 0;               ///< on 127.0.0.1; 0: a free one
@@ -127,19 +139,22 @@ struct simulator_settings {
     /// Changes at known times of simulated time: made when the first request arrives that late.
     std::vector<scheduled_change> changes{};
 
-    /// If set, the time (nanoseconds), in place of CLOCK_MONOTONIC x speed; then no answer waits for its latency. Called from many threads.
+    /// If set, the time (nanoseconds), in place of CLOCK_MONOTONIC x speed; then no answer waits for its latency, unless wait_on_time.
+    /// Called from many threads. Who waits in the server's queue, or for `wait_on_time`, looks at it each millisecond.
     std::function<std::int64_t()> time{};
+    bool wait_on_time = false;
 };
 
 struct simulator_report {
     judge_report judge;
     judge_settings rules;
     std::int64_t speed = 1;
-    std::uint64_t requests = 0;                    ///< to either chat path
-    std::map<int, std::uint64_t> by_status;        ///< of those
-    std::map<std::string, std::uint64_t> by_code;  ///< native codes of those that failed
-    std::vector<std::string> failed_changes;       ///< scheduled ones that could not be made, and why
-    std::int64_t elapsed_ns = 0;                   ///< simulated time since the start
+    std::uint64_t requests = 0;                      ///< to either chat path
+    std::map<int, std::uint64_t> by_status;          ///< of those; 0: no answer
+    std::map<std::string, std::uint64_t> by_code;    ///< native codes of those that failed
+    std::map<std::string, std::uint64_t> by_mishap;  ///< what befell them, by name
+    std::vector<std::string> failed_changes;         ///< scheduled ones that could not be made, and why
+    std::int64_t elapsed_ns = 0;                     ///< simulated time since the start
     [[nodiscard]] std::uint64_t answered(int status) const {
         auto const at = by_status.find(status);
         return at == by_status.end() ? 0 : at->second;
@@ -182,7 +197,9 @@ public:
 
     [[nodiscard]] simulator_report report() const;
     [[nodiscard]] std::vector<request_record>
-    take_records();                             ///< those since the last call, in the order of their ends
+    take_records();  ///< those since the last call, in the order of their ends
+    /// In the server's queue behind burst protection.
+    [[nodiscard]] std::size_t waiting(std::string const& account, std::string const& model) const;
     [[nodiscard]] std::int64_t now_ns() const;  ///< simulated time since the start
 
     // --- Changes while it runs. Each holds from the next request to arrive; a call that was admitted runs on. They throw
@@ -209,6 +226,11 @@ public:
 
     /// From now on `tokens` are left; 0: used up. free_tier::none: the account pays.
     void set_free_quota(std::string const& account, std::string const& model, free_tier, std::uint64_t tokens);
+
+    /// The account's plan from now on, with nothing spent; one that limits nothing: none.
+    void set_plan(std::string const& account, plan_settings);
+
+    void set_mishaps(mishap_rates);
 
     /// A new model, or the settings of one of that name: its limits too, for accounts without limits of their own.
     void set_model(model_settings);

@@ -28,13 +28,21 @@ std::string to_text(simulator_report const& r) {
     out += "; tokens counted: " + std::string{to_string(r.rules.tokens)} +
            "; RPM window: " + std::string{to_string(r.rules.requests)} +
            (r.rules.count_rejected ? "; refused requests count" : "") + "\n  status";
-    for (auto const& [status, n] : r.by_status) out += "  " + std::to_string(status) + ": " + std::to_string(n);
+    for (auto const& [status, n] : r.by_status)
+        out += "  " + (status == 0 ? "no answer" : std::to_string(status)) + ": " + std::to_string(n);
     for (auto const& [code, n] : r.by_code) out += "  " + code + ": " + std::to_string(n);
     out += "\n";
+    if (!r.by_mishap.empty()) {
+        out += "  mishaps";
+        for (auto const& [name, n] : r.by_mishap) out += "  " + name + ": " + std::to_string(n);
+        out += "\n";
+    }
     for (auto const& why : r.failed_changes) out += "  not changed: " + why + "\n";
     for (auto const& q : r.judge.quotas) {
-        out += "  " + q.account + ", " + q.model + ": admitted " + std::to_string(q.admitted) + ", refused " +
-               std::to_string(q.refused.total());
+        out +=
+            "  " + q.account + ", " + q.model + ": admitted " + std::to_string(q.admitted) +
+            (q.admitted_above_tpm != 0 ? " (" + std::to_string(q.admitted_above_tpm) + " above TPM)" : std::string{}) +
+            ", refused " + std::to_string(q.refused.total());
         if (q.refused.total() != 0) {
             out += " (RPS " + std::to_string(q.refused.rps) + ", RPM " + std::to_string(q.refused.rpm) + ", TPS " +
                    std::to_string(q.refused.tps) + ", TPM " + std::to_string(q.refused.tpm) + ")";
@@ -75,6 +83,9 @@ std::string to_json(simulator_report const& r) {
     for (auto const& [status, n] : r.by_status) out["by_status"][std::to_string(status)] = n;
     out["by_code"] = ordered_json::object();
     for (auto const& [code, n] : r.by_code) out["by_code"][code] = n;
+    out["by_mishap"] = ordered_json::object();
+    for (auto const& [name, n] : r.by_mishap) out["by_mishap"][name] = n;
+    out["failed_changes"] = r.failed_changes;
     out["quotas"] = ordered_json::array();
     for (auto const& q : r.judge.quotas) {
         out["quotas"].push_back(
@@ -87,6 +98,7 @@ std::string to_json(simulator_report const& r) {
                {"tps", limit(q.limits.tps)}}},
              {"arrived", q.arrived},
              {"admitted", q.admitted},
+             {"admitted_above_tpm", q.admitted_above_tpm},
              {"completed", q.completed},
              {"in_flight", q.in_flight},
              {"peak_in_flight", q.peak_in_flight},
@@ -114,7 +126,8 @@ std::string to_json(simulator_report const& r) {
 std::string to_text(request_record const& r) {
     auto const s = [](std::int64_t ns) { return fixed(static_cast<double>(ns) * 1e-9, 4); };
     std::string out = s(r.arrival_ns) + " #" + std::to_string(r.number) + " " + (r.account.empty() ? "-" : r.account) +
-                      " " + (r.model.empty() ? "-" : r.model) + " " + std::to_string(r.status);
+                      " " + (r.model.empty() ? "-" : r.model) + " " +
+                      (r.status == 0 ? "no answer" : std::to_string(r.status));
     if (!r.code.empty()) out += " " + r.code;
     if (r.rule != server_rule::none) out += " by " + std::string{to_string(r.rule)};
     out += " in " + std::to_string(r.input) + " out " + std::to_string(r.output) + " max " +
@@ -122,6 +135,9 @@ std::string to_text(request_record const& r) {
            " s; windows: " + std::to_string(r.sums.requests_minute) + "/min " + std::to_string(r.sums.requests_second) +
            "/s " + std::to_string(r.sums.tokens_minute) + " tokens/min " + std::to_string(r.sums.tokens_second) +
            " tokens/s";
+    if (r.queued_ns != 0) out += "; in the queue " + s(r.queued_ns) + " s";
+    if (r.streamed) out += "; streamed";
+    if (r.befell != mishap::none) out += "; " + std::string{to_string(r.befell)};
     if (r.delay_ns) out += "; delay " + fixed(static_cast<double>(*r.delay_ns) * 1e-6, 3) + " ms";
     return out;
 }

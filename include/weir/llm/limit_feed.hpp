@@ -144,7 +144,7 @@ public:
         sums_.requests += 1;
         sums_.tokens += std::min(d.asked().total(), std::uint64_t{1} << 48U);
         newest_ = std::max(newest_, segment_of(d.at()));
-        ring_[newest_ % ring_.size()] = {newest_, sums_};
+        segment_at(newest_) = {newest_, sums_};
         quota used = limiter_.used(d.at());
         for (limit const l : limits) m.base_[index(l)] = weir::detail::limit_in(used, l).value_or(0) - others_[index(l)].sum() - sum(sums_, l);
         m.sent_ = d.at();
@@ -265,14 +265,17 @@ private:
         return d > 0 ? static_cast<std::uint64_t>(d) / length_ : 0;
     }
 
+    segment& segment_at(std::uint64_t number) noexcept { return ring_[static_cast<std::size_t>(number % ring_.size())]; }
+    segment const& segment_at(std::uint64_t number) const noexcept { return ring_[static_cast<std::size_t>(number % ring_.size())]; }
+
     /// What had been sent by the last moment at which the server can have counted; none where that is too long ago to know.
     std::optional<totals> counted_by(mark const& m, time_point now) const noexcept {
         if (when_ == report_time::on_reply) return sums_;
         std::uint64_t s = std::max(m.segment_, segment_of(std::min(now, m.sent_ + jitter_)));
         if (std::max(newest_, s) >= m.segment_ + ring_.size()) return std::nullopt;
         // Its own segment is there still, and counts it.
-        while (s > m.segment_ && ring_[s % ring_.size()].number != s) --s;
-        return ring_[s % ring_.size()].sums;
+        while (s > m.segment_ && segment_at(s).number != s) --s;
+        return segment_at(s).sums;
     }
 
     static time_point ends(limit_report const& r, duration window, time_point now) noexcept {
