@@ -52,6 +52,10 @@ public:
         reply.answer.dialect = dialect_;
         reply.answer.headers = find;
         reply.answer.body = a.body;
+        if (a.status == 200 && !a.answered()) {
+            reply.answer.code = a.code;
+            reply.answer.message = a.message;
+        }
         if (a.status != 0) reply.answer.status = a.status;
         reply.answer.transport_failed = a.status == 0;
         if (a.charge == charge::used) reply.used = a.usage;

@@ -19,7 +19,7 @@
 
 namespace qwen {
 
-/// Repeats by `retry` what a 429, a 5xx or the transport failed; Retry-After is obeyed. Final at once: 400 and other 4xx. Fatal: 401, 403, 404 (the
+/// Repeats by `retry` what a 429, a 5xx, the transport or a garbled body failed; Retry-After is obeyed. Final at once: 400 and other 4xx. Fatal: 401, 403, 404 (the
 /// key, the account, the model, the URL), an account in arrears, and an endpoint that stayed unreachable for all attempts of a call.
 class plain_driver : public call_driver {
 public:
@@ -33,7 +33,7 @@ public:
         }
         if (a.withdrawn) return next_step::again_at(a.done);
         auto const first = first_.try_emplace(a.id, a.stamp).first->second;
-        if (a.status == 0 || a.status == 408 || a.status == 429 || a.status >= 500) {
+        if (a.status == 0 || a.status == 200 || a.status == 408 || a.status == 429 || a.status >= 500) {
             if (auto const pause = retry_.next(a.number, random_, hint(a), a.done - first)) return next_step::again_at(a.done + *pause);
         }
         first_.erase(a.id);

@@ -591,7 +591,11 @@ void qwen_client::impl::read_reply(transfer& t, CURLcode result) {
     switch (a.status) {
         case 200: {
             a.charge = charge::bound;
-            if (!body.is_object()) break;
+            if (!body.is_object()) {
+                a.code = "garbled_answer";
+                a.message = "200, and a body that is no JSON object";
+                break;
+            }
             auto const usage = body.find("usage");
             if (usage == body.end() || !usage->is_object()) break;
             auto const input = count_of(*usage, "prompt_tokens"), output = count_of(*usage, "completion_tokens");

@@ -53,7 +53,7 @@ struct attempt {
     std::string body, request_id;
     std::string headers;  ///< of the answer, a line each
     std::string code,
-        message;  ///< of the error, in any of the vendor's shapes; of the transport's failure if status is 0
+        message;  ///< of the error, in any of the vendor's shapes; of the transport's failure if status is 0; of a 200 that is no answer
     qwen::charge charge = charge::unknown;
     weir::tokens bound, usage;
     bool connected = true;  ///< false: there was no connection
@@ -61,7 +61,7 @@ struct attempt {
     std::string model{};    ///< that was asked, where the driver chose
     /// A header of the answer, by its name in lower case.
     [[nodiscard]] std::optional<std::string_view> header(std::string_view name) const;
-    [[nodiscard]] bool answered() const noexcept { return status == 200; }
+    [[nodiscard]] bool answered() const noexcept { return status == 200 && code.empty(); }
 };
 
 /// Where an attempt goes, if not where the client's options say. Must stay until the attempt has ended.

@@ -10,7 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <set>
+#include <random>
 #include <stdexcept>
 #include <thread>
 #include <utility>
@@ -63,7 +63,27 @@ struct client_plan {
     weir::llm::session_options session{};
     weir::quota_options quota{};
     weir::llm::dialect dialect = weir::llm::dialect::dashscope;
+    nanoseconds delays{0};  // from stamp to send, drawn up to this, of the server's time; one request in four
     std::vector<work> calls;
+};
+
+// The way is longer for some: sleeps between the stamp and the send.
+class delaying_driver final : public call_driver {
+public:
+    delaying_driver(call_driver& to, nanoseconds most, std::uint64_t seed) : to_{to}, most_{most}, random_{seed} {}
+    admission admit(chat_call const& c) override {
+        auto a = to_.admit(c);
+        if (a.what == admission::kind::now && most_ > 0ns && random_() % 4 == 0) {
+            std::this_thread::sleep_for(nanoseconds{static_cast<std::int64_t>(random_() % static_cast<std::uint64_t>(most_.count()))});
+        }
+        return a;
+    }
+    next_step ended(attempt& a) override { return to_.ended(a); }
+
+private:
+    call_driver& to_;
+    nanoseconds most_;
+    std::mt19937_64 random_;
 };
 
 struct attempt_seen {
@@ -121,6 +141,7 @@ struct world {
     scenario_options const& options;
     simulator_settings server{};
     std::vector<client_plan> clients{};
+    bool answers_are_lost = false;  // on their way, so that the server made more of them
     // What it left.
     simulator_report report{};
     std::vector<request_record> requests{};
@@ -204,7 +225,7 @@ struct world {
         r.claims.push_back({"nothing is lost: each call is answered once or fails once, and says why", twice == 0 && silent == 0 && r.answered + r.failed == r.calls});
         std::uint64_t const served = report.answered(200);
         r.claims.push_back({"nothing is sent again after it was answered (" + std::to_string(served) + " answers, " + std::to_string(r.answered) + " calls)",
-                            after == 0 && served == r.answered});
+                            after == 0 && (served == r.answered || answers_are_lost)});
         return r;
     }
 
@@ -236,13 +257,14 @@ private:
             models.add(l.model, p);
         }
         session s{models, plan.session, clock};
-        session_driver<session> driver{s, plan.dialect};
+        session_driver<session> own{s, plan.dialect};
+        delaying_driver driver{own, plan.delays / options.speed, options.seed};
         client_options o;
         o.base_url = url;
         o.key = plan.links.front().members.front().key;
         o.in_flight = 1000;
         o.send_stamps = true;
-        o.stall = options.jitter / 2;
+        if (plan.delays == 0ns) o.stall = options.jitter / 2;
         o.timeout = std::chrono::duration_cast<std::chrono::milliseconds>(310s / options.speed) + 1s;
         o.spare_connections = 40;
         try {
@@ -400,6 +422,103 @@ scenario_result outage(scenario_options const& o) {
     return r;
 }
 
+scenario_result burst(scenario_options const& o) {
+    world bare(o);
+    bare.server.burst.on = true;
+    bare.client({{max_name, {{"a", "sk-a"}}}}, 200);
+    auto const storm = bare.run();
+    world w(o);
+    w.server.burst.on = true;
+    auto& c = w.client({{max_name, {{"a", "sk-a"}}}}, 200);
+    c.session.ramp = weir::llm::ramp_options{.jitter = o.jitter * o.speed};
+    auto r = w.run();
+    all_answered(r);
+    no_refusal(r);
+    auto const without = storm.refusals.contains("burst") ? storm.refusals.at("burst") : 0;
+    r.measured = std::to_string(without) + " refused for growing too fast without the ramp, " + std::to_string(r.refused()) + " with it, in " +
+                 number(storm.seconds) + " and " + number(r.seconds) + " s";
+    r.claims.push_back({"a cold start at the full rate is refused without the ramp", without > 0});
+    return r;
+}
+
+scenario_result queued(scenario_options const& o) {
+    world w(o);
+    w.server.burst.on = true;
+    auto& c = w.client({{max_name, {{"a", "sk-a"}}}}, 200);
+    c.session.server_queue = 120s;
+    auto r = w.run();
+    all_answered(r);
+    std::size_t held = 0;
+    for (auto const& q : w.requests) held += q.queued_ns > 0;
+    r.measured = std::to_string(held) + " of " + std::to_string(r.calls) + " requests were held by the server, " + std::to_string(r.refused()) + " refused, in " + number(r.seconds) + " s";
+    r.claims.push_back({"the server's queue takes what burst protection would refuse", held > 0 && !r.refusals.contains("burst")});
+    return r;
+}
+
+scenario_result plan_gone(scenario_options const& o) {
+    world w(o);
+    w.server.accounts[0].plan.month = 10;  // credits, of a thousand tokens each; they come again in days
+    auto& c = w.client({{max_name, {{"a", "sk-a"}, {"b", "sk-b"}}}}, 600);
+    (void)c;
+    auto r = w.run();
+    all_answered(r);
+    r.measured = std::to_string(r.refused()) + " refused at the turn, all answered in " + number(r.seconds) + " s though the plan comes again in days";
+    r.claims.push_back({"nobody waits for the plan: what was in flight is all that is refused", r.refused() <= 40 && r.seconds < 120});
+    return r;
+}
+
+scenario_result dialects(scenario_options const& o) {
+    // The server allows fewer tokens than its clients think: "insufficient_quota", which to DashScope is a throttle, to OpenAI the end of the credit.
+    auto const one = [&](weir::llm::dialect d) {
+        world w(o);
+        w.server.models[0].limits.tpm = 60'000;
+        auto& c = w.client({{max_name, {{"a", "sk-a"}}}}, 150, {.input = 900, .output = 100, .bound = 120});
+        c.dialect = d;
+        c.session.adaptive = weir::llm::adaptive_range{};
+        c.session.retry.attempts = 20;
+        return w.run();
+    };
+    auto r = one(weir::llm::dialect::dashscope);
+    auto const there = one(weir::llm::dialect::openai);
+    all_answered(r);
+    std::string const why = there.failures.empty() ? "" : there.failures.begin()->first;
+    r.measured = "DashScope: " + std::to_string(r.refused()) + " refused, all answered. OpenAI: ended after " + std::to_string(there.answered) + " with \"" + why + "\"";
+    r.claims.push_back({"insufficient_quota is waited out here, and ends the run at OpenAI, with the reason",
+                        r.refusals.contains("token rate") && there.failed > 0 && why.find("credit") != std::string::npos});
+    return r;
+}
+
+scenario_result jitter(scenario_options const& o) {
+    auto const one = [&](bool margin) {
+        world w(o);
+        auto& c = w.client({{max_name, {{"a", "sk-a"}}}}, 600);
+        c.delays = 200ms;
+        c.quota.jitter = margin ? 200ms + o.jitter * o.speed : 0ns;
+        return w.run();
+    };
+    auto const without = one(false);
+    auto r = one(true);
+    all_answered(r);
+    no_refusal(r);
+    r.spread_ms = 0;  // they are spread on purpose
+    r.measured = std::to_string(without.refused()) + " refused without a margin, " + std::to_string(r.refused()) + " with one of 200 ms more than the machine's";
+    r.claims.push_back({"an exact client without a margin is refused", without.refused() > 0});
+    return r;
+}
+
+scenario_result mishaps(scenario_options const& o) {
+    world w(o);
+    w.answers_are_lost = true;
+    w.server.faults = {{failure::internal_error, 0.02}, {failure::model_unavailable, 0.01}};
+    w.server.mishaps = {.dropped_before = 0.02, .dropped_after = 0.02, .truncated_body = 0.02, .garbage_body = 0.02, .soft_failure_rate = 0.02};
+    auto& c = w.client({{max_name, {{"a", "sk-a"}}}}, 600);
+    c.quota.server_timeout = 30s;
+    auto r = w.run();
+    all_answered(r);
+    r.measured = std::to_string(r.attempts - r.calls) + " of " + std::to_string(r.attempts) + " attempts were in vain";
+    return r;
+}
+
 scenario_result strangers(scenario_options const& o) {
     world w(o);
     for (int i = 0; i < 2; ++i) {
@@ -426,6 +545,12 @@ std::vector<scenario> const& scenarios() {
         {"two-keys", "two keys of one account, and two accounts", two_keys},
         {"too-large", "requests above a second's and a minute's tokens", too_large},
         {"misjudged", "answers ten times as long as was thought", misjudged},
+        {"burst", "a cold start at the full rate against burst protection", burst},
+        {"queued", "the same, with the server's own queue", queued},
+        {"plan", "a plan that is spent, and comes again in days", plan_gone},
+        {"dialects", "one code that means two things", dialects},
+        {"jitter", "ways that differ by 200 ms", jitter},
+        {"mishaps", "connections that break, answers that are none", mishaps},
         {"free-quota", "a free quota that runs out", free_quota},
         {"cut-off", "one of two accounts is cut off", cut_off},
         {"halved", "the limit halved while it runs, and restored", halved},
