@@ -1561,4 +1561,34 @@ TEST(llm_session_threads, many_threads_keep_the_quota_on_a_real_clock) {
     EXPECT_EQ(s.waiting(), 0U);
 }
 
+// ---- what servers report ----
+
+TEST_F(llm_session, strangers_that_the_server_reports_are_left_room_where_that_is_asked_for) {
+    for (bool const fed : {false, true}) {
+        pools.clear();
+        chain fresh;
+        pools.emplace_back().add({"e", "a", "r", "m"}, "key", {.rpm = 10}, {}, 0, clock);
+        fresh.add("m", pools.back());
+        session_options o{.retry = plain};
+        if (fed) o.feed = report_time::on_arrival;
+        session_type one{fresh, o, clock};
+        auto const report = [](std::string_view name) -> std::optional<std::string_view> {
+            if (name == "x-ratelimit-limit-requests") return "10";
+            if (name == "x-ratelimit-remaining-requests") return "3";
+            return std::nullopt;
+        };
+        {
+            call first{one, {.bound = tokens{1, 1}}};
+            ASSERT_TRUE(sends(first));
+            reply r = answered(tokens{1, 1});
+            r.answer.dialect = dialect::openai;
+            r.answer.headers = report;
+            first.ended(r);
+        }
+        // One was ours, three are left: six are strangers'.
+        EXPECT_EQ(pools.back().limits(0).available().rpm, fed ? 3U : 9U);
+        clock.advance(5min);
+    }
+}
+
 }  // namespace

@@ -72,6 +72,7 @@ public:
     using time_point = typename limiter::time_point;
     using duration = typename limiter::duration;
     using clock_parameter = Clock;
+    using limiter_type = limiter;
     using atomics = Atomics;
     static constexpr std::size_t none = std::numeric_limits<std::size_t>::max();
 
@@ -85,6 +86,8 @@ public:
         /// The earliest moment at which some member could serve it, if nobody takes; the time of the attempt when granted;
         /// time_point::max() where none ever can.
         time_point retry_at() const noexcept { return retry_at_; }
+        /// The member's limiter's own decision; there is one when granted.
+        typename limiter::decision const& decision() const noexcept { return *decision_; }
         /// What keeps the member waiting that retry_at speaks of; empty when granted. Static text.
         std::string_view denied_by() const noexcept { return denied_by_; }
 

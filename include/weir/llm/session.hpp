@@ -33,6 +33,8 @@
 #include "concurrency.hpp"
 #include "estimate.hpp"
 #include "fallback_chain.hpp"
+#include "hints.hpp"
+#include "limit_feed.hpp"
 #include "margin.hpp"
 #include "ramp.hpp"
 #include "retry_budget.hpp"
@@ -56,6 +58,9 @@ struct session_options {
     std::optional<ramp_options> ramp{};                 ///< one for each account
     std::optional<adaptive_range> adaptive{};           ///< of each account's requests and tokens
     std::optional<concurrency_options> concurrency{};   ///< of each account
+    /// Where the server reports what is left (OpenAI, Anthropic, gateways; DashScope does not): when it counts that. Strangers' use then lowers what
+    /// an account is asked for, see limit_feed.hpp.
+    std::optional<report_time> feed{};
     margin_options margin{};                            ///< what is measured of each account's delays; read by margin_of
     token_weights weights{};                            ///< of texts, for models whose answers were not seen yet
     usage_weights usage{};                              ///< of what answers report
@@ -228,7 +233,7 @@ public:
             moves_most_ += pool.size() + 1;
             for (std::size_t m = 0; m < pool.size(); ++m) moves_most_ += pool.keys(m);
             if (first != lanes_.size()) continue;
-            for (std::size_t m = 0; m < pool.size(); ++m) lanes_.emplace_back(options_, pool.limits(m).limits(), clock_.get());
+            for (std::size_t m = 0; m < pool.size(); ++m) lanes_.emplace_back(options_, pool.limits(m), clock_.get());
         }
     }
     session(session const&) = delete;
@@ -274,7 +279,10 @@ private:
 
     // What an account has beside its limits.
     struct lane {
-        lane(session_options const& o, quota q, clock_type const& c) : configured{q}, delays{o.margin} {
+        lane(session_options const& o, typename Pool::limiter_type& limiter, clock_type const& c)
+            : configured{limiter.limits()}, delays{o.margin} {
+            quota const& q = configured;
+            if (o.feed) feed.emplace(limiter, *o.feed);
             if (o.ramp) growth.emplace(*o.ramp, c);
             if (o.concurrency) slots.emplace(*o.concurrency);
             if (!o.adaptive) return;
@@ -296,6 +304,7 @@ private:
 
         quota configured;
         margin delays;
+        std::optional<limit_feed<typename Pool::limiter_type>> feed{};
         std::optional<ramp<clock_type const&, atomics>> growth{};
         std::optional<adaptive_concurrency<additive, atomics>> slots{};
         std::optional<adaptive> requests{};
@@ -430,7 +439,7 @@ public:
         verdict v = classify(a, session_.options_.rules);
         if (r.withdrawn || (!r.left && v.action == action::proceed)) v = {cause::transport, action::retry, {}, {}, 0, "it was not sent"};
         bool const left = r.left && !r.withdrawn;
-        charge(r, v, left, now);
+        charge(r, a, v, left, now);
         if (!r.withdrawn) session_.chain_.report(choice_, v, now, a.now);
         state_ = state::asks;
         since_ = now;
@@ -593,6 +602,7 @@ private:
         if (choice_) {
             stamp_ = now;
             state_ = state::sent;
+            if (auto& feed = my_lane().feed) mark_ = feed->sent(choice_.member().decision());
             heard_.reset();
             outcome_.link = link();
             ++outcome_.attempts;
@@ -637,7 +647,7 @@ private:
     }
 
     // What the attempt cost, and what is to be learnt of it.
-    void charge(reply const& r, verdict const& v, bool left, time_point now) {
+    void charge(reply const& r, answer const& a, verdict const& v, bool left, time_point now) {
         lane& l = my_lane();
         bool const good = v.action == action::proceed;
         auto& chain = session_.chain_;
@@ -676,6 +686,7 @@ private:
             }
         }
         if (!left) return;
+        if (l.feed) l.feed->heard(mark_, read_limits(a.headers, a.dialect, a.now), now);
         if (l.requests) {
             if (good) l.requests->served(1, stamp_, now);
             if (v.cause == cause::request_rate || v.cause == cause::rate) l.requests->refused(stamp_, now);
@@ -789,6 +800,7 @@ private:
     std::optional<std::chrono::nanoseconds> previous_{};
     tokens asked_{0, 0};
     typename chain_type::choice choice_{};
+    typename limit_feed<typename Pool::limiter_type>::mark mark_{};
     std::optional<pace_decision> pace_{};
     std::optional<ramp_decision> growth_{};
     outcome outcome_{};
