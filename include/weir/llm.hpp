@@ -9,6 +9,7 @@
 #include "llm/account_pool.hpp"
 #include "llm/adaptive.hpp"
 #include "llm/arrival_window.hpp"
+#include "llm/async_run.hpp"
 #include "llm/concurrency.hpp"
 #include "llm/dialect.hpp"
 #include "llm/error_body.hpp"
