@@ -91,6 +91,12 @@ TEST_F(llm_fallback_chain, a_free_quota_is_an_account_s_where_the_model_has_seve
     EXPECT_EQ(next(), "qwen-plus");
 }
 
+TEST_F(llm_fallback_chain, a_model_that_is_out_keeps_nobody_waiting_however_patient) {
+    auto c = models.try_acquire({1, 0}, clock.now(), 0s);
+    models.report(c, of(403, "AllocationQuota.FreeTierOnly"), clock.now());
+    EXPECT_EQ(next(1h), "qwen-plus");
+}
+
 TEST_F(llm_fallback_chain, overload_now_and_then_is_borne_and_in_a_row_is_not) {
     auto const down = of(503, "ModelUnavailable");
     for (int round = 0; round < 3; ++round) {
@@ -162,10 +168,13 @@ TEST(llm_fallback_options, have_these_defaults) {
 
 TEST(llm_absence, doubles_to_the_longest_and_no_further) {
     absence<manual_clock::time_point> out;
-    manual_clock::time_point const t{};
+    manual_clock::time_point t{};
     for (auto const length : {10s + 0ns, 20s + 0ns, 40s + 0ns, 40s + 1ns, 40s + 1ns}) {
-        out.begin({}, t, {}, 10s, 40s + 1ns);
-        EXPECT_EQ(out.back_at(), t + length);
+        for (int same = 0; same < 2; ++same) {
+            out.begin({}, t, {}, 10s, 40s + 1ns);
+            EXPECT_EQ(out.back_at(), t + length);
+        }
+        t = out.back_at();
     }
     out.answered();
     out.end();

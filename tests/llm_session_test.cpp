@@ -642,6 +642,20 @@ TEST_F(llm_session, patience_waits_for_a_better_model_and_none_falls) {
     EXPECT_GE(clock.now(), begin + 1s);
 }
 
+TEST_F(llm_session, what_is_refused_moves_on_at_once_however_patient_it_is) {
+    model("m", 1, wide);
+    model("n", 1, wide);
+    open();
+    auto const begin = clock.now();
+    for (auto const& r : {in_arrears(), says(403, "AllocationQuota.FreeTierOnly")}) {
+        auto const end = drive({.bound = tokens{1, 1}, .patience = 10min}, [&](call& c) { return c.link() == 0 ? r : answered(); });
+        EXPECT_TRUE(end.answered());
+        EXPECT_EQ(end.link, 1U);
+        EXPECT_EQ(clock.now(), begin);
+        pools.front().restore(0);
+    }
+}
+
 TEST_F(llm_session, an_account_that_fails_is_avoided_by_the_call_while_its_pause_lasts) {
     model("m", 2, wide);
     open();
@@ -1061,6 +1075,36 @@ TEST_F(llm_session, refusals_for_rate_lower_what_is_asked_for_and_answers_bring_
     EXPECT_GT(*pools.front().limits(0).limits().tpm, 800'000U);
     work(90s);
     EXPECT_GT(*pools.front().limits(0).limits().tpm, 980'000U);
+}
+
+TEST_F(llm_session, a_lowered_rate_of_tokens_is_paced_call_by_call_and_what_was_not_used_is_given_back) {
+    model("m", 1, {.tpm = 600'000});
+    open({.retry = {.base = 1ms, .attempts = 100, .jitter = weir::jitter::none}, .adaptive = adaptive_range{}});
+    drive({.bound = tokens{1, 0}}, [n = 0](call&) mutable { return n++ == 0 ? says(429, "insufficient_quota") : answered(tokens{1, 0}); });
+    clock.advance(1s);
+    std::uint64_t const share = s->shares(0, 0).second;
+    ASSERT_LT(share, (1U << 20U) * 7 / 8);
+    std::uint64_t const per_minute = *pools.front().limits(0).limits().tpm;
+    // How long the next waits after a call of 5,000 tokens that ended so.
+    auto const wait_after = [&](reply const& r) {
+        call a{*s, request{.bound = tokens{1000, 4000}}};
+        EXPECT_TRUE(sends(a));
+        call b{*s, request{.bound = tokens{1, 0}}};
+        auto step = b.next();
+        EXPECT_EQ(step.because, "adaptive rate");
+        a.ended(r);
+        step = b.next();
+        auto const wait = step.what == step_kind::wait ? std::chrono::nanoseconds{step.until - clock.now()} : 0ns;
+        b.give_up(call_end::stopped);
+        clock.advance(3s);
+        return static_cast<double>(wait.count()) * 1e-9 * static_cast<double>(per_minute) / 60;
+    };
+    EXPECT_NEAR(wait_after(no_answer()), 5000, 100);
+    EXPECT_NEAR(wait_after(throttled()), 5000, 100);
+    EXPECT_EQ(wait_after(unsent()), 0);
+    EXPECT_EQ(wait_after(withdrawn()), 0);
+    EXPECT_NEAR(wait_after(answered(tokens{1000, 500})), 1500, 100);
+    EXPECT_NEAR(wait_after(answered(tokens{3000, 4000})), 5000, 200);
 }
 
 TEST_F(llm_session, never_asks_for_less_than_the_least_of_its_range) {

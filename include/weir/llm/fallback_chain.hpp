@@ -38,7 +38,7 @@ struct fallback_options {
 ///     else if (c.retry_at() …) wait and ask again
 ///
 /// **Which link.** The first that grants now. A link that could serve within `patience` keeps the call waiting rather than let it fall: then nothing is granted
-/// and retry_at is that link's. Where no link can, retry_at is the earliest of all.
+/// and retry_at is that link's; one whose model is out keeps nobody. Where no link can, retry_at is the earliest of all.
 template <class Pool = account_pool<>>
 class fallback_chain {
 public:
@@ -94,7 +94,8 @@ public:
             link& l = links_[i];
             time_point when = back_at(i);
             std::string_view by = "model set aside";
-            if (when <= t) {
+            bool const out = when > t;
+            if (!out) {
                 auto chosen = l.pool->try_acquire(need(i), t, 0, of_link<Beside>{beside, i});
                 if (chosen.granted()) {
                     c.link_ = i;
@@ -107,7 +108,7 @@ public:
                 when = chosen.retry_at();
                 by = chosen.denied_by();
             }
-            bool const soon = when != time_point::max() && weir::detail::saturating_sub(weir::detail::ticks(when), weir::detail::ticks(t)) <=
+            bool const soon = !out && when != time_point::max() && weir::detail::saturating_sub(weir::detail::ticks(when), weir::detail::ticks(t)) <=
                                                                static_cast<std::int64_t>(patience.count());
             if (when < c.retry_at_ || soon || c.denied_by_.empty()) {
                 c.retry_at_ = when;

@@ -303,6 +303,26 @@ private:
         }
         // Requests are fewer than configured.
         bool paced() const noexcept { return pace && in_force.load(std::memory_order_relaxed) >> 32U < whole; }
+        // How long n tokens take at the lowered rate; 0 where it is not lowered.
+        std::int64_t length_of(weir::tokens n) const noexcept {
+            std::uint64_t const share = in_force.load(std::memory_order_relaxed) & 0xffff'ffffU;
+            if (!tokens || share >= whole) return 0;
+            std::uint64_t const rate = std::max<std::uint64_t>(weir::detail::mul_div_ceil(*configured.effective_tpm(), share, whole), 1);
+            constexpr auto minute = std::chrono::ceil<duration>(std::chrono::minutes{1}).count();
+            return static_cast<std::int64_t>(std::min<std::uint64_t>(weir::detail::mul_div_ceil(n.total(), minute, rate), std::uint64_t{1} << 56U));
+        }
+        time_point tokens_free() const noexcept {
+            return time_point{duration{static_cast<typename duration::rep>(tokens_until.load(std::memory_order_relaxed))}};
+        }
+        // The next call goes when the tokens of those before it have taken their time. Relaxed: the word is all that there is.
+        bool take_tokens(time_point t, std::int64_t length) noexcept {
+            std::int64_t seen = tokens_until.load(std::memory_order_relaxed);
+            do {
+                if (seen > weir::detail::ticks(t)) return false;
+            } while (!tokens_until.compare_exchange_weak(seen, weir::detail::saturating_add(weir::detail::ticks(t), length),
+                                                         std::memory_order_relaxed, std::memory_order_relaxed));
+            return true;
+        }
 
         quota configured;
         margin delays;
@@ -313,6 +333,8 @@ private:
         std::optional<adaptive> tokens{};
         // A lowered rate of requests, one by one: a window of a second holds too few of them for its limit to be lowered by a little.
         std::optional<token_bucket<clock_type const&, atomics>> pace{};
+        // A lowered rate of tokens likewise: a window would let them all go at once.
+        typename atomics::template atomic<std::int64_t> tokens_until{0};
         typename weir::detail::mutex_of<atomics>::type changing{};
         // The two shares in force, 32 bits each.
         typename atomics::template atomic<std::uint64_t> in_force{whole << 32U | whole};
@@ -533,6 +555,10 @@ private:
                     return d.retry_at();
                 }
             }
+            if (l.tokens_free() > t && l.length_of(c.asked_) != 0) {
+                by = "adaptive rate";
+                return l.tokens_free();
+            }
             if (l.growth) {
                 auto const d = l.growth->check(1, t);
                 if (!d) {
@@ -558,9 +584,17 @@ private:
                 }
                 c.pace_.emplace(std::move(d));
             }
+            c.length_ = l.length_of(c.asked_);
+            if (c.length_ != 0 && !l.take_tokens(t, c.length_)) {
+                if (c.pace_) l.pace->refund(*c.pace_);
+                if (l.slots) l.slots->leave();
+                by = "adaptive rate";
+                return false;
+            }
             if (l.growth) {
                 auto d = l.growth->try_acquire(1, t);
                 if (!d) {
+                    if (c.length_ != 0) l.tokens_until.fetch_sub(c.length_, std::memory_order_relaxed);
                     if (c.pace_) l.pace->refund(*c.pace_);
                     if (l.slots) l.slots->leave();
                     by = "ramp";
@@ -598,7 +632,7 @@ private:
             finish(call_end::deadline, waits_for_.empty() ? reason_or("no time was left for it") : waits_for_);
             return {false, now, time_point::max()};
         }
-        choice_ = session_.chain_.try_acquire([this](std::size_t link) { return asked_ = need(link); }, now, request_.patience, beside{*this});
+        choice_ = session_.chain_.try_acquire([this](std::size_t link) { return asked_ = need(link); }, now, moving_ ? duration{0} : request_.patience, beside{*this});
         if (choice_) {
             stamp_ = now;
             state_ = state::sent;
@@ -668,6 +702,13 @@ private:
         }
         if (pace_ && !left) l.pace->refund(*pace_);
         pace_.reset();
+        if (length_ != 0) {
+            // Less than was asked for takes less time.
+            std::uint64_t const least = !left ? 0 : r.used ? std::min(r.used->total(), asked_.total()) : asked_.total();
+            std::int64_t const back = least == asked_.total() ? 0 : length_ - static_cast<std::int64_t>(weir::detail::mul_div_ceil(static_cast<std::uint64_t>(length_), least, std::max<std::uint64_t>(asked_.total(), 1)));
+            if (back > 0) l.tokens_until.fetch_sub(back, std::memory_order_relaxed);
+            length_ = 0;
+        }
         if (l.growth && growth_) {
             if (!left) {
                 l.growth->refund(*growth_);
@@ -802,6 +843,7 @@ private:
     typename chain_type::choice choice_{};
     typename limit_feed<typename Pool::limiter_type>::mark mark_{};
     std::optional<pace_decision> pace_{};
+    std::int64_t length_ = 0;  // of its tokens at a lowered rate, in ticks
     std::optional<ramp_decision> growth_{};
     outcome outcome_{};
     std::string_view waits_for_{};
