@@ -339,6 +339,41 @@ TEST(quota_judge, waiting_until_retry_at_is_enough_and_one_nanosecond_less_is_no
     }
 }
 
+TEST(quota_judge, a_soft_tpm_admits_its_share_by_seed_and_softens_no_other_limit) {
+    auto const run = [](std::uint64_t seed, server_limits l) {
+        judged j{l, {.derive_rps = false, .seed = seed}};
+        std::vector<bool> admitted;
+        for (int i = 0; i < 1'000; ++i) admitted.push_back(j.at(i, 10).admitted);
+        auto const q = j.report().total();
+        EXPECT_EQ(q.admitted + q.refused.total(), 1'000u);
+        EXPECT_EQ(q.admitted_above_tpm, q.admitted - 10);
+        return admitted;
+    };
+    auto const half = run(1, {.tpm = 100, .tpm_soft = 0.5});
+    auto const n = std::count(half.begin(), half.end(), true);
+    EXPECT_GT(n, 440);
+    EXPECT_LT(n, 580);
+    EXPECT_EQ(run(1, {.tpm = 100, .tpm_soft = 0.5}), half);
+    EXPECT_NE(run(2, {.tpm = 100, .tpm_soft = 0.5}), half);
+    auto const hard = run(1, {.tpm = 100});
+    EXPECT_EQ(std::count(hard.begin(), hard.end(), true), 10);
+    auto const by_rpm = run(1, {.rpm = 20, .tpm = 100, .tpm_soft = 1});
+    EXPECT_EQ(std::count(by_rpm.begin(), by_rpm.end(), true), 20);
+}
+
+TEST(quota_judge, a_limit_that_is_changed_leaves_what_was_counted_and_the_other_limits) {
+    judged j{{.rpm = 100, .tpm = 1'000}, no_rps()};
+    for (int i = 0; i < 60; ++i) ASSERT_TRUE(j.at(i * second / 10, 1).admitted);
+    j.change_limits("m", [](server_limits& l) { l.rpm = 50; });
+    EXPECT_EQ(j.limits_of("a", "m").tpm, 1'000u);
+    auto const v = j.at(10 * second, 1);
+    EXPECT_EQ(v.rule, server_rule::rpm);
+    EXPECT_EQ(v.retry_at_ns, minute + second);  // when the eleventh has left, 49 are there
+    j.change_limits("a", "m", [](server_limits& l) { l.rpm = 100; });
+    EXPECT_TRUE(j.at(10 * second, 1).admitted);
+    EXPECT_EQ(j.limits_of("b", "m").rpm, 50u);
+}
+
 TEST(quota_judge, many_threads_never_get_more_than_the_limit) {
     judged j{{.rpm = 1'000}, no_rps()};
     std::vector<std::thread> threads;
