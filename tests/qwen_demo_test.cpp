@@ -358,4 +358,27 @@ TEST_F(qwen_demo, explains_itself_and_refuses_nonsense) {
     EXPECT_TRUE(r.says("state --rpm and --tpm")) << r.text;
 }
 
+// Those whose claims do not depend on how punctual the machine is; the others are run by hand.
+TEST_F(qwen_demo, keeps_what_it_promises_when_things_go_wrong) {
+    for (char const* name : {"free-quota", "plan", "outage", "mishaps"}) {
+        auto const r = run({"--scenario", name, "--speed", "20", "--jitter", "40"});
+        EXPECT_EQ(r.status, 0) << r.text;
+        EXPECT_TRUE(r.says("held        nothing is lost")) << r.text;
+        EXPECT_TRUE(r.says("held        every call is answered")) << r.text;
+        EXPECT_FALSE(r.says("NOT HELD")) << r.text;
+    }
+}
+
+TEST_F(qwen_demo, lists_its_scenarios_and_refuses_another) {
+    auto const all = run({"--scenario", "list"});
+    EXPECT_EQ(all.status, 0);
+    for (char const* name : {"steady", "two-keys", "too-large", "misjudged", "burst", "queued", "plan", "dialects", "jitter", "mishaps", "free-quota",
+                             "cut-off", "halved", "outage", "strangers"}) {
+        EXPECT_TRUE(all.says(std::string("\n") + name) || all.text.starts_with(name)) << name;
+    }
+    auto const none = run({"--scenario", "earthquake"});
+    EXPECT_EQ(none.status, 2);
+    EXPECT_TRUE(none.says("earthquake")) << none.text;
+}
+
 }  // namespace
