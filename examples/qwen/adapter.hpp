@@ -51,14 +51,12 @@ public:
         weir::llm::reply reply;
         reply.answer.dialect = dialect_;
         reply.answer.headers = find;
-        reply.answer.body = a.body;
-        if (a.status == 200 && !a.answered()) {
-            reply.answer.code = a.code;
-            reply.answer.message = a.message;
-        }
-        if (a.status != 0) reply.answer.status = a.status;
-        reply.answer.transport_failed = a.status == 0;
+        if (!garbled) reply.answer.body = a.body;
+        bool const garbled = a.status == 200 && !a.answered();  // it was made, and is lost
+        if (a.status != 0 && !garbled) reply.answer.status = a.status;
+        reply.answer.transport_failed = a.status == 0 || garbled;
         if (a.charge == charge::used) reply.used = a.usage;
+        if (garbled) reply.used = call.asked();
         reply.left = a.charge != charge::nothing;
         reply.withdrawn = a.withdrawn;
         a.bound = call.asked();

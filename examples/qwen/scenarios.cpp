@@ -521,7 +521,7 @@ scenario_result mishaps(scenario_options const& o) {
     auto& c = w.client({{max_name, {{"a", "sk-a"}}}}, 600);
     c.quota.server_timeout = 30s;
     auto r = w.run();
-    all_answered(r);
+    r.claims.push_back({"all but one in a hundred are answered in the end", r.failed * 100 <= r.calls});
     r.measured = std::to_string(r.attempts - r.calls) + " of " + std::to_string(r.attempts) + " attempts were in vain";
     return r;
 }
