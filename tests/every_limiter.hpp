@@ -3,6 +3,7 @@
 // exceptions, several translation units).
 #pragma once
 
+#include <weir/llm/session.hpp>
 #include <weir/weir.hpp>
 
 #include <chrono>
@@ -84,6 +85,25 @@ bool all_work(char const* policy) {
         auto call = limiter.try_acquire(weir::tokens{40, 40});
         ok &= expect(call && !limiter.try_acquire(weir::tokens{40, 40}), "does not count tokens", "quota_limiter");
         ok &= expect(limiter.settle(call, weir::tokens{40, 10}), "does not settle", "quota_limiter");
+    }
+    {
+        weir::manual_clock c;
+        using pool = weir::llm::account_pool<clock, Atomics>;
+        pool accounts;
+        accounts.add({"e", "a", "r", "m"}, "key", weir::quota{.rpm = 2, .tpm = 100}, {}, 0, c);
+        weir::llm::fallback_chain<pool> models;
+        models.add("m", accounts);
+        weir::llm::session<pool> session{models, {.budget = weir::llm::retry_budget_options{}, .ramp = weir::llm::ramp_options{},
+                                                  .adaptive = weir::llm::adaptive_range{}, .concurrency = weir::llm::concurrency_options{}}, c};
+        auto const end = session.run({.bound = weir::tokens{40, 40}}, [](auto& call) {
+            weir::llm::reply r;
+            r.answer.status = 200;
+            r.used = weir::tokens{40, 10};
+            call.ended(r);
+        });
+        ok &= expect(end.answered() && accounts.limits(0).available(c.now()).tpm == 50U, "does not answer", "session");
+        c.advance(1s);
+        ok &= expect(session.run({.bound = weir::tokens{101, 0}}, [](auto&) {}).how == weir::llm::call_end::never, "says that the impossible may come", "session");
     }
     return expect(ok, "a limiter with these cells fails", policy);
 }
