@@ -84,6 +84,8 @@ TEST(llm_arrival_window, what_never_left_gives_its_slot_back_as_it_was) {
     EXPECT_FALSE(w.confirm(a));
     EXPECT_FALSE(w.try_acquire());
     EXPECT_TRUE(w.try_acquire(2).never());
+    EXPECT_EQ(w.try_acquire(2).retry_after(), nanoseconds::max());
+    EXPECT_EQ(w.try_acquire(2).retry_at(), time_point::max());
     EXPECT_TRUE(w.try_acquire(0));
 }
 

@@ -319,6 +319,8 @@ TEST(llm_ramp, several_at_once_leave_the_gap_that_they_would_have_taken) {
     manual_clock clock;
     ramp r{{.first = 4, .first_most = 4}, clock};
     EXPECT_TRUE(r.try_acquire(5).never());
+    EXPECT_EQ(r.try_acquire(5).retry_after(), nanoseconds::max());
+    EXPECT_EQ(r.try_acquire(5).retry_at(), time_point::max());
     EXPECT_TRUE(r.try_acquire(0));
     EXPECT_TRUE(r.try_acquire(4));
     EXPECT_FALSE(r.try_acquire(1));
