@@ -656,6 +656,25 @@ TEST_F(llm_session, what_is_refused_moves_on_at_once_however_patient_it_is) {
     }
 }
 
+TEST_F(llm_session, a_pause_of_every_account_that_outlasts_the_deadline_ends_with_it) {
+    model("m", 2, wide);
+    open();
+    auto const deadline = clock.now() + 500ms;
+    call c{*s, request{.bound = tokens{1, 1}, .deadline = deadline}};
+    for (int i = 0; i < 2; ++i) {
+        ASSERT_TRUE(sends(c));
+        c.ended(overloaded());
+    }
+    auto const step = c.next();
+    ASSERT_EQ(step.what, step_kind::pause);
+    EXPECT_EQ(step.until, deadline);
+    clock.advance_to(deadline - 1ns);
+    EXPECT_EQ(c.next().what, step_kind::pause);
+    clock.advance_to(deadline);
+    EXPECT_EQ(c.next().what, step_kind::over);
+    EXPECT_EQ(c.result().how, call_end::deadline);
+}
+
 TEST_F(llm_session, an_account_that_fails_is_avoided_by_the_call_while_its_pause_lasts) {
     model("m", 2, wide);
     open();
