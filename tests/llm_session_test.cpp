@@ -675,6 +675,12 @@ TEST_F(llm_session, a_pause_of_every_account_that_outlasts_the_deadline_ends_wit
     EXPECT_EQ(c.result().how, call_end::deadline);
 }
 
+TEST_F(llm_session, has_no_limit_of_calls_in_flight_where_none_was_asked_for) {
+    model("m", 1, wide);
+    open();
+    EXPECT_EQ(s->concurrency(0, 0), std::nullopt);
+}
+
 TEST_F(llm_session, an_account_that_fails_is_avoided_by_the_call_while_its_pause_lasts) {
     model("m", 2, wide);
     open();
