@@ -1307,6 +1307,31 @@ TEST_F(llm_session, nothing_is_allocated_by_a_call_after_warm_up) {
     EXPECT_EQ(allocations, before);
 }
 
+TEST(llm_session_counters, each_event_is_counted_and_shown_by_its_name) {
+    using enum counted_event;
+    std::vector<std::pair<counted_event, std::string>> const shown = {
+        {calls, "weir_calls_total"}, {counted_event::answered, "weir_calls_answered_total"}, {failed, "weir_calls_failed_total"},
+        {attempts, "weir_attempts_total"}, {retries, "weir_retries_total"}, {counted_event::moved, "weir_moves_total"},
+        {answered_below, "weir_answered_by_fallback_total"}, {withdrawn, "weir_withdrawn_total"}, {waits, "weir_waits_total"},
+        {waited_ns, "weir_waited_nanoseconds_total"}, {input_tokens, "weir_input_tokens_total"}, {output_tokens, "weir_output_tokens_total"}};
+    weir::llm::session_counters<> n;
+    for (std::size_t i = 0; i < shown.size(); ++i) n.add(shown[i].first, i + 100);
+    n.add(counted_event::ended_attempts, 3);
+    n.refused(cause::burst);
+    n.refused(cause::unknown);
+    n.refused(cause::unknown);
+    std::map<std::string, std::uint64_t> seen;
+    n.visit([&](metric const& m) { seen[std::string{m.name} + ' ' + std::string{m.label_value}] = m.value; });
+    for (std::size_t i = 0; i < shown.size(); ++i) {
+        EXPECT_EQ(n[shown[i].first], i + 100) << shown[i].second;
+        EXPECT_EQ(seen[shown[i].second + ' '], i + 100) << shown[i].second;
+    }
+    EXPECT_EQ(seen["weir_in_flight "], 100U);
+    EXPECT_EQ(seen["weir_refusals_total burst"], 1U);
+    EXPECT_EQ(seen["weir_refusals_total unknown"], 2U);
+    EXPECT_EQ(seen.size(), shown.size() + 3);
+}
+
 // ---- run() ----
 
 class stop_source {
@@ -1508,6 +1533,25 @@ TEST_F(llm_session_run, a_deadline_ends_the_wait_of_the_first_and_of_those_behin
         EXPECT_FALSE(r.why.empty());
     }
     EXPECT_EQ(results.front().why, "requests per minute");
+}
+
+TEST_F(llm_session_run, a_deadline_ends_the_wait_of_one_behind_while_the_first_waits_on) {
+    model("m", 1, {.rpm = 1});
+    open();
+    (void)s->run({.bound = tokens{1, 1}}, [](call& c) { c.ended(answered()); });
+    auto const end = clock.now() + 10s;
+    start({.bound = tokens{1, 1}}, [](call& c) { c.ended(answered()); });
+    wait_for_waiting(1);
+    start({.bound = tokens{1, 1}, .deadline = end}, [](call&) { ADD_FAILURE() << "sent"; });
+    wait_for_waiting(2);
+    clock.advance_to(end);
+    threads.back().join();
+    threads.pop_back();
+    EXPECT_EQ(results.back().how, call_end::deadline);
+    EXPECT_EQ(results.back().why, "others wait before it");
+    clock.advance(60s);
+    join();
+    EXPECT_TRUE(results.front().answered());
 }
 
 TEST_F(llm_session_run, nothing_is_let_go_at_or_after_the_deadline) {
