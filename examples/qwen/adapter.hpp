@@ -48,11 +48,11 @@ public:
         if (found == calls_.end()) return next_step::fail("unknown call");
         auto& call = found->second.call;
         auto const find = [&a](std::string_view name) { return a.header(name); };
+        bool const garbled = a.status == 200 && !a.answered();  // it was made, and is lost
         weir::llm::reply reply;
         reply.answer.dialect = dialect_;
         reply.answer.headers = find;
         if (!garbled) reply.answer.body = a.body;
-        bool const garbled = a.status == 200 && !a.answered();  // it was made, and is lost
         if (a.status != 0 && !garbled) reply.answer.status = a.status;
         reply.answer.transport_failed = a.status == 0 || garbled;
         if (a.charge == charge::used) reply.used = a.usage;
