@@ -110,8 +110,11 @@ TEST(dashscope_faults, a_refusal_is_no_mishap_and_a_request_may_ask_for_one) {
     (void)s.ask(chat());
     EXPECT_EQ(s.ask(chat()).status, 429);
     EXPECT_EQ(s.records(2).back().befell, mishap::none);
-    s.simulator->set_mishaps({});
     s.time = minute;
+    EXPECT_EQ(s.ask(chat("x", 10, {{"simulate_error", "internal_error"}})).status, 500);
+    EXPECT_EQ(s.records(1).back().befell, mishap::none);
+    s.simulator->set_mishaps({});
+    s.time = 2 * minute;
     EXPECT_TRUE(s.ask(chat("x", 10, {{"simulate_mishap", "garbage_body"}})).body.is_discarded());
     EXPECT_EQ(qwen::mishap_named("client_left"), std::nullopt);  // it is not the server's to draw
 }

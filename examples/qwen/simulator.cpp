@@ -319,7 +319,12 @@ private:
         if (!p) c->record.befell = c->drawn;
         if (runs && c->stream && !c->fails) return stream(c, r);
         if (runs) p = work(*c);
+        if (auto const b = c->record.befell; b == mishap::dropped_before || (b == mishap::dropped_after && !p)) {
+            end(*c);  // before the client can know
+            return http_server::current().drop();
+        }
         if (p) {
+            if (c->record.befell == c->drawn) c->record.befell = mishap::none;  // it failed by itself
             answer_problem(*c, *p, r);
             headers(*c, r);
         } else {
@@ -603,8 +608,6 @@ private:
 
     void answer(call& c, httplib::Response& r) {
         auto& record = c.record;
-        if (record.befell == mishap::dropped_before || record.befell == mishap::dropped_after)
-            return http_server::current().drop();
         bool const soft = record.befell == mishap::soft_failure;
         auto const text = soft ? text_of(failure::burst_rate, c.rng)
                                : "A simulated answer of " + std::to_string(c.planned.output) + " tokens.";

@@ -9,6 +9,7 @@
 //   POST /compatible-mode/v1/chat/completions                      OpenAI's dialect
 //   POST /api/v1/services/aigc/text-generation/generation          DashScope's own
 //   GET  /compatible-mode/v1/models                                needs a key, costs no quota
+//   POST /simulator/CHANGE                                         runtime_changes.hpp
 //   GET  /simulator/report, GET /simulator/clock                   the simulator's own: what it counted, and what time it has
 //
 // Two things in a request are the simulator's own. The header `X-Weir-Stamp`, CLOCK_MONOTONIC in nanoseconds when the client sent, lets it

@@ -445,6 +445,13 @@ std::string simulator_help() {
         "option "
         "is given.",
         4);
+    out += "\n";
+    out += wrapped(
+        "A request may say in its \"metadata\" what it costs, {\"input_tokens\": \"1200\", \"output_tokens\": "
+        "\"300\"}, "
+        "or how it fails, {\"simulate_error\": \"internal_error\"} or {\"simulate_mishap\": \"truncated_body\"}. With "
+        "X-DashScope-Wait-Timeout: 1 ... 120 it waits so many seconds in line where burst protection would refuse it.",
+        4);
     out += "\nOPTIONS\n";
     for (auto const& g : groups()) {
         out += "  " + std::string{g.title} + "\n";
