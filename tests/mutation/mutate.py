@@ -46,12 +46,19 @@ NEAREST = {
     "detail/text.hpp": ["llm_hints", "llm_time_text", "llm_verdict"],
     "detail/wide.hpp": ["wide", "gcra"],
     "gcra.hpp": ["gcra", "token_bucket", "leaky_bucket_queue", "token_bucket_property"],
-    "quota.hpp": ["quota"],
+    "llm/absence.hpp": ["llm_fallback_chain", "llm_account_pool"],
+    "llm/dialect.hpp": ["llm_verdict"],
+    "llm/error_body.hpp": ["llm_verdict"],
+    "llm/headers.hpp": ["llm_hints", "llm_verdict"],
+    "llm/quantile.hpp": ["llm_estimate"],
+    "llm/server_queue.hpp": ["llm_ramp"],
+    "llm/session_counters.hpp": ["llm_session"],
+    "detail/decision_head.hpp": ["llm_ramp", "llm_arrival_window"],
 }
 # What a test is linked with, beside the library and GoogleTest: not built from a mutant.
 LINKED_WITH = {"llm_adaptive": ["examples/qwen/quota_judge.cpp"], "llm_margin": ["examples/qwen/quota_judge.cpp"]}
 # Programs that need more, or take minutes.
-NOT_JUDGES = re.compile(r"/(qwen_\w+|quota_judge|quota_simulation|dashscope_\w+|stress)_test\.cpp$")
+NOT_JUDGES = re.compile(r"/(qwen_\w+|quota_judge|\w+_simulation|dashscope_\w+|stress)_test\.cpp$")
 
 Mutant = namedtuple("Mutant", "header operator begin end texts line")
 
@@ -230,8 +237,8 @@ def files_of(path, cache):
     return cache[path]
 
 
-def digest_of(paths):
-    h = hashlib.sha256()
+def digest_of(paths, more=()):
+    h = hashlib.sha256("\0".join(more).encode())
     for path in sorted(paths):
         with open(path, "rb") as f:
             h.update(f.read() + b"\0")
@@ -245,7 +252,7 @@ class Judge:
         self.source = source
         files = files_of(source, cache)
         self.includes = {os.path.relpath(p, os.path.join(INCLUDE, "weir")) for p in files if p.startswith(INCLUDE + os.sep)}
-        self.version = digest_of(files)
+        self.version = digest_of(files, FLAGS)
         self.name = os.path.relpath(source, os.path.join(ROOT, "tests"))[:-len("_test.cpp")]
         self.model = self.name.startswith("model/")
         self.lock = threading.Lock()
@@ -256,6 +263,8 @@ class Judge:
         self.optimised = None
 
 
+# The library's assertions: what is undefined must not look as if it worked.
+FLAGS = ["-std=c++20", "-w", "-Werror=return-type", "-D_GLIBCXX_ASSERTIONS", "-pthread"]
 LEFT_OUT = ["*_slow.*", "*_slow/*", "*_long.*"]
 LONG = 0.7  # seconds: tests that take longer are asked when no other has noticed anything
 STATED = re.compile(r"static assertion failed|non-constant condition|constant expression|constexpr")
@@ -318,10 +327,10 @@ class Lane:
 
     def flags(self, model, optimised=False):
         level = ["-O2", "-U_FORTIFY_SOURCE"] if model else ["-O1" if optimised else "-O0"]
-        return ["-std=c++20", "-w", "-Werror=return-type", *level, "-pthread", f"-I{self.include}", f"-I{ROOT}/tests", f"-ffile-prefix-map={self.include}=include"]
+        return [*FLAGS, *level, f"-I{self.include}", f"-I{ROOT}/tests", f"-ffile-prefix-map={self.include}=include"]
 
     def pch(self, model, shared):
-        folder = os.path.join(shared, "model" if model else "plain")
+        folder = os.path.join(shared, ("model-" if model else "plain-") + digest_of([], FLAGS)[:8])
         if not os.path.exists(os.path.join(folder, "first.hpp.gch")):
             os.makedirs(folder, exist_ok=True)
             with open(os.path.join(folder, "first.hpp"), "w", encoding="utf-8") as f:
@@ -537,11 +546,11 @@ def main():
     judges = {}
     for h in headers:
         stem = os.path.basename(h)[:-4]
-        near = NEAREST.get(h, [stem])
+        near = NEAREST.get(h, [stem, "llm_" + stem])
 
         def rank(j):
             name = os.path.basename(j.name)
-            return (j.model, near.index(name) if name in near else 9, not name.startswith(stem), len(j.includes))
+            return (j.model, near.index(name) if name in near else 9, not name.startswith((stem, "llm_" + stem)), len(j.includes))
 
         judges[h] = sorted((j for j in tests if h in j.includes), key=rank)
         if options.judges:
