@@ -181,6 +181,17 @@ TEST(llm_hints, reads_the_older_ietf_fields) {
     EXPECT_EQ(p.window, nanoseconds{1s});
 }
 
+TEST(llm_hints, words_are_found_whatever_their_case_and_differ_by_any_letter) {
+    constexpr std::string_view words = "try again in";
+    EXPECT_EQ(weir::detail::find_ignoring_case("Please TRY Again In 5s", words), 7U);
+    for (std::size_t i = 0; i < words.size(); ++i) {
+        std::string other{words};
+        other[i] = '_';
+        EXPECT_EQ(weir::detail::find_ignoring_case(other, words), std::string_view::npos) << other;
+    }
+    EXPECT_EQ(weir::detail::find_ignoring_case("try again i", words), std::string_view::npos);
+}
+
 TEST(llm_hints, keeps_no_more_than_eight_limits) {
     std::string many;
     for (int i = 0; i < 30; ++i) many += "\"p" + std::to_string(i) + "\";q=1,";

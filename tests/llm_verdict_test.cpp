@@ -276,6 +276,7 @@ TEST(llm_verdict, a_plan_s_reset_is_the_next_such_date) {
     using std::chrono::year;
     EXPECT_EQ(reset("10-15 16:00:00", now), sys_days{year{2026} / 10 / 15} + 16h);
     EXPECT_EQ(reset("01-02 00:00:00", now), sys_days{year{2027} / 1 / 2});
+    EXPECT_EQ(reset("2026-10-15T16:00:00Z", now), sys_days{year{2026} / 10 / 15} + 16h);
     EXPECT_EQ(reset("02-29 00:00:00", now), sys_days{year{2028} / 2 / 29});
     EXPECT_EQ(reset("09-24 16:00:00", now), now);
     EXPECT_EQ(reset("13-01 00:00:00", now), std::nullopt);
