@@ -283,6 +283,44 @@ TEST(llm_ramp, growth_is_earned_by_use_and_lost_by_rest) {
     EXPECT_EQ(r.available(), 2U);
 }
 
+TEST(llm_ramp, after_a_refusal_what_it_had_learnt_is_felt_for_in_small_steps) {
+    for (bool const of_growth : {true, false}) {
+        SCOPED_TRACE(of_growth);
+        manual_clock clock;
+        ramp r{{.first = 4, .first_most = of_growth ? 4U : 64U, .growth = 150, .growth_most = of_growth ? 400U : 150U}, clock};
+        clock.advance(1h);
+        auto const busy = [&](nanoseconds length) {
+            auto const end = clock.now() + length;
+            while (clock.now() < end) {
+                auto d = r.try_acquire();
+                if (!d) clock.advance_to(d.retry_at());
+            }
+        };
+        auto const grant = [&] {
+            auto d = r.try_acquire();
+            while (!d) {
+                clock.advance_to(d.retry_at());
+                d = r.try_acquire();
+            }
+            return d;
+        };
+        if (of_growth) busy(8s);
+        auto d = grant();
+        ASSERT_TRUE(r.burst(d));
+        auto const first = r.first();
+        auto const growth = r.growth();
+        EXPECT_EQ(first, of_growth ? 4U : 3U);
+        busy(20s);
+        if (of_growth) {
+            EXPECT_GT(r.growth(), growth);
+            EXPECT_LE(r.growth(), growth + 10) << "eighths would be 300 by now";
+        } else {
+            EXPECT_EQ(r.growth(), growth);
+            EXPECT_LE(r.first(), first + 1);
+        }
+    }
+}
+
 TEST(llm_ramp, what_never_left_no_longer_counts) {
     manual_clock clock;
     ramp r{{.first = 2, .first_most = 2}, clock};
