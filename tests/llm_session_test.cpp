@@ -675,6 +675,16 @@ TEST_F(llm_session, a_pause_of_every_account_that_outlasts_the_deadline_ends_wit
     EXPECT_EQ(c.result().how, call_end::deadline);
 }
 
+TEST_F(llm_session, an_adaptive_quota_that_is_not_lowered_paces_nobody) {
+    model("m", 1, {.rpm = 600});
+    open({.retry = plain, .adaptive = adaptive_range{}});
+    for (int i = 0; i < 5; ++i) {
+        call c{*s, request{.bound = tokens{1, 1}}};
+        EXPECT_TRUE(sends(c)) << i;
+        c.ended(answered(tokens{1, 1}));
+    }
+}
+
 TEST_F(llm_session, has_no_limit_of_calls_in_flight_where_none_was_asked_for) {
     model("m", 1, wide);
     open();

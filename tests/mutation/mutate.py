@@ -365,8 +365,8 @@ class Lane:
         if code != 0:
             sys.exit(f"does not link:\n{out}")
 
-    def run(self, program, cpu, tests):
-        return self.call([program, "--gtest_fail_fast", f"--gtest_filter={tests}"], cpu, waits=False, cwd=os.path.join(ROOT, "tests"))
+    def run(self, judge, program, cpu, tests, mode="fail_fast"):
+        return self.call([program, f"--gtest_{mode}", f"--gtest_filter={tests}"], cpu, waits=False, cwd=os.path.dirname(judge.source))
 
     def baseline(self, judge, shared):
         """Builds and runs the test with the unchanged headers, which must be what this lane holds."""
@@ -387,7 +387,7 @@ class Lane:
                 judge.reason = "does not compile with the unchanged headers: " + out[:2000]
                 return
             self.link(judge, program)
-            code, out = self.run(program, 900, "-" + ":".join(LEFT_OUT + list(known)))
+            code, out = self.run(judge, program, 900, "-" + ":".join(LEFT_OUT + list(known)))
             if code != 0:
                 judge.reason = "fails with the unchanged headers: " + out[-2000:]
                 return
@@ -409,7 +409,7 @@ class Lane:
             tests = ":".join(tests)
         else:
             return None
-        code, out = self.run(program, 5 + 6 * seconds, tests)
+        code, out = self.run(j, program, 5 + 6 * seconds, tests)
         if code == 0:
             return None
         if code is None:
@@ -418,7 +418,12 @@ class Lane:
         if code < 0 or not failed:
             return f"{j.name}: ended by {code}"
         # The unchanged header must pass what the mutant failed.
-        return failed[0] if self.run(j.program, 900, ":".join(failed))[0] == 0 else None
+        return failed[0] if self.run(j, j.program, 900, ":".join(failed))[0] == 0 else None
+
+    def noticed_at_length(self, j, program):
+        """By the suites that take minutes, which say of every order that it is needed: until the first failure, since what they go on to is not asked."""
+        code, _ = self.run(j, program, 1200, ":".join(LEFT_OUT), "throw_on_failure")
+        return None if code == 0 else f"{j.name}: its long cases"
 
     def trial(self, mutant, judges, shared):
         """(verdict, by whom): 'found', 'survived', 'same' (no object differs), 'invalid' (does not compile)."""
@@ -474,6 +479,10 @@ class Lane:
                     who = self.noticed(j, program, True)
                     if who:
                         return "found", who
+            for j, program in [] if self.options.quick or mutant.operator != "order" else programs:
+                who = self.noticed_at_length(j, program)
+                if who:
+                    return "found", who
             # What the optimizer sees to be the same is the same.
             for j in differs:
                 with j.lock:
