@@ -678,11 +678,9 @@ TEST_F(llm_session, a_pause_of_every_account_that_outlasts_the_deadline_ends_wit
 TEST_F(llm_session, an_adaptive_quota_that_is_not_lowered_paces_nobody) {
     model("m", 1, {.rpm = 600});
     open({.retry = plain, .adaptive = adaptive_range{}});
-    for (int i = 0; i < 5; ++i) {
-        call c{*s, request{.bound = tokens{1, 1}}};
-        EXPECT_TRUE(sends(c)) << i;
-        c.ended(answered(tokens{1, 1}));
-    }
+    std::list<call> calls;
+    for (int i = 0; i < 5; ++i) EXPECT_TRUE(sends(calls.emplace_back(*s, request{.bound = tokens{1, 1}}))) << i;
+    for (auto& c : calls) c.ended(answered(tokens{1, 1}));
 }
 
 TEST_F(llm_session, has_no_limit_of_calls_in_flight_where_none_was_asked_for) {
