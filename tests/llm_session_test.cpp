@@ -363,6 +363,22 @@ TEST_F(llm_session, a_deadline_that_passed_while_an_attempt_was_under_way_says_w
     EXPECT_EQ(c.result().why, "the model is unavailable");
 }
 
+TEST_F(llm_session, what_it_waited_for_before_it_was_sent_is_no_reason_for_what_failed_after) {
+    model("m", 2, {.rps = 1});
+    open();
+    for (int i = 0; i < 2; ++i) drive({.bound = tokens{1, 1}}, [](call&) { return answered(); });
+    call c{*s, request{.bound = tokens{1, 1}, .deadline = clock.now() + 3s}};
+    auto const step = c.next();
+    EXPECT_EQ(step.because, "requests per second");
+    clock.advance_to(step.until);
+    ASSERT_TRUE(sends(c));
+    clock.advance(5s);
+    c.ended(overloaded());
+    EXPECT_EQ(c.next().what, step_kind::over);
+    EXPECT_EQ(c.result().how, call_end::deadline);
+    EXPECT_EQ(c.result().why, "the model is unavailable");
+}
+
 TEST_F(llm_session, an_answer_after_the_deadline_is_an_answer) {
     model("m", 1, wide);
     open();
@@ -772,6 +788,15 @@ TEST_F(llm_session, the_backoffs_time_counts_from_the_first_attempt_and_not_from
     EXPECT_EQ(c.next().what, step_kind::pause);
 }
 
+TEST_F(llm_session, retries_end_when_the_backoffs_time_is_over) {
+    model("m", 1, wide);
+    open({.retry = {.base = 10s, .cap = 10s, .attempts = 100, .budget = 25s, .jitter = weir::jitter::none}});
+    auto const end = drive({.bound = tokens{1, 1}}, [](call&) { return throttled(); });
+    EXPECT_EQ(end.how, call_end::exhausted);
+    EXPECT_EQ(end.attempts, 3U);
+    EXPECT_EQ(clock.now(), time_point{1020s});
+}
+
 TEST_F(llm_session, the_server_fails_a_few_times_only) {
     model("m", 1, wide);
     open({.retry = {.attempts = 100, .jitter = weir::jitter::none}});
@@ -828,6 +853,23 @@ TEST_F(llm_session, what_never_left_is_given_back_whole_and_repeated_though_it_b
     c.ended(no_answer());
     EXPECT_EQ(c.result().how, call_end::lost);
     EXPECT_EQ(c.result().why, "no answer came");
+}
+
+TEST_F(llm_session, what_was_not_sent_was_not_answered_whatever_else_is_said) {
+    model("m", 1, wide);
+    open();
+    call c{*s, request{.bound = tokens{1, 1}}};
+    ASSERT_TRUE(sends(c));
+    auto r = answered(tokens{1, 1});
+    r.withdrawn = true;
+    c.ended(r);
+    ASSERT_TRUE(sends(c));
+    r.withdrawn = false;
+    r.left = false;
+    c.ended(r);
+    EXPECT_FALSE(c.over());
+    EXPECT_EQ(c.charged(), charged_as::nothing);
+    EXPECT_EQ(c.next().because, "it was not sent");
 }
 
 TEST_F(llm_session, what_may_have_been_worked_on_is_not_sent_again_where_it_is_not_repeatable) {
@@ -939,6 +981,9 @@ TEST_F(llm_session, charges_what_was_used_the_bound_a_request_or_a_hold) {
         EXPECT_EQ(c.charged(), x.as);
         EXPECT_EQ(p.limits(0).available(clock.now()).tpm, x.tokens_left);
         EXPECT_EQ(p.limits(0).available(clock.now()).rpm, x.as == charged_as::nothing ? 10U : 9U);
+        // A minute later only what may still be worked on is held.
+        clock.advance(61s);
+        EXPECT_EQ(p.limits(0).available(clock.now()).tpm, x.as == charged_as::held ? 600U : 1000U);
     }
 }
 
@@ -1034,6 +1079,7 @@ TEST_F(llm_session, concurrency_is_kept_and_whoever_ends_lets_the_next_in) {
         auto const step = c.next();
         EXPECT_EQ(step.what, step_kind::wait);
         EXPECT_EQ(step.because, "concurrency");
+        EXPECT_GT(step.until, clock.now());
         EXPECT_EQ(left().rpm, before);
         a.ended(end);
         EXPECT_TRUE(sends(c));
@@ -1048,6 +1094,14 @@ TEST_F(llm_session, concurrency_is_kept_and_whoever_ends_lets_the_next_in) {
 TEST_F(llm_session, refusals_for_concurrency_lower_it_and_burst_verdicts_slow_the_ramp) {
     model("m", 1, wide);
     open({.retry = plain, .ramp = ramp_options{.first = 8}, .concurrency = concurrency_options{.start = 16}});
+    call never_left{*s, request{.bound = tokens{10, 10}}};
+    clock.advance(10s);
+    ASSERT_TRUE(sends(never_left));
+    auto gone = overloaded();
+    gone.left = false;
+    never_left.ended(gone);
+    EXPECT_EQ(s->concurrency(0, 0), 16U) << "what never left says nothing of the server's load";
+    clock.advance(10s);
     call a{*s, request{.bound = tokens{10, 10}}};
     ASSERT_TRUE(sends(a));
     a.ended(says(429, "Throttling.Concurrency"));
@@ -1138,6 +1192,17 @@ TEST_F(llm_session, a_lowered_rate_of_tokens_is_paced_call_by_call_and_what_was_
     EXPECT_EQ(wait_after(withdrawn()), 0);
     EXPECT_NEAR(wait_after(answered(tokens{1000, 500})), 1500, 100);
     EXPECT_NEAR(wait_after(answered(tokens{3000, 4000})), 5000, 200);
+}
+
+TEST_F(llm_session, a_refusal_lowers_tokens_to_what_was_used_and_not_to_what_was_asked_for) {
+    model("m", 1, {.tpm = 600'000});
+    open({.retry = {.attempts = 1}, .adaptive = adaptive_range{}});
+    for (int i = 0; i < 600; ++i) {
+        drive({.bound = tokens{500, 4500}}, [](call&) { return answered(tokens{500, 0}); });
+        clock.advance(100ms);
+    }
+    drive({.bound = tokens{500, 4500}}, [](call&) { return says(429, "insufficient_quota"); });
+    EXPECT_LT(s->shares(0, 0).second, (1U << 20U) / 2);
 }
 
 TEST_F(llm_session, never_asks_for_less_than_the_least_of_its_range) {
