@@ -472,4 +472,19 @@ TEST(llm_limit_feed_simulation, beside_a_stranger_fewer_are_refused_and_nothing_
     }
 }
 
+TEST_F(llm_limit_feed, where_less_is_known_than_is_charged_just_the_rest_is_given_back) {
+    auto const first = send(start).second;
+    feed.heard(first, of({left(counted::requests, 600 - 1 - 10)}), start);
+    clock.advance(10s);
+    auto const second = send(clock.now()).second;
+    auto more = left(counted::requests, 600 - 2 - 30);
+    more.reset = 30s;
+    more.whole = true;
+    feed.heard(second, of({more}), clock.now());
+    EXPECT_EQ(fed.available().rpm, 600U - 2 - 30);
+    clock.advance(31s);
+    feed.expire(clock.now());
+    EXPECT_EQ(fed.available().rpm, 600U - 2 - 10);
+}
+
 }  // namespace
