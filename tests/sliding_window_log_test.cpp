@@ -923,6 +923,41 @@ TEST(sliding_window_log, wherever_one_stalls_a_change_of_limit_keeps_the_promise
     run_crowds(true, true);
 }
 
+// Who loses the race for many, after any of its steps, has given back all of them: more than it can remember words of.
+TEST(sliding_window_log, wherever_another_comes_first_a_take_of_many_leaves_nothing_behind) {
+    using table = crowd::table;
+    constexpr std::uint64_t x = (1U << 30U) + 1000;
+    static table* slots;
+    static int steps;
+    static bool other;
+    int lost = 0;
+    for (int at = 1;; ++at) {
+        table all{60, 60, 100, 0, 0};
+        slots = &all;
+        steps = at;
+        other = false;
+        interrupted_cells::fails = [] { return false; };
+        interrupted_cells::interrupt = [] {
+            if (--steps != 0) return;
+            weir::detail::log_grip g;
+            std::uint64_t oldest = 0;
+            other = slots->take_many(40, x, g, oldest);
+        };
+        weir::detail::log_grip g;
+        std::uint64_t oldest = 0;
+        bool const granted = all.take_many(40, x, g, oldest);
+        bool const came = steps <= 0;
+        interrupted_cells::interrupt = [] {};
+        ASSERT_TRUE(granted || other) << at;
+        ASSERT_FALSE(granted && other) << at;
+        ASSERT_EQ(all.count_free(x, 60), 20U) << at;
+        lost += other ? 1 : 0;
+        if (!came) break;
+    }
+    interrupted_cells::interrupt = nullptr;
+    EXPECT_GT(lost, 20);
+}
+
 // ---- threads ----
 
 struct hammering {
