@@ -373,6 +373,14 @@ TEST(llm_verdict, a_stream_s_status_is_taken_from_100_to_599) {
     EXPECT_EQ(error_body{":HTTP_STATUS/x\ndata:{\"message\":\"m\"}\n"}.status, std::nullopt);
 }
 
+TEST(llm_verdict, a_stream_s_fields_may_begin_with_a_space) {
+    for (auto const* body : {"event:error\ndata:{\"code\":\"Throttling.BurstRate\",\"message\":\"m\"}\n\n",
+                             "event: error\ndata: {\"code\":\"Throttling.BurstRate\",\"message\":\"m\"}\n\n",
+                             "event: error\r\ndata:  {\"code\":\"Throttling.BurstRate\",\"message\":\"m\"} \r\n\r\n"}) {
+        EXPECT_EQ(judge(dialect::dashscope, 200, body).cause, cause::burst) << body;
+    }
+}
+
 TEST(llm_verdict, a_user_s_own_lines_come_first) {
     constexpr error_rule mine[] = {{0, {"E-TOO-FAST"}, {}, cause::request_rate, action::retry, "my gateway's limit"},
                                    {503, {}, "maintenance", cause::overload, action::next_model, "my gateway is being repaired"}};
