@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: MIT
 """Changes one thing at a time in a copy of include/weir and asks whether the tests notice.
 
-    tests/mutation/mutate.py --share 0.03 --each 4   a part of all mutants, drawn with a fixed seed, 4 of each header and operator: the full run
+    tests/mutation/mutate.py --share 0.035 --each 4  a part of all mutants, drawn with a fixed seed, 4 of each header and operator: the full run
     tests/mutation/mutate.py --share 0.1 --header backoff.hpp    those of one header (may be repeated)
     tests/mutation/mutate.py --sample 12             the first 12 of them that count
     tests/mutation/mutate.py --list                  what could be changed, without a trial
-    tests/mutation/mutate.py --share 0.03 --each 4 --keep DIR --json FILE [--again]    goes on where a run ended [asks for the survivors anew]
+    tests/mutation/mutate.py --share 0.035 --each 4 --keep DIR --json FILE [--again]    goes on where a run ended [asks for the survivors anew]
 
 A mutant counts when the header compiles by itself and the object code of some test differs. It is found when a test that
 includes the header fails where the unchanged header passes, does not end, or does not compile for a reason that the test states
