@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// What tests of coroutines wait by: timers of a manual_clock, fired by whoever calls run_due(), and a token to stop them.
+// What tests of coroutines wait by: timers of a manual_clock, fired by whoever calls run_due(), a token to stop them, and a
+// coroutine that starts at once.
 #pragma once
 
 #include <weir/line_timer.hpp>
@@ -8,7 +9,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <coroutine>
 #include <cstddef>
+#include <exception>
 #include <list>
 #include <mutex>
 #include <optional>
@@ -132,4 +135,24 @@ private:
     weir::manual_clock const& clock_;
     std::mutex mutex_;
     std::list<timer*> timers_;
+};
+
+// A coroutine that runs until its end, or until its handle is destroyed.
+struct eager_task {
+    struct promise_type {
+        eager_task get_return_object() { return eager_task{std::coroutine_handle<promise_type>::from_promise(*this)}; }
+        std::suspend_never initial_suspend() noexcept { return {}; }
+        std::suspend_always final_suspend() noexcept { return {}; }
+        void return_void() {}
+        void unhandled_exception() { std::terminate(); }
+    };
+    explicit eager_task(std::coroutine_handle<promise_type> h) : handle{h} {}
+    eager_task(eager_task&& other) noexcept : handle{std::exchange(other.handle, {})} {}
+    eager_task& operator=(eager_task&&) = delete;
+    ~eager_task() { destroy(); }
+    void destroy() {
+        if (handle) std::exchange(handle, {}).destroy();
+    }
+    bool done() const { return handle.done(); }
+    std::coroutine_handle<promise_type> handle;
 };

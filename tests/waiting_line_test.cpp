@@ -569,41 +569,21 @@ TEST(waiting_line_of_another_cost, waits_for_all_of_several_limiters) {
 
 static_assert(weir::line_timer<loop::timer, time_point>);
 
-// A coroutine that runs until its end, or until its handle is destroyed.
-struct task {
-    struct promise_type {
-        task get_return_object() { return task{std::coroutine_handle<promise_type>::from_promise(*this)}; }
-        std::suspend_never initial_suspend() noexcept { return {}; }
-        std::suspend_always final_suspend() noexcept { return {}; }
-        void return_void() {}
-        void unhandled_exception() { std::terminate(); }
-    };
-    explicit task(std::coroutine_handle<promise_type> h) : handle{h} {}
-    task(task&& other) noexcept : handle{std::exchange(other.handle, {})} {}
-    task& operator=(task&&) = delete;
-    ~task() { destroy(); }
-    void destroy() {
-        if (handle) std::exchange(handle, {}).destroy();
-    }
-    bool done() const { return handle.done(); }
-    std::coroutine_handle<promise_type> handle;
-};
-
 class waiting_line_of_coroutines : public waiting_line {
 protected:
     loop executor{clock};
 
-    task acquire(permits n, int who) {
+    eager_task acquire(permits n, int who) {
         loop::timer timer{executor};
         auto const a = co_await line.async_acquire(n, timer);
         EXPECT_EQ(a.why(), waited::granted);
         threads.served(who);
     }
-    task acquire_for(permits n, manual_clock::duration d, std::optional<waited>& why) {
+    eager_task acquire_for(permits n, manual_clock::duration d, std::optional<waited>& why) {
         loop::timer timer{executor};
         why = (co_await line.async_try_acquire_for(n, d, timer)).why();
     }
-    task acquire_unless(permits n, stop_source& stop, std::optional<waited>& why) {
+    eager_task acquire_unless(permits n, stop_source& stop, std::optional<waited>& why) {
         loop::timer timer{executor};
         why = (co_await line.async_acquire(n, timer, stop.get_token())).why();
     }
@@ -682,7 +662,7 @@ TEST_F(waiting_line_of_coroutines, one_that_is_destroyed_while_it_waits_leaves_n
 
 TEST_F(waiting_line_of_coroutines, refuses_when_the_line_is_full) {
     line_type bounded{bucket, {.max_waiting = 1}};
-    auto const wait = [](line_type& l, loop& e, std::optional<waited>& why) -> task {
+    auto const wait = [](line_type& l, loop& e, std::optional<waited>& why) -> eager_task {
         loop::timer timer{e};
         why = (co_await l.async_acquire(1, timer)).why();
     };

@@ -145,11 +145,33 @@ struct mutex_of<Atomics> {
     using type = typename Atomics::mutex;
 };
 
-/// The order of those who wait. Everything is O(1) and a few instructions under a mutex: a holder that is suspended
-/// delays those who join and leave, not an attempt that meets an empty line, nor any direct user of the limiter.
+/// Places in order of joining.
+struct line_list {
+    line_place* first = nullptr;
+    line_place* last = nullptr;
+
+    void push(line_place& p) noexcept {
+        p.previous = last;
+        p.next = nullptr;
+        (last != nullptr ? last->next : first) = &p;
+        last = &p;
+        p.queued = true;
+    }
+    void erase(line_place& p) noexcept {
+        (p.previous != nullptr ? p.previous->next : first) = p.next;
+        (p.next != nullptr ? p.next->previous : last) = p.previous;
+        p.queued = false;
+    }
+};
+
+/// The order of those who wait: first come, first served. Everything is O(1) and a few instructions under a mutex: a
+/// holder that is suspended delays those who join and leave, not an attempt that meets an empty line, nor any direct user
+/// of the limiter.
 template <class Atomics>
 class line_queue {
 public:
+    static constexpr bool by_shares = false;  // else what is granted and given back is told to served() and gave_back()
+
     /// Whether nobody waits. Relaxed: who has learnt of another's joining, by whatever means, sees it by coherence; to
     /// all others the joining is concurrent, and either order is the order of arrival.
     bool empty() const noexcept { return length_.load(std::memory_order_relaxed) == 0; }
@@ -158,11 +180,7 @@ public:
     bool join(line_place& p, std::size_t most) {
         std::lock_guard const lock{mutex_};
         if (length() >= most) return false;
-        p.previous = last_;
-        p.next = nullptr;
-        (last_ != nullptr ? last_->next : first_) = &p;
-        last_ = &p;
-        p.queued = true;
+        places_.push(p);
         length_.fetch_add(1, std::memory_order_relaxed);
         return true;
     }
@@ -170,29 +188,32 @@ public:
     /// Leaves the line; when it was the first, the next is woken.
     void leave(line_place& p) {
         std::lock_guard const lock{mutex_};
-        bool const was_first = first_ == &p;
-        (p.previous != nullptr ? p.previous->next : first_) = p.next;
-        (p.next != nullptr ? p.next->previous : last_) = p.previous;
-        p.queued = false;
+        bool const was_first = places_.first == &p;
+        places_.erase(p);
         length_.fetch_sub(1, std::memory_order_relaxed);
-        if (was_first && first_ != nullptr) first_->wake(*first_);
+        if (was_first) wake();
     }
 
     bool is_first(line_place const& p) const {
         std::lock_guard const lock{mutex_};
-        return first_ == &p;
+        return places_.first == &p;
     }
+    /// Whether somebody goes before one who joins now, where the line is not empty.
+    static constexpr bool newcomer_is_behind() noexcept { return true; }
 
     /// Takes the mutex even when the line looks empty: who joins after this attempts after it and sees what it brought.
     void wake_first() {
         std::lock_guard const lock{mutex_};
-        if (first_ != nullptr) first_->wake(*first_);
+        wake();
     }
 
 private:
+    void wake() {
+        if (places_.first != nullptr) places_.first->wake(*places_.first);
+    }
+
     mutable typename mutex_of<Atomics>::type mutex_;
-    line_place* first_ = nullptr;
-    line_place* last_ = nullptr;
+    line_list places_;
     typename Atomics::template atomic<std::size_t> length_{0};
 };
 
@@ -225,7 +246,8 @@ namespace weir::inline v0 {
 /// back through the line. Who asks the limiter itself, or gives back past the line, never meets it.
 ///
 /// Atomics: see policy.hpp; where it names a mutex, that is taken in place of std::mutex.
-template <class Limiter, class Atomics = std_atomics>
+/// Queue: who is next. Several lines in front of one limiter, each with its share: fair_lines.hpp.
+template <class Limiter, class Atomics = std_atomics, class Queue = detail::line_queue<Atomics>>
 class waiting_line {
 public:
     using limiter_type = Limiter;
@@ -238,6 +260,9 @@ public:
 
     constexpr explicit waiting_line(Limiter& limiter, line_options options = {}) noexcept
         : limiter_{limiter}, options_{options} {}
+    /// With a queue that is not made from nothing.
+    constexpr waiting_line(Limiter& limiter, line_options options, Queue const& queue) noexcept
+        : limiter_{limiter}, options_{options}, queue_{queue} {}
     waiting_line(waiting_line const&) = delete;
     waiting_line& operator=(waiting_line const&) = delete;
     /// Nobody may be waiting.
@@ -297,14 +322,22 @@ public:
     requires requires(Limiter& l, Args&&... args) { l.refund(detail::as_argument(std::forward<Args>(args))...); }
     auto refund(Args&&... args) {
         auto r = limiter_.refund(detail::as_argument(std::forward<Args>(args))...);
-        queue_.wake_first();
+        if constexpr (Queue::by_shares) {
+            queue_.gave_back(limiter_, r, args...);
+        } else {
+            queue_.wake_first();
+        }
         return r;
     }
     template <class... Args>
     requires requires(Limiter& l, Args&&... args) { l.settle(detail::as_argument(std::forward<Args>(args))...); }
     auto settle(Args&&... args) {
         auto r = limiter_.settle(detail::as_argument(std::forward<Args>(args))...);
-        queue_.wake_first();
+        if constexpr (Queue::by_shares) {
+            queue_.settled(limiter_, r, args...);
+        } else {
+            queue_.wake_first();
+        }
         return r;
     }
     template <class... Args>
@@ -352,12 +385,12 @@ private:
 
     Limiter& limiter_;
     line_options options_;
-    detail::line_queue<Atomics> queue_;
+    Queue queue_;
 };
 
 /// How a wait ended, and the limiter's decision: the grant, or, with waited::never, the denial.
-template <class Limiter, class Atomics>
-class [[nodiscard]] waiting_line<Limiter, Atomics>::admission {
+template <class Limiter, class Atomics, class Queue>
+class [[nodiscard]] waiting_line<Limiter, Atomics, Queue>::admission {
 public:
     explicit operator bool() const noexcept { return why_ == waited::granted; }
     bool granted() const noexcept { return why_ == waited::granted; }
@@ -381,9 +414,9 @@ private:
 };
 
 // What threads and coroutines have in common: a place in the line and the steps from it to an admission.
-template <class Limiter, class Atomics>
+template <class Limiter, class Atomics, class Queue>
 template <class Cost, class Token>
-class waiting_line<Limiter, Atomics>::place : public detail::line_place {
+class waiting_line<Limiter, Atomics, Queue>::place : public detail::line_place {
 public:
     place(waiting_line& line, Cost cost, time_point deadline, Token token, void (*waker)(line_place&))
         : line_place{waker}, line_{line}, cost_{std::move(cost)}, deadline_{deadline}, token_{std::move(token)} {}
@@ -397,7 +430,7 @@ public:
     bool settled_at_once() {
         if (token_.stop_requested()) return ends(waited::stopped);
         if (line_.queue_.empty()) return settled_by(detail::ask(line_.limiter_, cost_));
-        return looked() || out_of_time();
+        return looked() || (line_.queue_.newcomer_is_behind() && out_of_time());
     }
     // The same, where the limiter has been asked.
     bool settled_by(decision&& d) { return answered(std::move(d)) || out_of_time(); }
@@ -413,10 +446,16 @@ public:
     // woken.
     bool step() {
         if (token_.stop_requested()) return leaves(waited::stopped);
-        first_ = first_ || line_.queue_.is_first(*this);
+        first_ = (first_ && !Queue::by_shares) || line_.queue_.is_first(*this);
         // Read before the attempt: whoever is woken at the deadline has tried at or after it.
         bool const last = deadline_ != time_point::max() && expired();
         if (first_ && answered(detail::ask(line_.limiter_, cost_))) {
+            if constexpr (Queue::by_shares) {
+                if (why_ == waited::granted) {
+                    line_.queue_.served(*this, line_.limiter_, cost_, *decision_);
+                    return true;
+                }
+            }
             line_.queue_.leave(*this);
             return true;
         }
@@ -495,12 +534,12 @@ private:
     duration pause_{};
     std::optional<decision> decision_;
     waited why_ = waited::timed_out;
-    bool first_ = false;  // once first, first until it leaves
+    bool first_ = false;  // in one line: once first, first until it leaves
 };
 
-template <class Limiter, class Atomics>
+template <class Limiter, class Atomics, class Queue>
 template <class Cost, class Token>
-class waiting_line<Limiter, Atomics>::thread_place : public place<Cost, Token> {
+class waiting_line<Limiter, Atomics, Queue>::thread_place : public place<Cost, Token> {
     using base = place<Cost, Token>;
 
 public:
@@ -529,9 +568,9 @@ private:
 
 /// What async_acquire returns: awaitable once, in the expression that made it. Where coroutines are not wanted,
 /// ready(), start() and result() are what co_await does with it: while it is waited for it must stay where it is.
-template <class Limiter, class Atomics>
+template <class Limiter, class Atomics, class Queue>
 template <class Cost, class Timer, class Token>
-class [[nodiscard]] waiting_line<Limiter, Atomics>::async_wait : place<Cost, Token> {
+class [[nodiscard]] waiting_line<Limiter, Atomics, Queue>::async_wait : place<Cost, Token> {
     using base = place<Cost, Token>;
 
 public:

@@ -10,6 +10,7 @@
 #include "coarse_glance_clock.hpp"
 #include "decision.hpp"
 #include "error.hpp"
+#include "fair_lines.hpp"
 #include "gcra.hpp"
 #include "leaky_bucket.hpp"
 #include "leaky_bucket_queue.hpp"

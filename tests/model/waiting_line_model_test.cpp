@@ -6,6 +6,7 @@
 // Each execution must also show: who stands in the line before another begins is served first, by newest stores and in real
 // time; who leaves without a grant has taken nothing and is out of the line; what is left is what came back less what was
 // granted.
+#include "line_world.hpp"
 #include "model.hpp"
 #include "model_atomic.hpp"
 
@@ -28,6 +29,9 @@
 
 namespace {
 
+using line_world::pool;
+using line_world::stop_source;
+using line_world::timer;
 using model::coverage;
 using model::options;
 using model::outcome;
@@ -35,117 +39,7 @@ using model::scenario;
 using weir::permits;
 using weir::waited;
 
-/// A number of permits that only refunds raise.
-class pool {
-public:
-    using clock_type = model::clock;
-    using time_point = model::clock::time_point;
-    using duration = model::clock::duration;
-
-    class decision {
-    public:
-        explicit decision(bool granted) : granted_{granted} {}
-        bool granted() const { return granted_; }
-        explicit operator bool() const { return granted_; }
-        bool never() const { return false; }
-        time_point retry_at() const { return granted_ ? time_point{} : time_point{duration{1000}}; }
-        duration retry_after() const { return granted_ ? duration{} : duration{1000}; }
-
-    private:
-        bool granted_;
-    };
-
-    explicit pool(permits n) : left_{n} {}
-    decision try_acquire(permits n) {
-        permits left = left_.load(std::memory_order_relaxed);
-        while (left >= n) {
-            if (left_.compare_exchange_weak(left, left - n, std::memory_order_relaxed, std::memory_order_relaxed)) {
-                return decision{true};
-            }
-        }
-        return decision{false};
-    }
-    bool refund(permits n) {
-        left_.fetch_add(n, std::memory_order_relaxed);
-        return true;
-    }
-    permits left() const { return left_.load(std::memory_order_relaxed); }
-    clock_type const& clock() const { return clock_; }
-
-private:
-    model::clock clock_{0};
-    model::atomics::atomic<permits> left_;
-};
-
 using line_type = weir::waiting_line<pool, model::atomics>;
-
-/// The executor is the waiting thread itself.
-class timer {
-public:
-    void wait_until(pool::time_point, weir::timer_callback f) { armed_ = f; }
-    void wake() { woken_.raise(); }
-    void cancel() { armed_.reset(); }
-    void run() {
-        while (armed_) {
-            woken_.wait();
-            auto const f = *std::exchange(armed_, {});
-            f();
-        }
-    }
-
-private:
-    model::signal woken_;
-    std::optional<weir::timer_callback> armed_;
-};
-
-/// Asks once for a wait to end.
-class stop_source {
-public:
-    class token {
-    public:
-        explicit token(stop_source* s) : source_{s} {}
-        bool stop_requested() const { return source_ != nullptr && source_->asked_.load(std::memory_order_acquire) != 0; }
-
-        template <class F>
-        class callback_type {
-        public:
-            callback_type(token const& t, F f) : source_{t.source_}, f_{f} {
-                if (source_ == nullptr) return;
-                std::lock_guard const lock{source_->mutex_};
-                if (source_->asked_.load(std::memory_order_relaxed) != 0) {
-                    f_();
-                } else {
-                    source_->call_ = [](void* p) { static_cast<callback_type*>(p)->f_(); };
-                    source_->context_ = this;
-                }
-            }
-            ~callback_type() {
-                if (source_ == nullptr) return;
-                std::lock_guard const lock{source_->mutex_};
-                source_->context_ = nullptr;
-            }
-
-        private:
-            stop_source* source_;
-            F f_;
-        };
-
-    private:
-        stop_source* source_;
-    };
-
-    void request() {
-        std::lock_guard const lock{mutex_};
-        asked_.exchange(1, std::memory_order_release);
-        if (context_ != nullptr) call_(context_);
-    }
-
-private:
-    model::atomics::mutex mutex_;
-    model::atomics::atomic<int> asked_{0};
-    void (*call_)(void*) = nullptr;
-    void* context_ = nullptr;
-};
 
 struct waiter {
     permits n = 1;
