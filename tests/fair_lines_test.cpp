@@ -220,7 +220,7 @@ TEST(fair_lines, serves_whom_the_paper_serves_over_random_arrivals_grants_and_ca
         std::uint64_t const eager = 1 + pick(6);
         for (int who = 0; who < 600; ++who) {
             if (pick(8) < eager) {
-                std::size_t const c = pick(5);
+                std::size_t const c = static_cast<std::size_t>(pick(5));
                 std::uint64_t const n = pick(20) == 0 ? pick(5000) : pick(50);
                 if (model.idle() && n <= left) {
                     left -= n;
@@ -232,7 +232,7 @@ TEST(fair_lines, serves_whom_the_paper_serves_over_random_arrivals_grants_and_ca
                 }
                 all.join(c, n, who);
             } else if (pick(5) == 0 && !joined.empty()) {
-                auto const [c, gone] = joined[pick(joined.size())];
+                auto const [c, gone] = joined[static_cast<std::size_t>(pick(joined.size()))];
                 model.leaves(c, gone);
                 settle();
                 all.cancel(gone);
@@ -312,7 +312,7 @@ TEST(fair_order, starves_nobody_between_two_grants_of_a_class_the_others_get_wha
         std::uint64_t grants = 0;
         for (int k = 0; k < 20'000; ++k) {
             // The others come and go as they like; class 0 always waits.
-            std::size_t const j = 1 + random() % (classes - 1);
+            std::size_t const j = 1 + static_cast<std::size_t>(random() % (classes - 1));
             if (!order.waits(j)) {
                 order.begins(j);
             } else if (random() % 8 == 0) {
