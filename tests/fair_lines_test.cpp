@@ -683,7 +683,7 @@ TEST(fair_lines_under_load, keep_the_limiters_promise_and_forget_nobody) {
                     why = a.why();
                     if (!a) return;
                     if (rng() % 8 == 0) {
-                        granted += n - line.refund(*a);
+                        line.refund(*a);  // not one was used, however many come back whole
                     } else {
                         granted += n;
                     }
@@ -710,7 +710,7 @@ TEST(fair_lines_under_load, keep_the_limiters_promise_and_forget_nobody) {
                     clock.advance(100us);
                 } else {
                     for (int k = 0; k < 10; ++k) {
-                        if (auto d = bucket.try_acquire()) granted += 1 - lines[k % 3].refund(d);
+                        if (auto d = bucket.try_acquire()) lines[k % 3].refund(d);
                     }
                     (void)lines.change_weight(1, 1 + static_cast<std::uint32_t>(rng() % 4));
                 }
