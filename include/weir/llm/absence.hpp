@@ -25,20 +25,20 @@ public:
     /// `now` is the wall clock's time at t; 0 where it is not known, and a date in the verdict then says nothing.
     void begin(verdict const& v, TimePoint t, std::chrono::sys_seconds now, std::chrono::nanoseconds first,
                std::chrono::nanoseconds longest) noexcept {
-        std::chrono::nanoseconds length{};
-        if (v.until && now.time_since_epoch().count() != 0) {
-            length = llm::until(*v.until, now);
-        } else if (v.wait) {
-            length = *v.wait;
-        } else {
-            if (back_at() > t) return;  // the same absence, seen by another call
-            std::uint32_t const before = count_.fetch_add(1, std::memory_order_relaxed);
-            length = first;
+        if (v.until && now.time_since_epoch().count() != 0) return until(after(t, llm::until(*v.until, now)));
+        if (v.wait) return until(after(t, *v.wait));
+        std::int64_t seen = back_.load(std::memory_order_relaxed);
+        // Who finds it out has seen the same absence through another call, however close together: it doubles for one of them.
+        while (seen <= detail::ticks(t)) {
+            std::chrono::nanoseconds length = first;
+            std::uint32_t const before = count_.load(std::memory_order_relaxed);
             for (std::uint32_t k = 0; k < before && length < longest; ++k) length = length > longest / 2 ? longest : length * 2;
-            length = std::min(length, longest);
+            std::int64_t const when = detail::ticks(after(t, std::min(length, longest)));
+            if (back_.compare_exchange_weak(seen, when, std::memory_order_relaxed, std::memory_order_relaxed)) {
+                count_.fetch_add(1, std::memory_order_relaxed);
+                return;
+            }
         }
-        until(TimePoint{duration{static_cast<typename duration::rep>(detail::saturating_add(
-            detail::ticks(t), static_cast<std::int64_t>(std::chrono::ceil<duration>(length).count())))}});
     }
 
     /// Until `t` at least.
@@ -66,6 +66,11 @@ public:
     }
 
 private:
+    static TimePoint after(TimePoint t, std::chrono::nanoseconds length) noexcept {
+        return TimePoint{duration{static_cast<typename duration::rep>(
+            detail::saturating_add(detail::ticks(t), static_cast<std::int64_t>(std::chrono::ceil<duration>(length).count())))}};
+    }
+
     typename Atomics::template atomic<std::int64_t> back_{std::numeric_limits<std::int64_t>::min()};
     typename Atomics::template atomic<std::uint32_t> count_{0};
 };
