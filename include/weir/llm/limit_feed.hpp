@@ -24,9 +24,6 @@
 //
 // **Never more.** The feed only charges, and gives back only what it charged itself: a limiter that is fed grants nothing that the same limiter
 // would not grant without, after the same calls.
-//
-// **A refused call** of a server that does not count what it refuses is best refunded once its report was heard: the report, which says that
-// nothing is left, then stands for what is missing, exactly, where the refused call's own charge would hide it.
 #pragma once
 
 #include <algorithm>
