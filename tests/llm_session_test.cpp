@@ -1777,4 +1777,23 @@ TEST_F(llm_session, strangers_that_the_server_reports_are_left_room_where_that_i
     }
 }
 
+TEST_F(llm_session, a_rate_that_cannot_be_put_in_force_changes_nothing) {
+    // Found to be far above what was configured, and too large for the words of the limiter's window.
+    constexpr std::uint64_t many = 100'000'000;
+    model("m", 1, {.tpm = many});
+    session_options o{.retry = plain};
+    o.adaptive = adaptive_range{.least = 10, .most = 10'000, .recovery = 1s};
+    session_type& one = open(o);
+    std::uint64_t found = 0;
+    for (int k = 0; k < 20; ++k) {
+        call c{one, {.bound = tokens{many / 2, 0}}};
+        auto const step = c.next();
+        ASSERT_EQ(step.what, step_kind::send) << k << ": " << step.because;
+        c.ended(answered(tokens{many / 2, 0}));
+        found = std::max(found, one.shares(0, 0).second);
+        clock.advance(31s);
+    }
+    EXPECT_GT(found, std::uint64_t{1} << 20U);
+}
+
 }  // namespace

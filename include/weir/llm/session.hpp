@@ -393,11 +393,16 @@ private:
         std::uint64_t const seen = l.in_force.load(std::memory_order_relaxed);
         auto const moved = [](std::uint64_t a, std::uint64_t b) { return (a > b ? a - b : b - a) * 64 >= b && a != b; };
         if (!moved(requests, seen >> 32U) && !moved(tokens, seen & 0xffff'ffffU)) return;
-        error e{};
-        if (l.requests) e = l.requests->apply(*l.pace, 1, now);
-        if (auto const f = pool.limits(member).change(scaled(l.configured, std::max(requests, whole), tokens), now)) e = f;
-        // Relaxed: it says whether requests are paced, no more. Busy: the next answer tries again.
-        l.in_force.exchange(e ? 0 : requests << 32U | tokens, std::memory_order_relaxed);
+        // What could not be put in force (busy, or too large for a window's words) stays as it was, and the next answer tries again.
+        std::uint64_t requests_now = requests;
+        std::uint64_t tokens_now = tokens;
+        if (l.requests && l.requests->apply(*l.pace, 1, now)) requests_now = seen >> 32U;
+        if (pool.limits(member).change(scaled(l.configured, std::max(requests, whole), tokens), now)) {
+            tokens_now = seen & 0xffff'ffffU;
+            if (requests > whole) requests_now = seen >> 32U;
+        }
+        // Relaxed: it says whether requests and tokens are paced, no more.
+        l.in_force.exchange(requests_now << 32U | tokens_now, std::memory_order_relaxed);
     }
 
     [[no_unique_address]] weir::detail::clock_box<clock_parameter> clock_;
