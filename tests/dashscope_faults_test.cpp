@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include <gtest/gtest.h>
 #include <httplib.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <nlohmann/json.hpp>
 #include <algorithm>
@@ -213,11 +216,19 @@ TEST(dashscope_burst, a_client_that_leaves_leaves_the_queue) {
     s.time = 100 * second;
     EXPECT_EQ(s.ask(chat()).status, 200);
     EXPECT_EQ(s.ask(chat()).status, 200);
-    lone_client leaves{*s.simulator};
-    std::thread waits{[&] { EXPECT_FALSE(leaves.post(chat(), "30")); }};
+    int const leaves = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in to{};
+    to.sin_family = AF_INET;
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    to.sin_port = htons(static_cast<std::uint16_t>(s.simulator->port()));
+    ASSERT_EQ(::connect(leaves, reinterpret_cast<sockaddr*>(&to), sizeof to), 0);
+    auto const body = chat().dump();
+    auto const request = "POST /compatible-mode/v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer key-1\r\n"
+                         "X-DashScope-Wait-Timeout: 30\r\nContent-Type: application/json\r\nContent-Length: " +
+                         std::to_string(body.size()) + "\r\n\r\n" + body;
+    ASSERT_EQ(::send(leaves, request.data(), request.size(), MSG_NOSIGNAL), static_cast<ssize_t>(request.size()));
     while (s.simulator->waiting("first", "m") == 0) std::this_thread::yield();
-    leaves.http.stop();
-    waits.join();
+    ::close(leaves);
     while (s.simulator->waiting("first", "m") != 0) std::this_thread::yield();
     EXPECT_EQ(s.records(3).back().befell, mishap::client_left);
     s.time = 101 * second;

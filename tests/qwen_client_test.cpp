@@ -588,6 +588,7 @@ struct weir_fixture {
         first.add({"http://one/v1", "a", {}, "qwen3-max"}, "sk-1", {.rpm = 10, .tpm = 1000}, {}, 0, clock);
         second.add({"http://two/v1", "a", {}, "qwen-plus"}, "sk-2", {.rpm = 10, .tpm = 1000}, {}, 0, clock);
         models.add("qwen3-max", first);
+        models.add("qwen-plus", second);
     }
     std::pair<std::uint64_t, std::uint64_t> left() { return {*first.limits(0).available().rpm, *first.limits(0).available().tpm}; }
     static qwen::chat_call call(qwen::call_id id) { return {id, "{}", {100, 50}}; }
@@ -617,7 +618,6 @@ struct based_session : weir_fixture::session {
 };
 
 struct qwen_adapter : testing::Test, weir_fixture {
-    qwen_adapter() { models.add("qwen-plus", second); }
     based_session based{models, weir::llm::session_options{.retry = {.attempts = 2, .jitter = weir::jitter::none}, .server_queue = std::chrono::seconds{7}}, clock};
     qwen::session_driver<based_session> driver{based};
     using kind = qwen::admission::kind;
