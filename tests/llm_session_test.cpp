@@ -26,6 +26,7 @@
 
 #include "exact_log.hpp"
 #include "hammer.hpp"
+#include "manual_loop.hpp"
 
 namespace {
 thread_local std::uint64_t allocations = 0;
@@ -1406,52 +1407,6 @@ TEST(llm_session_counters, each_event_is_counted_and_shown_by_its_name) {
 }
 
 // ---- run() ----
-
-class stop_source {
-public:
-    struct callback_base {
-        virtual void call() = 0;
-
-    protected:
-        ~callback_base() = default;
-    };
-    struct token {
-        stop_source* source;
-        bool stop_requested() const { return source->stopped_; }
-
-        template <class F>
-        struct callback_type final : callback_base {
-            callback_type(token t, F g) : source{t.source}, f{std::move(g)} {
-                std::lock_guard const lock{source->mutex_};
-                if (source->stopped_)
-                    f();
-                else
-                    source->callbacks_.push_back(this);
-            }
-            callback_type(callback_type const&) = delete;
-            callback_type& operator=(callback_type const&) = delete;
-            ~callback_type() {
-                std::lock_guard const lock{source->mutex_};
-                source->callbacks_.remove(this);
-            }
-            void call() override { f(); }
-            stop_source* source;
-            F f;
-        };
-    };
-    token get_token() { return {this}; }
-    void request_stop() {
-        std::lock_guard const lock{mutex_};
-        stopped_ = true;
-        for (auto* c : callbacks_) c->call();
-        callbacks_.clear();
-    }
-
-private:
-    std::atomic<bool> stopped_{false};
-    std::mutex mutex_;
-    std::list<callback_base*> callbacks_;
-};
 
 struct llm_session_run : llm_session {
     // A thread that runs one call; its outcome is kept.
