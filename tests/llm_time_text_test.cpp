@@ -91,7 +91,7 @@ TEST(llm_time_text, the_first_and_the_last_of_a_day_and_of_a_month_are_dates) {
     char const* const months[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
     for (unsigned m = 1; m <= 12; ++m) {
         EXPECT_EQ(parse_http_date(std::string{"Xxx, 02 "} + months[m - 1] + " 2003 01:02:03 GMT", now),
-                  sys_days{std::chrono::year{2003} / m / 2} + 1h + 2min + 3s);
+                  sys_days{std::chrono::year{2003} / std::chrono::month{m} / 2} + 1h + 2min + 3s);
     }
 }
 
