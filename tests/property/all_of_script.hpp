@@ -7,6 +7,7 @@
 #include "bucket_script.hpp"
 #include "counter_model.hpp"
 #include "log_model.hpp"
+#include "run.hpp"
 
 #include <weir/all_of.hpp>
 #include <weir/policy.hpp>
@@ -91,9 +92,7 @@ private:
         std::int64_t x;
     };
 
-    std::uint64_t since() const {
-        return std::clamp(integer{clock_.ticks} - origin_, integer{0}, bucket_->algorithm().horizon).u64();
-    }
+    std::uint64_t since() const { return time_since(origin_, clock_.ticks, bucket_->algorithm().horizon); }
     std::int64_t stamp() const { return logged_->effective(clock_.ticks, origin_); }
     std::uint64_t amount(std::uint16_t code) const {
         if (code >= 0xfe00) return ~std::uint64_t{0} - (code & 0xffU);
@@ -149,8 +148,7 @@ private:
             held h{std::move(s), std::move(p), cost, bucket_->take(cost[0], since()), counter_->take(cost[1], t),
                    stamp()};
             logged_->take(cost[2], h.x);
-            if (held_.size() == 32) held_.erase(held_.begin());
-            held_.push_back(std::move(h));
+            held_.add(std::move(h));
             return;
         }
         ensure(left[0] == bucket_->available(since()) && left[1] == counter_->available(t) &&
@@ -218,9 +216,9 @@ private:
     }
 
     void give_back(step const& s) {
-        if (held_.empty()) return;
-        std::size_t const i = held_.size() - 1 - (s.pick % 2 == 0 ? 0 : s.pick / 2 % held_.size());
-        auto& h = held_[i];
+        held* const picked = held_.pick(s);
+        if (picked == nullptr) return;
+        auto& h = *picked;
         bool const any = h.c[0] != 0 || h.c[1] != 0 || h.c[2] != 0;
         log_.note("refund ", h.c[0], ", ", h.c[1], ", ", h.c[2]);
         ensure_equal(shared_->all.refund(h.s), any, "refunds");
@@ -229,7 +227,7 @@ private:
         bucket_->refund(h.bucket, h.bucket.live, since());
         counter_->refund(h.counter, h.counter.live);
         if (h.x + logged_->window() > stamp()) logged_->give_back(h.c[2], h.x);
-        held_.erase(held_.begin() + static_cast<std::ptrdiff_t>(i));
+        held_.remove(picked);
     }
 
     void observe() const {
@@ -252,16 +250,9 @@ private:
     std::optional<bucket_model> bucket_;
     std::optional<counter_model> counter_;
     std::optional<log_model> logged_;
-    std::vector<held> held_;
+    held_list<held, 32> held_;
 };
 
-inline void all_of_script(schedule const& s, journal& log) {
-    auto const setup = setup_of<2>(s);
-    with_clock(setup[1].pick, [&]<class Clock>() {
-        all_of_run<Clock> run{setup, log};
-        for (std::size_t i = setup.size(); i < s.size(); ++i) run.take(s[i]);
-        run.end();
-    });
-}
+inline void all_of_script(schedule const& s, journal& log) { interpret<all_of_run>(s, log, 1); }
 
 }  // namespace script

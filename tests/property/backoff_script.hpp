@@ -3,7 +3,8 @@
 // backoff's formulas in exact integers, over any policy, any numbers of the generator, and any hint.
 #pragma once
 
-#include "bucket_script.hpp"
+#include "exact.hpp"
+#include "run.hpp"
 
 #include <weir/backoff.hpp>
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "bucket_model.hpp"
+#include "run.hpp"
 
 #include <weir/leaky_bucket.hpp>
 #include <weir/policy.hpp>
@@ -36,22 +37,6 @@ bucket_config bucket_config_of(step const& s, journal& log, std::uint64_t more =
     }
     log.note(c.r.count, " per ", c.r.ticks, '*', c.r.num, '/', c.r.den, " s, burst ", c.burst);
     return c;
-}
-
-/// Where time begins: mostly near 0, now and then where the clock nearly ends.
-inline std::int64_t origin_of(std::uint16_t code) {
-    switch (code % 8) {
-        case 0:
-            return plus(min_ticks, code >> 3U);
-        case 1:
-            return minus(max_ticks, size(code));
-        case 2:
-            return -static_cast<std::int64_t>(size(code) >> 2U);
-        case 3:
-            return static_cast<std::int64_t>(size(code) >> 2U);
-        default:
-            return code >> 3U;
-    }
 }
 
 template <template <class, class> class Limiter, class Clock>
@@ -119,14 +104,8 @@ private:
         bucket_model::receipt r;
     };
 
-    std::uint64_t since(std::int64_t t) const {
-        return std::clamp(integer{t} - origin_, integer{0}, model_->algorithm().horizon).u64();
-    }
-    time_point time_of(std::optional<std::uint64_t> t) const {
-        integer const sum = integer{origin_} + t.value_or(0);
-        return !t || sum > integer{max_ticks} ? time_point::max()
-                                              : at<time_point>(sum.template clamped<std::int64_t>());
-    }
+    std::uint64_t since(std::int64_t t) const { return time_since(origin_, t, model_->algorithm().horizon); }
+    time_point time_of(std::optional<std::uint64_t> t) const { return time_after<time_point>(origin_, t); }
     /// Up to a little above the burst, and now and then more than any.
     std::uint64_t amount(std::uint16_t code) const {
         if (code >= 0xfe00) return ~std::uint64_t{0} - (code & 0xffU);
@@ -198,14 +177,10 @@ private:
         model_->keep_to_the_ideal(n, u, grants);
         if (grants) {
             auto const r = model_->take(n, u);
-            hold({std::move(s), std::move(p), r});
+            held_.add({std::move(s), std::move(p), r});
         } else {
             ensure_equal(shared_->refund(s), 0U, "a denial's refund");
-            if (retry != time_point::max()) {
-                ensure(shared_->check(n, retry).granted(), "denied at its own retry_at ", ticks(retry));
-                ensure(!shared_->check(n, at<time_point>(ticks(retry) - 1)).granted(), "granted before its retry_at ",
-                       ticks(retry));
-            }
+            ensure_first(retry, [&](time_point x) { return shared_->check(n, x).granted(); });
         }
         observe(t, n);
     }
@@ -229,7 +204,7 @@ private:
             ensure(a.starts_at() == b.starts_at() && a.retry_at() == b.retry_at(),
                    "with plain cells, a reservation differs");
             if (m.granted) {
-                hold({std::move(a), std::move(b), m.r});
+                held_.add({std::move(a), std::move(b), m.r});
             } else {
                 auto const first = model_->retry(n, u);
                 auto const retry = !first               ? time_point::max()
@@ -243,18 +218,8 @@ private:
         }
     }
 
-    void hold(held h) {
-        if (held_.size() == 64) held_.erase(held_.begin());
-        held_.push_back(std::move(h));
-    }
-    held* pick(step const& s) {
-        if (held_.empty()) return nullptr;
-        std::size_t const back = s.pick % 2 == 0 ? 0 : s.pick / 2 % held_.size();
-        return &held_[held_.size() - 1 - back];
-    }
-
     void give_back(step const& s) {
-        held* const h = pick(s);
+        held* const h = held_.pick(s);
         if (h == nullptr) return;
         std::uint64_t const k = s.a % 3 == 0 ? h->r.live : up_to(plus_one(h->r.live), s.a);
         std::uint64_t const live = h->r.live;
@@ -268,7 +233,7 @@ private:
     }
 
     void settle(step const& s) {
-        held* const h = pick(s);
+        held* const h = held_.pick(s);
         if (h == nullptr) return;
         std::uint64_t const actual = s.a % 4 == 0 ? size(s.b) : up_to(plus_one(h->r.live), s.a);
         bool const first = h->r.live != 0;
@@ -324,27 +289,15 @@ private:
     std::optional<shared> shared_;
     std::optional<plain> plain_;
     std::optional<bucket_model> model_;
-    std::vector<held> held_;
+    held_list<held, 64> held_;
 };
 
-template <std::size_t N>
-std::array<step, N> setup_of(schedule const& s) {
-    std::array<step, N> a{};
-    std::copy_n(s.begin(), std::min(N, s.size()), a.begin());
-    return a;
-}
+template <class Clock>
+using token_bucket_run = bucket_run<weir::token_bucket, Clock>;
+template <class Clock>
+using leaky_bucket_run = bucket_run<weir::leaky_bucket, Clock>;
 
-template <template <class, class> class Limiter>
-void run_bucket(schedule const& s, journal& log) {
-    auto const setup = setup_of<4>(s);
-    with_clock(setup[0].pick, [&]<class Clock>() {
-        bucket_run<Limiter, Clock> run{setup, log};
-        for (std::size_t i = setup.size(); i < s.size(); ++i) run.take(s[i]);
-        run.end();
-    });
-}
-
-inline void token_bucket_script(schedule const& s, journal& log) { run_bucket<weir::token_bucket>(s, log); }
-inline void leaky_bucket_script(schedule const& s, journal& log) { run_bucket<weir::leaky_bucket>(s, log); }
+inline void token_bucket_script(schedule const& s, journal& log) { interpret<token_bucket_run, 4>(s, log); }
+inline void leaky_bucket_script(schedule const& s, journal& log) { interpret<leaky_bucket_run, 4>(s, log); }
 
 }  // namespace script

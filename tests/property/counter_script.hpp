@@ -3,8 +3,8 @@
 // Everything that can be done to a sliding_window_counter, on std::atomic and on plain cells at once, against counter_model.
 #pragma once
 
-#include "bucket_script.hpp"
 #include "counter_model.hpp"
+#include "run.hpp"
 
 #include <weir/policy.hpp>
 #include <weir/sliding_window_counter.hpp>
@@ -140,11 +140,11 @@ private:
         judge(s, p, n, t, grants, model_->retry(n, t));
         if (grants) {
             ensure_equal(s.receipt().live(), n, "the receipt of ", n);
-            hold(std::move(s.receipt()), std::move(p.receipt()), model_->take(n, t));
+            held_.add({std::move(s.receipt()), std::move(p.receipt()), model_->take(n, t)});
         } else {
             ensure_equal(s.never(), n > model_->limit(), "never");
             model_->justify_denial(n, t);
-            probe(s.retry_at(), [&](time_point x) { return shared_->used(x) + n <= model_->limit(); });
+            ensure_first(s.retry_at(), [&](time_point x) { return shared_->used(x) + n <= model_->limit(); });
         }
         observe(t, n);
     }
@@ -161,7 +161,7 @@ private:
         ensure(!s.never(), "never, of one that may come alone");
         if (grants) {
             ensure_equal(s.receipt().live(), takes, "the receipt of ", n, " alone");
-            hold(std::move(s.receipt()), std::move(p.receipt()), model_->take(takes, t));
+            held_.add({std::move(s.receipt()), std::move(p.receipt()), model_->take(takes, t)});
         }
         observe(t, 1);
     }
@@ -175,14 +175,6 @@ private:
         ensure(s.retry_at() == p.retry_at(), "with plain cells, retry_at");
     }
 
-    /// Holds at x, and not a tick earlier.
-    template <class F>
-    void probe(time_point x, F fits) const {
-        if (x == time_point::max()) return;
-        ensure(fits(x), "denied at its own retry_at ", ticks(x));
-        ensure(!fits(at<time_point>(ticks(x) - 1)), "granted before its retry_at ", ticks(x));
-    }
-
     void charge(std::uint64_t n, std::int64_t t) {
         auto s = shared_->charge(n, at<time_point>(t));
         auto p = plain_->charge(n, at<time_point>(t));
@@ -194,25 +186,20 @@ private:
         ensure_equal(s.saturated, model_->is_stuck(), "saturated");
         ensure_equal(s.receipt.live(), r.live, "the receipt of an overrun");
         ensure(p.debt == s.debt && p.saturated == s.saturated, "with plain cells, an overrun differs");
-        hold(std::move(s.receipt), std::move(p.receipt), r);
+        held_.add({std::move(s.receipt), std::move(p.receipt), r});
         observe(t, 1);
     }
 
-    void hold(typename shared::receipt&& s, typename plain::receipt&& p, counter_model::receipt const& r) {
-        if (held_.size() == 64) held_.erase(held_.begin());
-        held_.push_back({std::move(s), std::move(p), r});
-    }
-
     void give_back(step const& s) {
-        if (held_.empty()) return;
-        auto& h = held_[held_.size() - 1 - (s.pick % 2 == 0 ? 0 : s.pick / 2 % held_.size())];
-        std::uint64_t const live = h.r.live;
+        held* const h = held_.pick(s);
+        if (h == nullptr) return;
+        std::uint64_t const live = h->r.live;
         std::uint64_t const k = s.a % 3 == 0 ? live : s.a % (live + 2);
-        std::uint64_t const expected = model_->refund(h.r, k);
+        std::uint64_t const expected = model_->refund(h->r, k);
         log_.note("refund ", k, " of ", live, ": ", expected);
-        ensure_equal(shared_->refund(h.s, k), expected, "refund of ", k, " of ", live);
-        ensure_equal(plain_->refund(h.p, k), expected, "with plain cells, refund of ", k);
-        ensure_equal(h.s.live(), h.r.live, "live after a refund");
+        ensure_equal(shared_->refund(h->s, k), expected, "refund of ", k, " of ", live);
+        ensure_equal(plain_->refund(h->p, k), expected, "with plain cells, refund of ", k);
+        ensure_equal(h->s.live(), h->r.live, "live after a refund");
         observe(now_, 1);
     }
 
@@ -255,16 +242,9 @@ private:
     std::optional<shared> shared_;
     std::optional<plain> plain_;
     std::optional<counter_model> model_;
-    std::vector<held> held_;
+    held_list<held, 64> held_;
 };
 
-inline void sliding_window_counter_script(schedule const& s, journal& log) {
-    auto const setup = setup_of<2>(s);
-    with_clock(setup[0].pick, [&]<class Clock>() {
-        counter_run<Clock> run{setup, log};
-        for (std::size_t i = setup.size(); i < s.size(); ++i) run.take(s[i]);
-        run.end();
-    });
-}
+inline void sliding_window_counter_script(schedule const& s, journal& log) { interpret<counter_run>(s, log); }
 
 }  // namespace script

@@ -4,8 +4,8 @@
 // every answer is the exact log's; where they do, the promise and the meaning of retry_at remain.
 #pragma once
 
-#include "bucket_script.hpp"
 #include "log_model.hpp"
+#include "run.hpp"
 
 #include <weir/policy.hpp>
 #include <weir/sliding_window_log.hpp>
@@ -161,41 +161,38 @@ private:
         if (s.granted()) {
             model_->take(n, x);
             ensure(s.retry_at() == when, "a grant's retry_at");
-            if (n != 0) held_.push_back({std::move(s), std::move(p), n, x});
+            if (n != 0) held_.add({std::move(s), std::move(p), n, x});
             if (!in_order_) ensure(model_->most_around(x) <= most_, "more than ", most_, " in a window around ", t);
         } else {
             ensure_equal(shared_->refund(s), 0U, "a denial's refund");
             ensure(n > model_->limit() ? s.never() : true, "not never");
             if (s.retry_at() != time_point::max()) {
                 ensure(s.retry_at() > when, "retry_at is not later than the attempt");
-                ensure(shared_->check(n, s.retry_at()).granted(), "denied at its own retry_at");
-                ensure(!shared_->check(n, at<time_point>(ticks(s.retry_at()) - 1)).granted(),
-                       "granted before its retry_at");
+                ensure_first(s.retry_at(), [&](time_point again) { return shared_->check(n, again).granted(); });
             }
         }
         observe(t, n);
     }
 
     void give_back(step const& s) {
-        if (held_.empty()) return;
-        std::size_t const i = held_.size() - 1 - (s.pick % 2 == 0 ? 0 : s.pick / 2 % held_.size());
-        auto& h = held_[i];
-        auto const got = shared_->refund(h.s);
-        log_.note("refund ", h.n, ": ", got);
-        ensure_equal(plain_->refund(h.p), got, "with plain cells, refund of ", h.n);
-        ensure_equal(shared_->refund(h.s), 0U, "a second refund");
-        ensure(got <= h.n, "more given back than was taken");
+        held* const h = held_.pick(s);
+        if (h == nullptr) return;
+        auto const got = shared_->refund(h->s);
+        log_.note("refund ", h->n, ": ", got);
+        ensure_equal(plain_->refund(h->p), got, "with plain cells, refund of ", h->n);
+        ensure_equal(shared_->refund(h->s), 0U, "a second refund");
+        ensure(got <= h->n, "more given back than was taken");
         if (in_order_) {
-            if (!h.valid) {
+            if (!h->valid) {
                 ensure_equal(got, 0U, "refund of a receipt that is void");
-            } else if (h.x + model_->window() > effective(now_)) {
-                ensure_equal(got, h.n, "refund of ", h.n);
-                model_->give_back(h.n, h.x);
+            } else if (h->x + model_->window() > effective(now_)) {
+                ensure_equal(got, h->n, "refund of ", h->n);
+                model_->give_back(h->n, h->x);
             }
         } else {
-            model_->give_back(got, h.x);
+            model_->give_back(got, h->x);
         }
-        held_.erase(held_.begin() + static_cast<std::ptrdiff_t>(i));
+        held_.remove(h);
         observe(now_, 1);
     }
 
@@ -260,16 +257,9 @@ private:
     std::optional<shared> shared_;
     std::optional<plain> plain_;
     std::optional<log_model> model_;
-    std::vector<held> held_;
+    held_list<held> held_;
 };
 
-inline void sliding_window_log_script(schedule const& s, journal& log) {
-    auto const setup = setup_of<2>(s);
-    with_clock(setup[0].pick, [&]<class Clock>() {
-        log_run<Clock> run{setup, log};
-        for (std::size_t i = setup.size(); i < s.size(); ++i) run.take(s[i]);
-        run.end();
-    });
-}
+inline void sliding_window_log_script(schedule const& s, journal& log) { interpret<log_run>(s, log); }
 
 }  // namespace script

@@ -3,9 +3,11 @@
 // Everything that can be done to a leaky_bucket_queue, on std::atomic and on plain cells at once, against an exact queue.
 #pragma once
 
-#include "bucket_script.hpp"
+#include "bucket_model.hpp"
+#include "run.hpp"
 
 #include <weir/leaky_bucket_queue.hpp>
+#include <weir/policy.hpp>
 
 namespace script {
 
@@ -83,11 +85,8 @@ private:
         std::uint64_t n;
     };
 
-    std::uint64_t since(std::int64_t t) const { return std::clamp(integer{t} - origin_, integer{0}, g_.horizon).u64(); }
-    time_point time_of(std::optional<std::uint64_t> t) const {
-        integer const sum = integer{origin_} + t.value_or(0);
-        return !t || sum > integer{max_ticks} ? time_point::max() : at<time_point>(sum.clamped<std::int64_t>());
-    }
+    std::uint64_t since(std::int64_t t) const { return time_since(origin_, t, g_.horizon); }
+    time_point time_of(std::optional<std::uint64_t> t) const { return time_after<time_point>(origin_, t); }
     std::uint64_t amount(std::uint16_t code) const {
         if (code >= 0xfe00) return ~std::uint64_t{0} - (code & 0xffU);
         return code % 2 == 0 ? code / 2 % 4 : up_to(g_.burst.u64() + 1, code);
@@ -155,23 +154,22 @@ private:
         integer const before = tat_;
         tat_ = g_.charged(tat_, n, u);
         booked_.push_back({moment, departs == time_point::max() ? max_ticks : std::max(origin_, ticks(departs)), n});
-        if (held_.size() == 64) held_.erase(held_.begin());
-        held_.push_back({std::move(s), std::move(p), before, tat_, booked_.size() - 1});
+        held_.add({std::move(s), std::move(p), before, tat_, booked_.size() - 1});
         observe(t, n);
     }
 
     void cancel(step const& s) {
-        if (held_.empty()) return;
-        auto& h = held_[held_.size() - 1 - (s.pick % 2 == 0 ? 0 : s.pick / 2 % held_.size())];
-        bool const last = h.live && h.after == tat_;
-        log_.note("cancel ", h.booked, last ? ": given back" : ": a gap");
-        ensure_equal(shared_->refund(h.s), last, "cancels");
-        ensure_equal(plain_->refund(h.p), last, "with plain cells, cancels");
-        ensure(!shared_->refund(h.s), "cancels twice");
+        held* const h = held_.pick(s);
+        if (h == nullptr) return;
+        bool const last = h->live && h->after == tat_;
+        log_.note("cancel ", h->booked, last ? ": given back" : ": a gap");
+        ensure_equal(shared_->refund(h->s), last, "cancels");
+        ensure_equal(plain_->refund(h->p), last, "with plain cells, cancels");
+        ensure(!shared_->refund(h->s), "cancels twice");
         // Its place is free, or stays a gap: it departs no more either way.
-        if (last) tat_ = h.before;
-        booked_[h.booked].n = 0;
-        h.live = false;
+        if (last) tat_ = h->before;
+        booked_[h->booked].n = 0;
+        h->live = false;
         observe(clock_.ticks, 1);
     }
 
@@ -194,10 +192,7 @@ private:
             ensure_equal(ticks(s.retry_at()), ticks(time_of(again)), "retry_at of ", k, " at ", t);
             ensure(p.retry_at() == s.retry_at(), "with plain cells, retry_at");
             ensure_equal(s.never(), integer{k} > g_.burst, "never");
-            if (s.retry_at() == time_point::max()) continue;
-            ensure(shared_->check(k, s.retry_at()).granted(), "denied at its own retry_at");
-            ensure(!shared_->check(k, at<time_point>(ticks(s.retry_at()) - 1)).granted(),
-                   "granted before its retry_at");
+            ensure_first(s.retry_at(), [&](time_point x) { return shared_->check(k, x).granted(); });
         }
     }
 
@@ -208,17 +203,10 @@ private:
     integer tat_ = 0;
     std::optional<shared> shared_;
     std::optional<plain> plain_;
-    std::vector<held> held_;
+    held_list<held, 64> held_;
     std::vector<booking> booked_;
 };
 
-inline void leaky_bucket_queue_script(schedule const& s, journal& log) {
-    auto const setup = setup_of<2>(s);
-    with_clock(setup[0].pick, [&]<class Clock>() {
-        queue_run<Clock> run{setup, log};
-        for (std::size_t i = setup.size(); i < s.size(); ++i) run.take(s[i]);
-        run.end();
-    });
-}
+inline void leaky_bucket_queue_script(schedule const& s, journal& log) { interpret<queue_run>(s, log); }
 
 }  // namespace script
