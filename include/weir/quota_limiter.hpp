@@ -74,6 +74,7 @@ public:
     using clock_type = typename detail::clock_traits<Clock>::type;
     using time_point = typename clock_type::time_point;
     using duration = typename clock_type::duration;
+    using atomics = Atomics;
     class decision;
 
     /// A call of an earlier run, for `restore`.

@@ -26,6 +26,7 @@
 
 #include "clock.hpp"
 #include "decision.hpp"
+#include "detail/mutex_of.hpp"
 #include "line_timer.hpp"
 #include "policy.hpp"
 #include "wait_point.hpp"
@@ -132,17 +133,6 @@ struct line_place {
     line_place* previous = nullptr;
     line_place* next = nullptr;
     bool queued = false;
-};
-
-/// The mutex that a policy names, else the standard's.
-template <class Atomics>
-struct mutex_of {
-    using type = std::mutex;
-};
-template <class Atomics>
-    requires requires { typename Atomics::mutex; }
-struct mutex_of<Atomics> {
-    using type = typename Atomics::mutex;
 };
 
 /// Places in order of joining.

@@ -37,6 +37,7 @@
 #include <utility>
 
 #include "../clock.hpp"
+#include "../detail/mutex_of.hpp"
 #include "../quota.hpp"
 #include "hints.hpp"
 
@@ -339,7 +340,7 @@ private:
     duration jitter_;
     std::uint64_t length_;  // of a segment, in ticks
 
-    std::mutex mutex_;
+    typename weir::detail::mutex_of<typename Limiter::atomics>::type mutex_;
     std::uint64_t newest_ = 0;
     totals sums_{};  // of all calls
     std::array<segment, 256> ring_{};

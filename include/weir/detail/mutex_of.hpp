@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: MIT
+//
+// How a part that excludes others on purpose comes to its mutex: by its policy, so that a checker can stand in for it.
+#pragma once
+
+#include <mutex>
+
+namespace weir::inline v0::detail {
+
+/// The mutex that a policy names, else the standard's.
+template <class Atomics>
+struct mutex_of {
+    using type = std::mutex;
+};
+template <class Atomics>
+    requires requires { typename Atomics::mutex; }
+struct mutex_of<Atomics> {
+    using type = typename Atomics::mutex;
+};
+
+}  // namespace weir::inline v0::detail
