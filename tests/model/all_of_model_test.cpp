@@ -10,6 +10,7 @@
 #include "linearizable.hpp"
 #include "model.hpp"
 #include "model_atomic.hpp"
+#include "program.hpp"
 
 #include <weir/all_of.hpp>
 #include <weir/sliding_window_counter.hpp>
@@ -24,7 +25,6 @@
 #include <compare>
 #include <cstddef>
 #include <cstdint>
-#include <iostream>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -464,28 +464,13 @@ private:
 
 template <class P, class Q>
 std::function<scenario()> of(program const& p) {
-    return [p] {
-        auto const w = std::make_shared<world<P, Q>>(p);
-        scenario s;
-        for (auto const& thread : p.threads) {
-            s.threads.push_back([w, &thread] {
-                for (auto const& o : thread) w->run(o);
-            });
-        }
-        s.check = [w] { w->check(); };
-        return s;
-    };
+    return [p] { return model::play(std::make_shared<world<P, Q>>(p), p.threads); };
 }
 
-void sees(outcome const& o, coverage expected) {
-    std::cout << o << std::endl;
-    EXPECT_TRUE(o.passed(expected)) << o;
-}
 template <class P, class Q>
 void sees(options o, std::string const& name, program const& p) {
     o.name = name;
-    sees(model::explore(o, of<P, Q>(p)),
-         o.preemptions == options::unlimited ? coverage::complete : coverage::preemption_bounded);
+    model::sees(o, of<P, Q>(p));
 }
 /// Every choice of small parts, with old stores and by newest stores in real time.
 void sees_over_small_parts(std::string const& name, program p) {
@@ -595,7 +580,7 @@ TEST(all_of_model, a_lost_race_costs_a_bucket_at_most_what_it_filled_by_meanwhil
                                 most = std::max(most, lost);
                             }};
         });
-        sees(o, coverage::complete);
+        model::sees(o, coverage::complete);
         EXPECT_EQ(most, std::min<std::uint64_t>(static_cast<std::uint64_t>(filled), 2)) << "the race was not lost";
     }
 }
@@ -607,7 +592,7 @@ void stands_still(options o, program p, bool buckets) {
     auto const threads = static_cast<unsigned>(p.threads.size());
     for (unsigned count = 1; count < threads; ++count) {
         o.name = "stands still: " + std::to_string(count);
-        sees(model::explore_frozen(o, threads, count, make), coverage::complete);
+        model::sees(model::explore_frozen(o, threads, count, make), coverage::complete);
     }
 }
 

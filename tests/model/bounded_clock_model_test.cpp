@@ -2,6 +2,7 @@
 // bounded_clock's anchors in every interleaving, the counter's readings old or new as the memory model allows.
 #include "model.hpp"
 #include "model_atomic.hpp"
+#include "program.hpp"
 #include "weakening.hpp"
 
 #include <weir/bounded_clock.hpp>
@@ -16,7 +17,6 @@
 namespace {
 
 using namespace std::chrono_literals;
-using model::coverage;
 using model::explore;
 using model::options;
 using model::scenario;
@@ -55,54 +55,44 @@ struct world {
     }
 };
 
-model::outcome renewing_and_glancing(options const& o) {
-    return explore(o, [] {
-        auto w = std::make_shared<world>();
-        return scenario{{[w] {
-                             w->pass(12);
-                             w->clock.now();
-                             w->glance();
-                             w->pass(12);
-                             w->clock.now();
-                         },
-                         [w] {
-                             w->glance();
-                             w->glance();
-                         }}};
-    });
+scenario renewing_and_glancing() {
+    auto w = std::make_shared<world>();
+    return {{[w] {
+                 w->pass(12);
+                 w->clock.now();
+                 w->glance();
+                 w->pass(12);
+                 w->clock.now();
+             },
+             [w] {
+                 w->glance();
+                 w->glance();
+             }}};
 }
 
-model::outcome two_renewing(options const& o) {
-    return explore(o, [] {
-        auto w = std::make_shared<world>();
-        return scenario{{[w] {
-                             w->pass(12);
-                             w->clock.now();
-                             w->glance();
-                         },
-                         [w] {
-                             w->clock.now();
-                             w->glance();
-                         }}};
-    });
+scenario two_renewing() {
+    auto w = std::make_shared<world>();
+    return {{[w] {
+                 w->pass(12);
+                 w->clock.now();
+                 w->glance();
+             },
+             [w] {
+                 w->clock.now();
+                 w->glance();
+             }}};
 }
 
 TEST(bounded_clock_model, a_glance_holds_whoever_renews_meanwhile) {
-    for (auto const& o : {options::sc("renewing, SC"), options::weak("renewing")}) {
-        auto const out = renewing_and_glancing(o);
-        EXPECT_TRUE(out.passed(coverage::complete)) << out;
-    }
-    for (auto const& o : {options::sc("two renewing, SC"), options::weak("two renewing")}) {
-        auto const out = two_renewing(o);
-        EXPECT_TRUE(out.passed(coverage::complete)) << out;
-    }
+    model::sees_either_way("renewing", renewing_and_glancing);
+    model::sees_either_way("two renewing", two_renewing);
 }
 
 TEST(bounded_clock_model, each_memory_order_is_earned) {
     int n = 0;
     for (auto const& e : model::weaken_each("bounded_clock.hpp",
-                                            {{"renewing", [] { return renewing_and_glancing(options::weak("renewing")); }},
-                                             {"two", [] { return two_renewing(options::weak("two renewing")); }}})) {
+                                            {{"renewing", [] { return explore(options::weak("renewing"), renewing_and_glancing); }},
+                                             {"two", [] { return explore(options::weak("two renewing"), two_renewing); }}})) {
         ++n;
         EXPECT_FALSE(e.noticed_by.empty()) << e.what << " is not needed, or the cases are blind";
     }

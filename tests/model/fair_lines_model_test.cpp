@@ -6,6 +6,7 @@
 #include "line_world.hpp"
 #include "model.hpp"
 #include "model_atomic.hpp"
+#include "program.hpp"
 
 #include <weir/fair_lines.hpp>
 
@@ -13,7 +14,6 @@
 
 #include <cstddef>
 #include <functional>
-#include <iostream>
 #include <memory>
 #include <optional>
 #include <string>
@@ -25,9 +25,7 @@ namespace {
 using line_world::pool;
 using line_world::stop_source;
 using line_world::timer;
-using model::coverage;
 using model::options;
-using model::outcome;
 using model::scenario;
 using weir::permits;
 using weir::waited;
@@ -129,14 +127,9 @@ std::function<scenario()> of(program const& p) {
 
 void sees(options o, std::string const& name, program const& p) {
     o.name = name;
-    outcome const out = model::explore(o, of(p));
-    std::cout << out << std::endl;
-    EXPECT_TRUE(out.passed(o.preemptions == options::unlimited ? coverage::complete : coverage::preemption_bounded)) << out;
+    model::sees(o, of(p));
 }
-void sees(std::string const& name, program const& p) {
-    sees(options::weak(""), name, p);
-    sees(options::sc(""), name, p);
-}
+void sees(std::string const& name, program const& p) { model::sees_either_way(name, of(p)); }
 
 TEST(fair_lines_model, who_displaces_the_first_wakes_it_when_served) {
     program p;

@@ -3,6 +3,7 @@
 // lost or gained when all has been given back.
 #include "model.hpp"
 #include "model_atomic.hpp"
+#include "program.hpp"
 
 #include <weir/lease.hpp>
 #include <weir/manual_clock.hpp>
@@ -19,10 +20,8 @@
 namespace {
 
 using namespace std::chrono_literals;
-using model::coverage;
-using model::explore;
-using model::options;
 using model::scenario;
+using model::sees_either_way;
 using weir::manual_clock;
 using weir::permits;
 using weir::rate;
@@ -82,31 +81,25 @@ scenario at_one_instant() {
 }
 
 TEST(lease_model, two_leases_at_one_instant_spend_what_there_is_and_give_back_the_rest) {
-    for (auto const& o : {options::sc("instant, SC"), options::weak("instant")}) {
-        auto const out = explore(o, at_one_instant);
-        EXPECT_TRUE(out.passed(coverage::complete)) << out;
-    }
+    sees_either_way("instant", at_one_instant);
 }
 
 // Over time: slices lapse and are refunded while the other takes.
 TEST(lease_model, two_leases_over_time_keep_both_bounds) {
-    for (auto const& o : {options::sc("over time, SC"), options::weak("over time")}) {
-        auto const out = explore(o, [] {
-            auto w = std::make_shared<world>(30);
-            return scenario{{[w] {
-                                 w->take(0, 0);
-                                 w->take(0, 0);    // takes two, if they are there
-                                 w->take(0, 11);   // lapsed: one goes back
-                             },
-                             [w] {
-                                 w->take(1, 9);
-                                 w->take(1, 9);
-                                 w->take(1, 19);   // spent at its last tick
-                             }},
-                            [w] { w->check(); }};
-        });
-        EXPECT_TRUE(out.passed(coverage::complete)) << out;
-    }
+    sees_either_way("over time", [] {
+        auto w = std::make_shared<world>(30);
+        return scenario{{[w] {
+                             w->take(0, 0);
+                             w->take(0, 0);   // takes two, if they are there
+                             w->take(0, 11);  // lapsed: one goes back
+                         },
+                         [w] {
+                             w->take(1, 9);
+                             w->take(1, 9);
+                             w->take(1, 19);  // spent at its last tick
+                         }},
+                        [w] { w->check(); }};
+    });
 }
 
 }  // namespace

@@ -19,6 +19,7 @@
 // linearizability", 2017: a set of operations done and the state after it need be tried once only.
 #pragma once
 
+#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -61,6 +62,27 @@ public:
     template <class F>
     void amend(std::size_t i, F f) {
         if (entries_[i].result) f(*entries_[i].result);
+    }
+
+    bool all_returned() const {
+        return std::all_of(entries_.begin(), entries_.end(), [](entry const& e) { return e.result.has_value(); });
+    }
+
+    /// All that a verdict on the history goes by, where the operations are always the same: who returned, what (as add(key, result)
+    /// writes it), and what came before what.
+    template <class F>
+    std::vector<std::uint64_t> key(F add) const {
+        std::vector<std::uint64_t> all;
+        for (auto const& e : entries_) {
+            all.push_back(static_cast<std::uint64_t>(e.time.thread + 1) << 8U | (e.result ? 1U : 0U));
+            if (e.result) add(all, *e.result);
+            std::uint64_t before = 0;
+            for (std::size_t j = 0; j < entries_.size(); ++j) {
+                before |= std::uint64_t{entries_[j].time.precedes(e.time)} << j;
+            }
+            all.push_back(before);
+        }
+        return all;
     }
 
     /// Whether an order of the operations explains all results, from `initial` by `step`. State: copyable, with <.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // quota_limiter in every interleaving. What each execution must show: quota_world.hpp.
 #include "model.hpp"
+#include "program.hpp"
 #include "quota_world.hpp"
 #include "weakening.hpp"
 
@@ -41,13 +42,7 @@ char const* name_of(accounting a) {
     return "reserve";
 }
 
-void sees(outcome const& o, coverage expected) {
-    std::cout << o << std::endl;
-    EXPECT_TRUE(o.passed(expected)) << o;
-}
-void sees(options const& o, program const& p) {
-    sees(explore(o, p), o.preemptions == options::unlimited ? coverage::complete : coverage::preemption_bounded);
-}
+void sees(options const& o, program const& p) { model::sees(o, of(p)); }
 
 // ---- requests: each limit is one exchange ----
 
@@ -218,8 +213,7 @@ TEST(quota_model, the_limits_change) {
 void stands_still(std::string const& name, program p, unsigned count, options o) {
     o.name = name;
     p.later = 300;  // what they charged has aged out by then
-    sees(model::explore_frozen(o, static_cast<unsigned>(p.threads.size()), count, of(p)),
-         o.preemptions == options::unlimited ? coverage::complete : coverage::preemption_bounded);
+    model::sees(model::explore_frozen(o, static_cast<unsigned>(p.threads.size()), count, of(p)), model::whole(o));
 }
 
 TEST(quota_model, one_who_stands_still_anywhere_blocks_nobody_and_what_it_charged_ages_out) {

@@ -15,6 +15,7 @@
 #include "linearizable.hpp"
 #include "model.hpp"
 #include "model_atomic.hpp"
+#include "program.hpp"
 
 #include <weir/quota.hpp>
 #include <weir/quota_limiter.hpp>
@@ -376,17 +377,7 @@ private:
 };
 
 inline std::function<scenario()> of(program const& p) {
-    return [p] {
-        auto const w = std::make_shared<world>(p);
-        scenario s;
-        for (auto const& thread : p.threads) {
-            s.threads.push_back([w, &thread] {
-                for (auto const& o : thread) w->run(o);
-            });
-        }
-        s.check = [w] { w->check(); };
-        return s;
-    };
+    return [p] { return model::play(std::make_shared<world>(p), p.threads); };
 }
 
 /// begin() and end() order the operations: see above.

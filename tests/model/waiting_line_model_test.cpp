@@ -9,6 +9,7 @@
 #include "line_world.hpp"
 #include "model.hpp"
 #include "model_atomic.hpp"
+#include "program.hpp"
 
 #include <weir/waiting_line.hpp>
 
@@ -148,19 +149,11 @@ std::function<scenario()> of(program const& p) {
     };
 }
 
-void sees(outcome const& o, coverage expected) {
-    std::cout << o << std::endl;
-    EXPECT_TRUE(o.passed(expected)) << o;
-}
 void sees(options o, std::string const& name, program const& p) {
     o.name = name;
-    sees(model::explore(o, of(p)),
-         o.preemptions == options::unlimited ? coverage::complete : coverage::preemption_bounded);
+    model::sees(o, of(p));
 }
-void sees(std::string const& name, program const& p) {
-    sees(options::weak(""), name, p);
-    sees(options::sc(""), name, p);
-}
+void sees(std::string const& name, program const& p) { model::sees_either_way(name, of(p)); }
 
 TEST(waiting_line_model, a_refund_that_meets_somebody_anywhere_on_the_way_into_the_line_wakes_it) {
     program p;
