@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <random>
@@ -84,6 +85,11 @@ void on_threads(std::size_t count, std::uint64_t seed, Body body) {
         });
     }
     for (auto& t : pool) t.join();
+}
+
+template <std::invocable Body>
+void on_threads(std::size_t count, Body body) {
+    on_threads(count, 0, [&](std::size_t, random_engine&) { body(); });
 }
 
 /// The same with `steps` calls of `step(random engine, list)` on each thread, where the list is the thread's own. Returns all

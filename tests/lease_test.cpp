@@ -11,14 +11,15 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <random>
 #include <stdexcept>
-#include <thread>
 #include <utility>
 #include <vector>
 
+#include "hammer.hpp"
 #include "moved.hpp"
 
 namespace {
@@ -338,23 +339,18 @@ TEST(lease, threads_lose_and_gain_nothing) {
     manual_clock clock;
     bucket b{rate{1, 24h * 365}, 100'000, clock};
     std::atomic<permits> sum{0};
-    std::vector<std::thread> all;
-    for (unsigned i = 0; i < 3; ++i) {
-        all.emplace_back([&, i] {
-            std::mt19937_64 rng{i};
-            lease mine{b, {.slice = 16, .age = 1s}};
-            permits n = 0;
-            for (int k = 0; k < 20'000; ++k) {
-                permits const want = 1 + rng() % 3;
-                auto d = mine.try_acquire(want);
-                if (!d) continue;
-                n += want;
-                if (rng() % 8 == 0) n -= mine.refund(d);
-            }
-            sum += n;
-        });
-    }
-    for (auto& t : all) t.join();
+    hammer::on_threads(3, 1, [&](std::size_t, auto& rng) {
+        lease mine{b, {.slice = 16, .age = 1s}};
+        permits n = 0;
+        for (int k = 0; k < 20'000; ++k) {
+            permits const want = 1 + rng() % 3;
+            auto d = mine.try_acquire(want);
+            if (!d) continue;
+            n += want;
+            if (rng() % 8 == 0) n -= mine.refund(d);
+        }
+        sum += n;
+    });
     EXPECT_EQ(b.available(), 100'000 - sum);
 }
 

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <memory>
@@ -15,10 +16,10 @@
 #include <random>
 #include <stdexcept>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "../examples/qwen/quota_judge.hpp"
+#include "hammer.hpp"
 
 namespace {
 
@@ -439,13 +440,9 @@ TEST(llm_adaptive, many_threads_tell_it_of_one_event_and_it_lowers_once) {
     adaptive_rate<manual_clock&> c{{.start = 6000}, clock};
     serve(c, clock, 60s, 100);
     auto const sent = clock.now();
-    std::vector<std::thread> pool;
-    for (int i = 0; i < 4; ++i) {
-        pool.emplace_back([&] {
-            for (int k = 0; k < 1000; ++k) c.refused(sent);
-        });
-    }
-    for (auto& t : pool) t.join();
+    hammer::on_threads(4, [&] {
+        for (int k = 0; k < 1000; ++k) c.refused(sent);
+    });
     EXPECT_EQ(c.current(), 5250U);
 }
 

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <deque>
@@ -16,10 +17,10 @@
 #include <queue>
 #include <random>
 #include <stdexcept>
-#include <thread>
 #include <utility>
 #include <vector>
 
+#include "hammer.hpp"
 #include "moved.hpp"
 
 namespace {
@@ -120,23 +121,19 @@ TEST(llm_arrival_window, threads_together_get_a_slot_once) {
     manual_clock clock;
     window w{50, 1h, 1h, clock};
     std::atomic<int> granted{0};
-    std::vector<std::thread> pool;
-    for (int t = 0; t < 4; ++t) {
-        pool.emplace_back([&] {
-            for (int i = 0; i < 5000; ++i) {
-                auto d = w.try_acquire();
-                if (d && i % 3 == 0) {
-                    EXPECT_TRUE(w.refund(d));
-                } else if (d) {
-                    ++granted;
-                    if (i % 2 == 0) {
-                        EXPECT_TRUE(w.confirm(d));
-                    }
+    hammer::on_threads(4, [&] {
+        for (int i = 0; i < 5000; ++i) {
+            auto d = w.try_acquire();
+            if (d && i % 3 == 0) {
+                EXPECT_TRUE(w.refund(d));
+            } else if (d) {
+                ++granted;
+                if (i % 2 == 0) {
+                    EXPECT_TRUE(w.confirm(d));
                 }
             }
-        });
-    }
-    for (auto& t : pool) t.join();
+        }
+    });
     EXPECT_EQ(granted.load(), 50);
 }
 

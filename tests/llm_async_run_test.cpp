@@ -41,22 +41,6 @@ using session_type = session<pool>;
 using outcome = session_type::outcome;
 using call_type = session_type::call;
 
-// What a sender waits for until the test lets it go on.
-struct gate {
-    struct pass {
-        gate* g;
-        bool await_ready() const noexcept { return false; }
-        void await_suspend(std::coroutine_handle<> h) const noexcept { g->waits = h; }
-        void await_resume() const noexcept {}
-    };
-    gate() = default;
-    gate(gate const&) = delete;
-    gate& operator=(gate const&) = delete;
-    pass passed() { return {this}; }
-    void open() { std::exchange(waits, {}).resume(); }
-    std::coroutine_handle<> waits{};
-};
-
 reply with(int status, std::string_view code = {}) {
     reply r;
     r.answer.dialect = dialect::dashscope;

@@ -6,14 +6,16 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <functional>
 #include <queue>
 #include <random>
 #include <stdexcept>
-#include <thread>
 #include <vector>
+
+#include "hammer.hpp"
 
 namespace {
 
@@ -209,21 +211,17 @@ TEST(llm_concurrency, refuses_bad_arguments_with_a_reason) {
 TEST(llm_concurrency, threads_are_never_more_in_flight_than_the_limit) {
     adaptive_concurrency<> c{{.start = 3, .most = 3}};
     std::atomic<int> inside{0}, most{0};
-    std::vector<std::thread> pool;
-    for (int t = 0; t < 6; ++t) {
-        pool.emplace_back([&] {
-            for (int i = 0; i < 20'000; ++i) {
-                if (!c.try_enter()) continue;
-                int const n = ++inside;
-                int seen = most.load();
-                while (n > seen && !most.compare_exchange_weak(seen, n)) {
-                }
-                --inside;
-                c.leave(1s);
+    hammer::on_threads(6, [&] {
+        for (int i = 0; i < 20'000; ++i) {
+            if (!c.try_enter()) continue;
+            int const n = ++inside;
+            int seen = most.load();
+            while (n > seen && !most.compare_exchange_weak(seen, n)) {
             }
-        });
-    }
-    for (auto& t : pool) t.join();
+            --inside;
+            c.leave(1s);
+        }
+    });
     EXPECT_LE(most.load(), 3);
     EXPECT_EQ(c.in_flight(), 0U);
 }

@@ -4,12 +4,14 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <random>
 #include <string>
-#include <thread>
 #include <vector>
+
+#include "hammer.hpp"
 
 namespace {
 
@@ -120,13 +122,9 @@ TEST(llm_quantile, forgets_the_past_by_and_by) {
 
 TEST(llm_quantile, threads_lose_no_observation) {
     running_quantile<> q;
-    std::vector<std::thread> pool;
-    for (int t = 0; t < 4; ++t) {
-        pool.emplace_back([&] {
-            for (int i = 0; i < 500; ++i) q.add(static_cast<std::uint64_t>(i));
-        });
-    }
-    for (auto& t : pool) t.join();
+    hammer::on_threads(4, [&] {
+        for (std::uint64_t i = 0; i < 500; ++i) q.add(i);
+    });
     EXPECT_EQ(q.size(), 2000U);
 }
 

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <memory>
@@ -13,10 +14,10 @@
 #include <queue>
 #include <random>
 #include <stdexcept>
-#include <thread>
 #include <vector>
 
 #include "../examples/qwen/quota_judge.hpp"
+#include "hammer.hpp"
 
 namespace {
 
@@ -131,13 +132,9 @@ TEST(llm_margin, refuses_bad_arguments_with_a_reason) {
 
 TEST(llm_margin, threads_lose_no_measurement) {
     margin m{};
-    std::vector<std::thread> pool;
-    for (int t = 0; t < 4; ++t) {
-        pool.emplace_back([&m, t] {
-            for (int i = 0; i < 1000; ++i) m.arrived(1ms * i, 1ms * i + 10ms * t);
-        });
-    }
-    for (auto& t : pool) t.join();
+    hammer::on_threads(4, 1, [&](std::size_t t, auto&) {
+        for (int i = 0; i < 1000; ++i) m.arrived(1ms * i, 1ms * i + 10ms * static_cast<int>(t));
+    });
     EXPECT_EQ(m.measured(), 4000U);
     EXPECT_EQ(m.jitter(), 38'750us);
 }

@@ -10,14 +10,15 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <deque>
 #include <random>
 #include <stdexcept>
-#include <thread>
 #include <vector>
 
+#include "hammer.hpp"
 #include "moved.hpp"
 
 namespace {
@@ -414,23 +415,19 @@ TEST(llm_ramp, threads_together_get_no_more_than_one) {
     manual_clock clock;
     ramp r{{.first = 5, .first_most = 5, .growth = 200, .growth_most = 200}, clock};
     std::atomic<std::uint64_t> granted{0};
-    std::vector<std::thread> pool;
-    for (int i = 0; i < 4; ++i) {
-        pool.emplace_back([&] {
-            std::uint64_t mine = 0;
-            for (int k = 0; k < 30'000; ++k) {
-                auto d = r.try_acquire();
-                if (d && k % 7 == 0) {
-                    r.refund(d);
-                } else {
-                    mine += d ? 1 : 0;
-                }
-                clock.advance(100us);
+    hammer::on_threads(4, [&] {
+        std::uint64_t mine = 0;
+        for (int k = 0; k < 30'000; ++k) {
+            auto d = r.try_acquire();
+            if (d && k % 7 == 0) {
+                r.refund(d);
+            } else {
+                mine += d ? 1 : 0;
             }
-            granted += mine;
-        });
-    }
-    for (auto& t : pool) t.join();
+            clock.advance(100us);
+        }
+        granted += mine;
+    });
     auto const seconds = static_cast<std::uint64_t>(clock.now().time_since_epoch() / 1s);
     EXPECT_GE(seconds, 12U);
     std::uint64_t alone = 0;

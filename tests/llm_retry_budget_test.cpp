@@ -8,8 +8,8 @@
 #include <cstdint>
 #include <random>
 #include <stdexcept>
-#include <thread>
-#include <vector>
+
+#include "hammer.hpp"
 
 namespace {
 
@@ -93,18 +93,14 @@ TEST(llm_retry_budget, threads_together_never_exceed_it) {
     ASSERT_TRUE(b.try_retry());
     constexpr int threads = 4, rounds = 40'000;
     std::atomic<std::uint64_t> retries{0};
-    std::vector<std::thread> pool;
-    for (int i = 0; i < threads; ++i) {
-        pool.emplace_back([&] {
-            std::uint64_t mine = 0;
-            for (int k = 0; k < rounds; ++k) {
-                b.succeeded();
-                mine += b.try_retry() ? 1 : 0;
-            }
-            retries += mine;
-        });
-    }
-    for (auto& t : pool) t.join();
+    hammer::on_threads(threads, [&] {
+        std::uint64_t mine = 0;
+        for (int k = 0; k < rounds; ++k) {
+            b.succeeded();
+            mine += b.try_retry() ? 1 : 0;
+        }
+        retries += mine;
+    });
     while (b.try_retry()) ++retries;
     EXPECT_EQ(retries.load(), std::uint64_t{threads} * rounds / 4);
 }

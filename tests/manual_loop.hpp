@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// What tests of coroutines wait by: timers of a manual_clock, fired by whoever calls run_due(), a token to stop them, and a
-// coroutine that starts at once.
+// What tests of coroutines wait by: timers of a manual_clock, fired by whoever calls run_due(), a token to stop them, a gate to
+// hold them, and a coroutine that starts at once.
 #pragma once
 
 #include <weir/line_timer.hpp>
@@ -135,6 +135,23 @@ private:
     weir::manual_clock const& clock_;
     std::mutex mutex_;
     std::list<timer*> timers_;
+};
+
+// What a coroutine waits for until the test lets it go on.
+struct gate {
+    // By pointer: gcc 12 copies an awaiter that a lambda has captured by reference.
+    struct pass {
+        gate* g;
+        bool await_ready() const noexcept { return false; }
+        void await_suspend(std::coroutine_handle<> h) const noexcept { g->waits = h; }
+        void await_resume() const noexcept {}
+    };
+    gate() = default;
+    gate(gate const&) = delete;
+    gate& operator=(gate const&) = delete;
+    pass passed() { return {this}; }
+    void open() { std::exchange(waits, {}).resume(); }
+    std::coroutine_handle<> waits{};
 };
 
 // A coroutine that runs until its end, or until its handle is destroyed.

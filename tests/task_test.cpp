@@ -17,6 +17,8 @@
 #include <utility>
 #include <vector>
 
+#include "manual_loop.hpp"
+
 namespace {
 
 using weir::task;
@@ -25,23 +27,6 @@ using weir::timer_callback;
 static_assert(!std::is_copy_constructible_v<task<int>>);
 static_assert(std::is_nothrow_move_constructible_v<task<int>>);
 static_assert(std::is_nothrow_move_assignable_v<task<>>);
-
-// What a coroutine waits for until the test lets it go on.
-struct gate {
-    // By pointer: gcc 12 copies an awaiter that a lambda has captured by reference.
-    struct pass {
-        gate* g;
-        bool await_ready() const noexcept { return false; }
-        void await_suspend(std::coroutine_handle<> h) const noexcept { g->waits = h; }
-        void await_resume() const noexcept {}
-    };
-    gate() = default;
-    gate(gate const&) = delete;
-    gate& operator=(gate const&) = delete;
-    pass passed() { return {this}; }
-    void open() { std::exchange(waits, {}).resume(); }
-    std::coroutine_handle<> waits{};
-};
 
 // Writes its name when it dies.
 struct witness {
