@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cstdio>
 #include <utility>
+#include <vector>
 
 namespace every_limiter {
 
@@ -111,6 +112,10 @@ bool all_work(char const* policy) {
 }  // namespace every_limiter
 
 inline bool every_limiter_works() {
+    std::vector<weir::llm::planned_call> const calls(20, weir::llm::planned_call{.bound = {50, 0}, .used = {50, 0}});
+    weir::llm::setup const now{.models = {{"m", {{"a", {.rpm = 10}}}}}};
+    auto const advice = weir::llm::advise(calls, now, {with_accounts(now, 2)}, {.goal = {.whole = std::chrono::seconds{1}}});
+    if (!every_limiter::expect(advice.remedies.front().whole.count() == 0 && !letter(advice).empty() && !to_text(advice).empty(), "does not advise", "advice")) return false;
     return every_limiter::all_work<weir::std_atomics>("std_atomics") &&
            every_limiter::all_work<weir::plain_cells>("plain_cells");
 }

@@ -335,6 +335,41 @@ TEST_F(qwen_demo, compares_with_what_others_do) {
     EXPECT_FALSE(std::filesystem::exists(file("b.out.jsonl")));
 }
 
+TEST_F(qwen_demo, advises_from_the_batch_alone_and_sends_nothing) {
+    auto const r = run({"--batch", batch(600), "--advice", "only", "--rpm", "60", "--rps", "0", "--base-url", "http://127.0.0.1:1/v1"});
+    EXPECT_EQ(r.status, 0) << r.text;
+    // 600 at 60 a minute: nine windows of 60.06 s and the last answers.
+    EXPECT_TRUE(r.says("\nas it is")) << r.text;
+    EXPECT_TRUE(r.says("9 min 1 s")) << r.text;
+    for (char const* row : {"\nquota x 2 ", "\n2 accounts ", "\nfalls back to qwen-plus ", "\nthrough a proxy at 0.88 of the price ", "\nalso a proxy at 0.88 of the price ",
+                            "\n2 accounts, falls back to qwen-plus ", "\nthe quota asked for ", "\nno limits "}) {
+        EXPECT_TRUE(r.says(row)) << row << " in " << r.text;
+    }
+    EXPECT_TRUE(r.says("RPM 99.")) << r.text;
+    EXPECT_TRUE(r.says("Subject: request for a higher rate limit of qwen3-max")) << r.text;
+    EXPECT_TRUE(r.says("requests per minute   ")) << r.text;
+    EXPECT_TRUE(r.says("(now 60)")) << r.text;
+    EXPECT_TRUE(r.says("tokens per minute     unchanged at 1,000,000")) << r.text;
+    EXPECT_FALSE(std::filesystem::exists(file("b.out.jsonl")));
+    auto const met = run({"--batch", batch(600), "--advice", "only", "--advice-within", "3600", "--price-in", "0"});
+    EXPECT_EQ(met.status, 0) << met.text;
+    EXPECT_TRUE(met.says("The present quota is enough that all is done within 1 h.")) << met.text;
+    EXPECT_FALSE(met.says("Subject:")) << met.text;
+}
+
+TEST_F(qwen_demo, advises_before_a_run_or_after_it_from_what_it_recorded) {
+    auto const before = run({"--batch", batch(80), "--speed", "50", "--jitter", "200", "--rpm", "60", "--rps", "0", "--advice", "before"});
+    EXPECT_EQ(before.status, 0) << before.text;
+    EXPECT_LT(before.text.find("Subject: request"), before.text.find("80 answered, 0 failed")) << before.text;
+    std::filesystem::remove(file("b.out.jsonl"));
+    auto const after = run({"--batch", batch(80), "--speed", "50", "--jitter", "200", "--rpm", "60", "--rps", "0", "--advice", "after"});
+    EXPECT_EQ(after.status, 0) << after.text;
+    EXPECT_GT(after.text.find("Subject: request"), after.text.find("80 answered, 0 failed")) << after.text;
+    EXPECT_TRUE(after.says("from the run's 80 answers")) << after.text;
+    EXPECT_TRUE(after.says("80 calls, ")) << after.text;
+    EXPECT_TRUE(after.says("as your answers reported")) << after.text;
+}
+
 TEST_F(qwen_demo, explains_itself_and_refuses_nonsense) {
     EXPECT_EQ(run({"--help"}).status, 0);
     for (auto const& arguments :
@@ -348,6 +383,9 @@ TEST_F(qwen_demo, explains_itself_and_refuses_nonsense) {
                                                {"--jitter", "nan"},
                                                {"batch.jsonl"},
                                                {"--compare", "--base-url", "http://127.0.0.1:1/v1"},
+                                               {"--advice", "sometimes"},
+                                               {"--advice", "only", "--scenario", "plan"},
+                                               {"--expect", "101"},
                                                {"--resume"}}) {
         auto const r = run(arguments);
         EXPECT_EQ(r.status, 2) << arguments[0] << ": " << r.text;

@@ -34,6 +34,7 @@
 #include <vector>
 
 #include "adapter.hpp"
+#include "advice_report.hpp"
 #include "batch.hpp"
 #include "ideal.hpp"
 #include "plain_driver.hpp"
@@ -71,6 +72,15 @@ Without --base-url (or DASHSCOPE_BASE_URL, OPENAI_BASE_URL) it starts a DashScop
   --compare             the same batch without limiter but with backoff, with a fixed interval, and with weir
                         (simulator only)
 
+  --advice WHEN         what would help, in virtual time: a raised quota, another account, a lesser model, a proxy; time, cost, what
+                        binds; and a letter that asks the vendor for more. only: of the batch alone, nothing is sent; before: the
+                        same, then the run; after: of what the run recorded
+  --advice-within S     all is to be done within S seconds with what is asked for (default: half of the time that it takes)
+  --expect PERCENT      of max_tokens, how long answers are expected to be before there are any (default 60); how long they
+                        take is as of --latency-first and --latency-rate
+  --patience S          how long a call rather waits than fall back to a lesser model (default 0)
+  --proxy-price X       of the price, what a proxy asks for (default 0.88)
+
   --scenario NAME       instead of a batch, something that goes wrong (all: each in turn; list: their names), and whether
                         what is promised there held; --speed (default 10), --jitter, --seed and --verbose apply
 
@@ -87,7 +97,8 @@ Without --base-url (or DASHSCOPE_BASE_URL, OPENAI_BASE_URL) it starts a DashScop
   --dialect NAME        whose errors the endpoint speaks: dashscope (default), openai, azure, anthropic, gemini, groq, mistral,
                         llama.cpp, http
   --price-in X, --price-out X
-                        for a million tokens, to show the cost
+                        for a million tokens, to show the cost; without them --advice takes what was once listed for Singapore:
+                        qwen3-max 1.20 and 6.00, qwen-plus 0.40 and 1.20, qwen-flash 0.05 and 0.40, qwen-turbo 0.05 and 0.20
 
   --speed N             time passes N times as fast, whole numbers (default: 3 with the simulator, 1 without)
   --seed N              of the simulator and of retries (default 1)
@@ -104,6 +115,8 @@ struct usage_error : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
+enum class advice_when { none, only, before, after };
+
 struct settings {
     std::string batch, out, errors, svg, base_url, key, model, scenario;
     bool resume = false, compare = false, verbose = false, sample = false;
@@ -115,6 +128,10 @@ struct settings {
     weir::llm::dialect dialect = weir::llm::dialect::dashscope;
     std::uint64_t max_tokens = 1024, seed = 1;
     std::optional<double> price_in, price_out;
+    advice_when advice = advice_when::none;
+    std::optional<std::chrono::duration<double>> advice_within;
+    std::chrono::duration<double> patience{0};
+    double expect = 60, proxy_price = 0.88;
     std::int64_t speed = 0;
     qwen::latency_model latency;
     std::chrono::microseconds spin{1500};
@@ -217,7 +234,18 @@ settings read_arguments(int count, char** arguments) {
             s.latency.first_token_s = number_of<double>(option, value());
         else if (option == "--latency-rate")
             s.latency.tokens_per_s = number_of<double>(option, value());
-        else if (option == "--accounting") {
+        else if (option == "--advice-within")
+            s.advice_within = std::chrono::duration<double>(number_of<double>(option, value()));
+        else if (option == "--expect")
+            s.expect = number_of<double>(option, value());
+        else if (option == "--patience")
+            s.patience = std::chrono::duration<double>(number_of<double>(option, value()));
+        else if (option == "--proxy-price")
+            s.proxy_price = number_of<double>(option, value());
+        else if (option == "--advice") {
+            using w = advice_when;
+            s.advice = one_of<w>(option, value(), {{"only", w::only}, {"before", w::before}, {"after", w::after}});
+        } else if (option == "--accounting") {
             using a = weir::accounting;
             s.accounting = one_of<a>(
                 option, value(),
@@ -240,7 +268,11 @@ settings read_arguments(int count, char** arguments) {
         if (option == "--latency-rate" && s.latency.tokens_per_s <= 0)
             throw usage_error("--latency-rate must be above 0");
         if (option == "--jitter" && s.jitter > 10s) throw usage_error("--jitter: above 10 s");
+        if (option == "--expect" && s.expect > 100) throw usage_error("--expect: an answer is no longer than max_tokens, 100");
+        if (option == "--patience" && s.patience > 24h) throw usage_error("--patience: above a day");
+        if (option == "--advice-within" && (s.advice_within > 24h * 365 || s.advice_within == 0s)) throw usage_error("--advice-within: not within a year");
     }
+    if (s.advice != advice_when::none && !s.scenario.empty()) throw usage_error("--advice is of a batch, not of a --scenario");
     return s;
 }
 
@@ -635,6 +667,12 @@ public:
     }
 
     int run() {
+        if (s_.advice == advice_when::only) {
+            for (std::size_t i = 0; i < batch_.items.size(); ++i) todo_.push_back(i);
+            if (todo_.empty()) throw usage_error(s_.batch + " has no requests");
+            advise_before();
+            return 0;
+        }
         open_files();
         std::printf("%zu requests of %s, %s at %s\n", todo_.size(), s_.batch.c_str(), batch_.model.c_str(),
                     simulated_ ? "a simulator in this process" : s_.base_url.c_str());
@@ -646,6 +684,7 @@ public:
                     static_cast<long long>(s_.speed));
         std::fflush(stdout);
         if (todo_.empty()) return 0;
+        if (s_.advice == advice_when::before) advise_before();
 
         std::vector<run_result> results;
         if (s_.compare) {
@@ -667,6 +706,7 @@ public:
         }
         print_table(last);
         if (!last.attempts.empty()) write_picture(last);
+        if (s_.advice == advice_when::after) advise_after(last);
         std::fflush(stdout);
         if (interruption_.happened()) {
             std::printf("Interrupted%s.\n", s_.out.empty() ? "" : ": --resume goes on from here");
@@ -707,6 +747,57 @@ private:
         for (std::size_t i = 0; i < batch_.items.size(); ++i) {
             if (!done.contains(batch_.items[i].custom_id)) todo_.push_back(i);
         }
+    }
+
+    [[nodiscard]] qwen::advice_request advice_request(bool recorded) const {
+        qwen::advice_request r;
+        if (s_.dialect == weir::llm::dialect::dashscope) r.vendor = "Alibaba Cloud Model Studio";
+        r.model = batch_.model;
+        r.limits = quota_;
+        r.options = {.jitter = jitter_, .server_timeout = server_timeout, .accounting = s_.accounting};
+        r.in_flight = s_.in_flight;
+        r.price = qwen::price_of(batch_.model);
+        if (s_.price_in || s_.price_out) r.price = qwen::listed_price{s_.price_in.value_or(0), s_.price_out.value_or(0)};
+        r.proxy_price = s_.proxy_price;
+        r.patience = std::chrono::duration_cast<nanoseconds>(s_.patience);
+        if (s_.advice_within) r.within = std::chrono::duration_cast<nanoseconds>(*s_.advice_within);
+        r.recorded = recorded;
+        return r;
+    }
+
+    // All are wanted at once; what they use is expected.
+    void advise_before() const {
+        weir::llm::answer_guess guess;
+        guess.output_per_mille = static_cast<std::uint64_t>(std::llround(s_.expect * 10));
+        guess.first_token = nanoseconds{std::llround(std::min(s_.latency.first_token_s, 86'400.0) * 1e9)};
+        guess.tokens_per_second = static_cast<std::uint64_t>(std::clamp(std::round(s_.latency.tokens_per_s), 1.0, 1e6));
+        std::vector<weir::llm::planned_call> calls;
+        for (auto const i : todo_) calls.push_back(weir::llm::expected_call({batch_.items[i].input_tokens, batch_.items[i].max_tokens}, guess));
+        std::printf("\nWhat would help, from the batch alone, in virtual time: answers of %g%% of max_tokens, %g s and then %g tokens a second\n\n", s_.expect,
+                    s_.latency.first_token_s, s_.latency.tokens_per_s);
+        std::printf("%s\n", qwen::advice_report(calls, advice_request(false)).c_str());
+        std::fflush(stdout);
+    }
+
+    // The answers of the run, at the times of the server.
+    void advise_after(run_result const& r) const {
+        std::vector<std::pair<std::size_t, weir::llm::planned_call>> in_order;
+        steady_time first = steady_time::max(), last{};
+        for (auto const& a : r.attempts) {
+            if (!a.over || a.status != 200) continue;
+            first = std::min(first, a.stamp);
+            last = std::max(last, a.done);
+            auto const& item = batch_.items[a.item];
+            in_order.push_back({a.item, {nanoseconds{0}, {item.input_tokens, item.max_tokens}, {a.input, a.output}, (a.done - a.stamp) * s_.speed}});
+        }
+        if (in_order.empty()) return;
+        std::sort(in_order.begin(), in_order.end(), [](auto const& x, auto const& y) { return x.first < y.first; });
+        std::vector<weir::llm::planned_call> calls;
+        for (auto const& [item, call] : in_order) calls.push_back(call);
+        auto const request = advice_request(true);
+        std::printf("\nWhat would have helped, from the run's %zu answers, in virtual time. First send to last answer: %.1f s in the run, %.1f s rehearsed\n\n", calls.size(),
+                    in_seconds((last - first) * s_.speed), in_seconds(qwen::rehearsed_time(calls, request)));
+        std::printf("%s", qwen::advice_report(calls, request).c_str());
     }
 
     static std::string without_suffix(std::string const& path) {

@@ -8,6 +8,8 @@
 #include "llm/absence.hpp"
 #include "llm/account_pool.hpp"
 #include "llm/adaptive.hpp"
+#include "llm/advice.hpp"
+#include "llm/advice_text.hpp"
 #include "llm/arrival_window.hpp"
 #include "llm/async_run.hpp"
 #include "llm/concurrency.hpp"
