@@ -24,6 +24,7 @@
 
 #include "exact_log.hpp"
 #include "hammer.hpp"
+#include "interrupted_cells.hpp"
 #include "moved.hpp"
 
 namespace {
@@ -702,212 +703,6 @@ TEST(quota_limiter, with_the_margin_no_window_of_the_server_exceeds_the_limit_an
     }
 }
 
-// ---- random schedules against an exact log ----
-
-struct call {
-    std::int64_t stamp;
-    bool counts_tokens;
-    std::uint64_t count, hold;  // as charged
-    std::int64_t ended = -1;    // settled or refunded
-    bool refunded = false;
-    std::uint64_t input = 0, output = 0;  // as settled
-};
-
-/// Sums of exact logs. `late`: as long as the limiter may take it for charged.
-struct reference {
-    quota limits;
-    quota_options options;
-    std::vector<call> calls{};
-
-    static std::int64_t length(nanoseconds w) { return (w.count() + 999) / 1000; }
-
-    std::uint64_t requests(nanoseconds w, std::int64_t t, bool late) const {
-        std::int64_t const l = length(w + options.jitter);
-        std::int64_t const end = late ? 1001 * l : (w + options.jitter).count();
-        std::uint64_t n = 0;
-        for (auto const& c : calls) {
-            bool const gone = c.refunded && t >= c.ended + (late ? l : 0);
-            n += !gone && t < c.stamp + end ? 1 : 0;
-        }
-        return n;
-    }
-    std::uint64_t sum(nanoseconds w, std::int64_t t, bool late) const {
-        std::int64_t const l = length(w + options.jitter);
-        // One window of holds for both, as long as the longer needs.
-        nanoseconds const whole = (limits.tpm ? nanoseconds{60s} : w) + options.jitter + options.server_timeout;
-        std::int64_t const end = late ? 1001 * l : (w + options.jitter).count();
-        std::int64_t const held = late ? 251 * ((whole.count() + 249) / 250) : whole.count();
-        std::uint64_t n = 0;
-        for (auto const& c : calls) {
-            if (!c.counts_tokens) continue;
-            bool const open = c.ended < 0;
-            bool const corrected = !open && t >= c.ended + (late ? l : 0);
-            if (t < c.stamp + end) n += corrected ? c.input : c.count;
-            if (open && t < c.stamp + held) n += c.hold;
-            if (!open && !c.refunded && t < c.ended + end) n += c.output;
-        }
-        return n;
-    }
-};
-
-struct step {
-    enum class kind { acquire, settle, refund } what;
-    std::int64_t time;
-    tokens n;
-    std::size_t subject;
-};
-
-template <class Atomics>
-struct replay {
-    manual_clock clock;
-    limiter_of<Atomics> l;
-    std::vector<typename limiter_of<Atomics>::decision> decisions;
-
-    replay(quota const& q, quota_options const& o) : l{q, o, clock} {}
-    bool take(step const& s) {
-        time_point const t{nanoseconds{s.time}};
-        clock.advance_to(t);
-        switch (s.what) {
-            case step::kind::acquire: {
-                auto d = l.try_acquire(s.n, t);
-                if (!d) return false;
-                decisions.push_back(std::move(d));
-                return true;
-            }
-            case step::kind::settle: return l.settle(decisions[s.subject], s.n, t);
-            case step::kind::refund: break;
-        }
-        return l.refund(decisions[s.subject]);
-    }
-};
-
-template <class Atomics>
-void random_schedule(std::uint64_t seed, bool overruns) {
-    SCOPED_TRACE("seed " + std::to_string(seed));
-    std::mt19937_64 random{seed};
-    auto const pick = [&](std::uint64_t n) { return random() % n; };
-    quota q;
-    if (pick(2) == 0) q.rpm = 1 + pick(12);
-    if (pick(2) == 0) q.rps = 1 + pick(4);
-    if (pick(3) != 0) q.tpm = 20 + pick(200);
-    if (pick(3) == 0) q.tps = 20 + pick(100);
-    quota_options o;
-    o.jitter = nanoseconds{pick(2) == 0 ? 0 : static_cast<std::int64_t>(pick(2'000'000'000))};
-    o.server_timeout = nanoseconds{static_cast<std::int64_t>(pick(100'000'000'000))};
-    o.accounting = static_cast<accounting>(pick(4));
-    bool const reserve = o.accounting == accounting::reserve;
-    bool const strict = reserve || o.accounting == accounting::any;
-
-    replay<Atomics> main{q, o};
-    reference exact{q, o};
-    std::vector<step> steps;
-    std::vector<std::size_t> open;
-    std::int64_t now = 0;
-    constexpr std::int64_t leaps[] = {0, 1, 50'000'000, 999'999'999, 10'000'000'000, 70'000'000'000};
-    for (int i = 0; i < 40; ++i) {
-        now += pick(3) == 0 ? 0 : static_cast<std::int64_t>(pick(static_cast<std::uint64_t>(leaps[pick(6)]) + 1));
-        auto const kind = pick(5);
-        if (kind < 2 && !open.empty()) {
-            auto const which = static_cast<std::size_t>(pick(open.size()));
-            std::size_t const subject = open[which];
-            open.erase(open.begin() + static_cast<std::ptrdiff_t>(which));
-            auto& c = exact.calls[subject];
-            bool const refund = kind == 0;
-            tokens used{};
-            auto const asked = main.decisions[subject].asked();
-            if (!refund) {
-                used = {pick(asked.input + 1), pick(asked.output + 1)};
-                if (overruns && pick(4) == 0) used.output += pick(300);
-                if (overruns && pick(4) == 0) used.input += pick(300);
-            }
-            steps.push_back({refund ? step::kind::refund : step::kind::settle, now, used, subject});
-            ASSERT_TRUE(main.take(steps.back()));
-            c.ended = now;
-            c.refunded = refund;
-            c.counts_tokens = c.counts_tokens || used.total() != 0;
-            c.input = reserve ? used.total() : used.input;
-            c.output = reserve ? 0 : used.output;
-            continue;
-        }
-        tokens n{pick(60), pick(60)};
-        if (pick(8) == 0) n.input = 0;
-        if (pick(8) == 0) n.output = 0;
-        if (pick(30) == 0) n.output += 200;
-        step const s{step::kind::acquire, now, n, 0};
-        auto const before = main.l.available(time_point{nanoseconds{now}});
-        auto const looked = main.l.check(n, time_point{nanoseconds{now}});
-        auto d = main.l.try_acquire(n, time_point{nanoseconds{now}});
-        main.clock.advance_to(time_point{nanoseconds{now}});
-        ASSERT_EQ(looked.granted(), d.granted());
-
-        // What is charged: some of the input always.
-        std::uint64_t count = 0, hold = 0;
-        if (n.total() != 0) {
-            count = reserve ? n.total() : n.output != 0 && n.input == 0 ? 1 : n.input;
-            hold = reserve ? 0 : n.total() - count;
-        }
-        std::uint64_t const need = strict ? count + hold : count;
-        bool room = true, room_late = true;
-        auto const require = [&](std::optional<std::uint64_t> most_of, std::uint64_t sum, std::uint64_t late, std::uint64_t more) {
-            if (!most_of || more == 0) return;
-            room = room && sum + more <= *most_of;
-            room_late = room_late && late + more <= *most_of;
-        };
-        if (!overruns) {
-            require(q.rpm, exact.requests(60s, now, false), exact.requests(60s, now, true), 1);
-            require(q.rps, exact.requests(1s, now, false), exact.requests(1s, now, true), 1);
-            require(q.tpm, exact.sum(60s, now, false), exact.sum(60s, now, true), need);
-            require(q.tps, exact.sum(1s, now, false), exact.sum(1s, now, true), need);
-            if (d.granted()) {
-                EXPECT_TRUE(room) << "granted what an exact log would not, step " << i;
-            } else {
-                EXPECT_FALSE(room_late) << "denied what a log of a segment more would grant, step " << i;
-            }
-        }
-        bool const larger = (q.tpm && need > *q.tpm) || (q.tps && need > *q.tps);
-        EXPECT_EQ(d.never(), larger);
-        if (d) {
-            EXPECT_EQ(d.retry_at(), time_point{nanoseconds{now}});
-            EXPECT_EQ(d.denied_by(), limit::none);
-            main.decisions.push_back(std::move(d));
-            exact.calls.push_back({now, n.total() != 0, count, hold});
-            open.push_back(main.decisions.size() - 1);
-            steps.push_back(s);
-            continue;
-        }
-        auto const after = main.l.available(time_point{nanoseconds{now}});
-        EXPECT_TRUE(before.rpm == after.rpm && before.rps == after.rps && before.tpm == after.tpm && before.tps == after.tps);
-        EXPECT_NE(d.denied_by(), limit::none);
-        time_point const again = d.retry_at();
-        EXPECT_EQ(looked.retry_at(), again);
-        EXPECT_EQ(d.never(), again == time_point::max());
-        if (d.never()) continue;
-        // The same in a fresh limiter: granted at retry_at, denied a tick before. (Denied attempts are made there too: they move
-        // the windows on, and a refund of a segment that has passed is known of with the next.)
-        steps.push_back(s);
-        for (bool const early : {false, true}) {
-            replay<Atomics> fresh{q, o};
-            for (auto const& past : steps) fresh.take(past);
-            time_point const t = again - (early ? 1ns : 0ns);
-            ASSERT_GE(t.time_since_epoch().count(), now);
-            EXPECT_EQ(fresh.l.try_acquire(n, t).granted(), !early) << "step " << i << ", by " << to_string(d.denied_by());
-        }
-        if (pick(2) == 0) now = again.time_since_epoch().count() - (pick(2) == 0 ? 1 : 0);
-    }
-}
-
-TEST(quota_limiter, is_an_exact_log_but_for_a_segment_over_random_schedules) {
-    for (std::uint64_t seed = 1; seed <= 1500 && !::testing::Test::HasFailure(); ++seed) {
-        random_schedule<weir::std_atomics>(seed, false);
-    }
-}
-
-TEST(quota_limiter, retry_at_is_exact_where_there_is_debt) {
-    for (std::uint64_t seed = 10'001; seed <= 10'800 && !::testing::Test::HasFailure(); ++seed) {
-        random_schedule<weir::std_atomics>(seed, true);
-    }
-}
-
 // ---- threads ----
 
 using hammered = limiter_of<hammer::counting_atomics>;
@@ -1103,36 +898,8 @@ TEST(quota_limiter, changes_of_quota_under_threads_lose_nothing) {
 
 // ---- another thread's whole deed before any one exchange ----
 
-/// Cells of one thread, in which something else happens before the k-th exchange: what another thread could do there. Lock-free
-/// code can be entered again at any point.
-struct interrupted_atomics {
-    static inline int exchanges_left = -1;
-    static inline std::function<void()> deed;
-
-    template <class T>
-    class atomic : public weir::plain_cells::atomic<T> {
-        using base = weir::plain_cells::atomic<T>;
-
-    public:
-        using base::base;
-        bool compare_exchange_weak(T& expected, T desired, std::memory_order success, std::memory_order failure) noexcept {
-            interrupt();
-            return base::compare_exchange_weak(expected, desired, success, failure);
-        }
-        bool compare_exchange_strong(T& expected, T desired, std::memory_order success, std::memory_order failure) noexcept {
-            interrupt();
-            return base::compare_exchange_strong(expected, desired, success, failure);
-        }
-
-    private:
-        static void interrupt() noexcept {
-            if (exchanges_left >= 0 && exchanges_left-- == 0) deed();
-        }
-    };
-};
-
 TEST(quota_limiter, an_attempt_that_is_overtaken_anywhere_is_granted_or_leaves_nothing) {
-    using interrupted = limiter_of<interrupted_atomics>;
+    using interrupted = limiter_of<interrupted_exchanges>;
     quota const q{.rpm = 10, .rps = 5, .tpm = 100, .tps = 80};
     int overtaken = 0, rolled_back = 0;
     for (auto how : {accounting::any, accounting::actual, accounting::reserve}) {
@@ -1147,7 +914,9 @@ TEST(quota_limiter, an_attempt_that_is_overtaken_anywhere_is_granted_or_leaves_n
                     clock.advance(1ms);
                     bool happened = false;
                     std::uint64_t taken = 0, requests = 0;
-                    interrupted_atomics::deed = [&] {
+                    int left_until = k;
+                    interrupted_exchanges::interrupt = [&] {
+                        if (happened || left_until-- != 0) return;
                         happened = true;
                         clock.advance(later);
                         while (auto d = l.try_acquire(rival)) {
@@ -1156,10 +925,9 @@ TEST(quota_limiter, an_attempt_that_is_overtaken_anywhere_is_granted_or_leaves_n
                         }
                         EXPECT_TRUE(l.settle(held, tokens{5, 15}));
                     };
-                    interrupted_atomics::exchanges_left = k;
                     tokens const mine{10, 30};
                     auto d = l.try_acquire(mine);
-                    interrupted_atomics::exchanges_left = -1;
+                    interrupted_exchanges::interrupt = nullptr;
                     if (!happened) break;
                     ++overtaken;
                     rolled_back += d ? 0 : 1;

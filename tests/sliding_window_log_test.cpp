@@ -23,6 +23,7 @@
 
 #include "exact_log.hpp"
 #include "hammer.hpp"
+#include "interrupted_cells.hpp"
 #include "moved.hpp"
 
 namespace {
@@ -698,43 +699,6 @@ TEST(sliding_window_log, a_deep_tree_finds_what_is_free_and_denies_only_when_not
 }
 
 // ---- others in between ----
-
-// Plain cells that, before each access, may let somebody else do a whole operation, within which others may come in
-// turn; and whose weak exchanges sometimes fail for nothing. So any thread may stall anywhere while others go on: on
-// one thread, and the same again from the seed.
-struct interrupted_cells {
-    static inline void (*interrupt)() = nullptr;
-    static inline bool (*fails)() = nullptr;
-
-    template <class T>
-    class atomic {
-    public:
-        atomic(T value) noexcept : cell_{value} {}
-        T load(std::memory_order = {}) const noexcept {
-            if (interrupt != nullptr) interrupt();
-            return cell_.load();
-        }
-        T exchange(T desired, std::memory_order = {}) noexcept {
-            interrupt();
-            return cell_.exchange(desired);
-        }
-        T fetch_add(T n, std::memory_order = {}) noexcept {
-            interrupt();
-            return cell_.fetch_add(n);
-        }
-        bool compare_exchange_strong(T& expected, T desired, std::memory_order, std::memory_order) noexcept {
-            interrupt();
-            return cell_.compare_exchange_strong(expected, desired);
-        }
-        bool compare_exchange_weak(T& expected, T desired, std::memory_order, std::memory_order) noexcept {
-            interrupt();
-            return !fails() && cell_.compare_exchange_strong(expected, desired);
-        }
-
-    private:
-        weir::plain_cells::atomic<T> cell_;
-    };
-};
 
 struct crowd {
     using table = weir::detail::log_slots<interrupted_cells, 2>;

@@ -4,8 +4,8 @@
 // a log of the window would, and denies only what a log of a segment more would.
 #pragma once
 
-#include "bucket_script.hpp"
 #include "counter_model.hpp"
+#include "run.hpp"
 
 #include <weir/policy.hpp>
 #include <weir/quota_limiter.hpp>
@@ -75,14 +75,15 @@ public:
             case 3:
             case 4:
             case 5:
-                return attempt(tokens_of(s), s.pick);
+                attempt(tokens_of(s), s.pick);
+                return;
             case 6:
                 return end_call(s, true);
             case 7:
                 return end_call(s, false);
             default:
-                if (s.pick % 4 != 0) return attempt(tokens_of(s), s.pick);
-                return change(s);
+                if (s.pick % 4 == 0) return change(s);
+                attempt(tokens_of(s), s.pick);
         }
     }
 
@@ -100,6 +101,12 @@ private:
         std::optional<std::int64_t> ended;
         bool requests = false, refunded = false, taken = false;
         std::uint64_t hold = 0;  // beside either limit
+    };
+    struct held {
+        typename shared::decision s;
+        typename plain::decision p;
+        std::size_t call;
+        weir::tokens n;
     };
 
     static std::int64_t up(ns d) { return std::chrono::ceil<duration>(d).count(); }
@@ -211,16 +218,22 @@ private:
                         std::max(limits_.tpm.value_or(0), limits_.tps.value_or(0)));
     }
 
-    void attempt(weir::tokens n, std::uint8_t pick) {
+    /// Whether it was granted.
+    bool attempt(weir::tokens n, std::uint8_t pick) {
         std::int64_t const t = clock_.ticks;
         auto const now = clock_.now();
         auto const before = shared_->available(now);
-        auto const looked = shared_->check(n, now);
-        (void)plain_->check(n, now);
+        // A look may move the windows on, so half of the attempts are made without one.
+        bool const looks = pick / 4 % 2 == 0;
+        std::optional<typename shared::decision> looked;
+        if (looks) {
+            looked.emplace(shared_->check(n, now));
+            (void)plain_->check(n, now);
+        }
         auto s = shared_->try_acquire(n, now);
         auto p = plain_->try_acquire(n, now);
         log_.note("take ", n.input, " + ", n.output, " at ", t, s.granted() ? ": granted" : ": denied");
-        ensure_equal(looked.granted(), s.granted(), "check at ", t);
+        if (looks) ensure_equal(looked->granted(), s.granted(), "check at ", t);
         ensure_equal(p.granted(), s.granted(), "with plain cells, grants at ", t);
 
         call c{t, n.input + n.output != 0, {}, {}};
@@ -248,8 +261,8 @@ private:
         if (s.granted()) {
             ensure(s.retry_at() == now && s.denied_by() == weir::limit::none, "a grant's retry_at or denied_by");
             calls_.push_back(c);
-            held_.push_back({std::move(s), std::move(p), calls_.size() - 1, n});
-            return;
+            held_.add({std::move(s), std::move(p), calls_.size() - 1, n});
+            return true;
         }
         auto const after = shared_->available(now);
         ensure(before.rpm == after.rpm && before.rps == after.rps && before.tpm == after.tpm && before.tps == after.tps,
@@ -257,24 +270,29 @@ private:
         ensure(s.denied_by() != weir::limit::none && !shared_->refund(s) && !shared_->settle(s, n),
                "a denial has something to give");
         auto const again = s.retry_at();
-        ensure(looked.retry_at() == again && p.retry_at() == again, "retry_at of check, or of plain cells, differs");
+        ensure((!looks || looked->retry_at() == again) && p.retry_at() == again, "retry_at of check, or of plain cells, differs");
         ensure_equal(again == time_point::max(), never, "retry_at is never");
-        if (never || pick % 2 == 0) return;
+        if (never || pick % 2 == 0) return false;
         ensure(again > now, "retry_at is not later than the attempt");
         auto const earlier = at<time_point>(ticks(again) - 1);
         ensure(!shared_->check(n, earlier).granted(), "granted before its retry_at ", ticks(again), " by ",
                to_string(s.denied_by()));
-        ensure(shared_->check(n, again).granted(), "denied at its own retry_at ", ticks(again), " by ",
-               to_string(s.denied_by()));
         (void)plain_->check(n, earlier);
-        (void)plain_->check(n, again);
         clock_.ticks = ticks(again);
+        if (pick % 4 == 1) {
+            ensure(attempt(n, 4), "denied at its own retry_at ", ticks(again), " by ", to_string(s.denied_by()));
+        } else {
+            ensure(shared_->check(n, again).granted(), "denied at its own retry_at ", ticks(again), " by ",
+                   to_string(s.denied_by()));
+            (void)plain_->check(n, again);
+        }
+        return false;
     }
 
     void end_call(step const& s, bool settles) {
-        if (held_.empty()) return;
-        std::size_t const i = held_.size() - 1 - (s.pick % 2 == 0 ? 0 : s.pick / 2 % held_.size());
-        auto& h = held_[i];
+        held* const picked = held_.pick(s);
+        if (picked == nullptr) return;
+        auto& h = *picked;
         auto& c = calls_[h.call];
         auto const now = clock_.now();
         if (settles) {
@@ -297,7 +315,7 @@ private:
         }
         c.ended = clock_.ticks;
         ensure(!shared_->refund(h.s) && !shared_->settle(h.s, h.n, now), "ends twice");
-        held_.erase(held_.begin() + static_cast<std::ptrdiff_t>(i));
+        held_.remove(picked);
     }
 
     void change(step const& s) {
@@ -325,12 +343,6 @@ private:
         ensure(plain_->limits() == limits_, "with plain cells, the limits differ");
     }
 
-    struct held {
-        typename shared::decision s;
-        typename plain::decision p;
-        std::size_t call;
-        weir::tokens n;
-    };
     /// The limits that it was made with: they say how finely each window is cut.
     struct {
         weir::quota q;
@@ -346,17 +358,9 @@ private:
     std::unique_ptr<shared> shared_;
     std::unique_ptr<plain> plain_;
     std::vector<call> calls_;
-    std::vector<held> held_;
+    held_list<held> held_;
 };
 
-inline void quota_limiter_script(schedule const& s, journal& log) {
-    auto const setup = setup_of<2>(s);
-    auto const on = [&]<class Clock>() {
-        quota_run<Clock> run{setup, log};
-        for (std::size_t i = setup.size(); i < s.size(); ++i) run.take(s[i]);
-        run.end();
-    };
-    with_clock(setup[0].pick, on);
-}
+inline void quota_limiter_script(schedule const& s, journal& log) { interpret<quota_run>(s, log); }
 
 }  // namespace script
