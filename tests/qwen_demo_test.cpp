@@ -14,7 +14,9 @@
 
 #include <nlohmann/json.hpp>
 #include <algorithm>
+#include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -102,6 +104,11 @@ protected:
         posix_spawn_file_actions_destroy(&actions);
         EXPECT_EQ(error, 0);
         return pid;
+    }
+
+    static bool is_running(pid_t pid) {
+        siginfo_t ended{};
+        return ::waitid(P_PID, static_cast<id_t>(pid), &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && ended.si_pid == 0;
     }
 
     outcome finish(pid_t pid) const {
@@ -220,15 +227,24 @@ TEST_F(qwen_demo, resumes_at_once_without_a_429_after_an_interruption) {
 }
 
 TEST_F(qwen_demo, would_be_refused_without_its_journal) {
+    // The server's minute begins to pass when it has refused something, however long the program takes to start again.
     auto const b = batch(100), out = file("out.jsonl");
-    qwen::dashscope_simulator server(sixty_a_minute());
+    auto settings = sixty_a_minute();
+    std::atomic<std::int64_t> since{0};  // by this machine's clock; 0: it stands
+    auto const now = [] { return std::chrono::steady_clock::now().time_since_epoch().count(); };
+    settings.time = [&since, now, speed = settings.speed] { return since == 0 ? 0 : (now() - since) * speed; };
+    qwen::dashscope_simulator server(settings);
     server.start();
     auto arguments = against(server, {"--batch", b, "--out", out});
     EXPECT_EQ(run_until(50, SIGINT, out, arguments).status, 130);
+    auto const before = server.report().answered(429);
     std::filesystem::remove(out + ".journal");
     arguments.push_back("--resume");
-    EXPECT_EQ(run(arguments).status, 0);
-    EXPECT_GT(server.report().answered(429), 0U);
+    pid_t const again = start(arguments);
+    while (server.report().answered(429) == before && is_running(again)) std::this_thread::sleep_for(2ms);
+    EXPECT_GT(server.report().answered(429), before);
+    since = now();
+    EXPECT_EQ(finish(again).status, 0);
     EXPECT_EQ(lines(out).size(), 100U) << "and yet it gets through, by its retries";
 }
 
