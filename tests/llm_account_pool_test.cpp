@@ -73,6 +73,19 @@ TEST(llm_account_pool, equals_take_turns) {
     EXPECT_EQ(served, (std::map<std::size_t, int>{{0, 4}, {1, 4}, {2, 4}}));
 }
 
+TEST(llm_account_pool, equals_take_turns_among_dearer_ones_and_where_one_of_them_is_away) {
+    manual_clock clock;
+    pool p;
+    for (auto const* name : {"a", "b", "c", "d", "e"}) p.add(account(name), name, small, {}, *name < 'c' ? 1 : 0, clock);
+    std::map<std::size_t, int> served;
+    for (int i = 0; i < 12; ++i) ++served[*p.try_acquire({1, 0}, clock.now())];
+    EXPECT_EQ(served, (std::map<std::size_t, int>{{2, 4}, {3, 4}, {4, 4}}));
+    p.set_aside(2, clock.now() + 1h);
+    served.clear();
+    for (int i = 0; i < 6; ++i) ++served[*p.try_acquire({1, 0}, clock.now())];
+    EXPECT_EQ(served, (std::map<std::size_t, int>{{3, 3}, {4, 3}}));
+}
+
 TEST(llm_account_pool, the_cheapest_that_can_serve_serves) {
     manual_clock clock;
     pool p;

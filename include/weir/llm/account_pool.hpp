@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <deque>
 #include <limits>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -126,16 +127,14 @@ public:
     template <class Beside = nothing_beside>
     choice try_acquire(tokens n, time_point t, std::uint64_t except = 0, Beside&& beside = {}) {
         choice c;
-        std::size_t const count = members_.size();
-        if (count == 0) return c;
-        // Relaxed: whose turn it is, no more.
-        std::size_t const turn = count == 1 ? 0 : turn_.fetch_add(1, std::memory_order_relaxed);
-        std::size_t const groups = prices_.size();
-        for (std::size_t g = 0; g < groups; ++g) {
+        for (auto& [price, g] : groups_) {
+            std::size_t const count = g.members.size();
+            // Relaxed: whose turn it is, no more.
+            std::size_t const turn = count == 1 ? 0 : g.turn.fetch_add(1, std::memory_order_relaxed);
             for (std::size_t k = 0; k < count; ++k) {
-                std::size_t const i = count == 1 ? 0 : (turn + k) % count;
+                std::size_t const i = g.members[(turn + k) % count];
                 member& m = members_[i];
-                if (m.price != prices_[g] || (i < 64 && (except >> i & 1U) != 0)) continue;
+                if (i < 64 && (except >> i & 1U) != 0) continue;
                 time_point const back = m.out.back_at();
                 if (back > t) {
                     c.later(back, "set aside");
@@ -156,6 +155,7 @@ public:
                     c.later(t, beside.denied_by());
                     continue;
                 }
+                if (k != 0) g.turn.fetch_add(k, std::memory_order_relaxed);  // who was passed over has had its turn
                 c.member_ = i;
                 c.key_ = m.key.load(std::memory_order_relaxed);
                 c.retry_at_ = t;
@@ -230,6 +230,12 @@ private:
         typename Atomics::template atomic<std::uint32_t> key{0};
     };
 
+    /// Members of one price.
+    struct group {
+        std::vector<std::size_t> members{};
+        typename Atomics::template atomic<std::size_t> turn{0};
+    };
+
     void report(std::size_t i, std::uint32_t key, verdict const& v, time_point t, std::chrono::sys_seconds now) noexcept {
         member& m = members_[i];
         if (v.action == action::proceed) {
@@ -252,8 +258,7 @@ private:
         while (i < members_.size() && members_[i].id != id) ++i;
         if (i == members_.size()) {
             members_.emplace_back(std::move(id), q, o, price, std::forward<C>(c));
-            auto const at = std::lower_bound(prices_.begin(), prices_.end(), price);
-            if (at == prices_.end() || *at != price) prices_.insert(at, price);
+            groups_[price].members.push_back(i);
         }
         auto& keys = members_[i].keys;
         if (std::find(keys.begin(), keys.end(), key) == keys.end()) keys.push_back(std::move(key));
@@ -274,8 +279,7 @@ private:
 
     account_pool_options options_;
     std::deque<member> members_{};  // they are not moved when one is added
-    std::vector<std::uint64_t> prices_{};  // each once, the lowest first
-    typename Atomics::template atomic<std::size_t> turn_{0};
+    std::map<std::uint64_t, group> groups_{};  // by price
 };
 
 }  // namespace weir::inline v0::llm
