@@ -131,8 +131,7 @@ public:
     bool refused(time_point sent, time_point now) {
         std::lock_guard const lock{mutex_};
         if (ever_cut_ && sent <= since_) return false;
-        std::chrono::nanoseconds const age = now - since_;
-        if (ever_cut_ && !served_since_ && age < options_.window) {
+        if (ever_cut_ && !served_since_ && now - since_ < std::chrono::ceil<duration>(options_.window)) {
             refusals_ = std::min(refusals_ + 1, 3U);
             return false;
         }
