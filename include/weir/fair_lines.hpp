@@ -320,8 +320,8 @@ namespace weir::inline v0 {
 ///
 /// Let a, b be classes, w their weights, m the largest cost that was granted to one. While calls wait:
 /// - FIFO inside a class.
-/// - Shares: over any time in which both always have somebody waiting, |granted(a)/w(a) − granted(b)/w(b)| ≤ m(a)/w(a) + m(b)/w(b).
-///   So a's reserved share is w(a) / sum of all weights, whatever the others ask for.
+/// - Shares: over any time in which both always have somebody waiting, |granted(a)/w(a) − granted(b)/w(b)| ≤ m(a)/w(a) + m(b)/w(b)
+///   (and 2/720,720 more where a weight does not divide that number). So a's reserved share is w(a) / sum of all weights, whatever the others ask for.
 /// - At once: a class that comes back after it had nobody waiting is next, before all that wait, if its own last call is paid for; but
 ///   for one call of each class that came back at the same virtual time and is listed before it. It takes the place of one who stands first and is
 ///   not served yet. What was lent is not called back: the limiter has charged it, and the permits that come free go to the class.
