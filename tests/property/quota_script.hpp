@@ -70,7 +70,7 @@ public:
         switch (s.op % 9) {
             case 0:
             case 1:
-                return advance(s);
+                return let_time_pass(clock_, s, log_);
             case 2:
             case 3:
             case 4:
@@ -186,13 +186,6 @@ private:
         if (s.c / 64 % 32 == 0) n.output += 200;
         if (s.c / 64 % 32 == 1) n.input += 200;
         return n;
-    }
-
-    void advance(step const& s) {
-        constexpr std::int64_t second = Clock::period::den / Clock::period::num;
-        std::int64_t const most[] = {3, second / 20 + 1, second, 10 * second, 70 * second, 400 * second};
-        clock_.ticks += static_cast<std::int64_t>(up_to(static_cast<std::uint64_t>(most[s.pick % 6]), s.a));
-        log_.note("the clock goes to ", clock_.ticks);
     }
 
     /// What of a call counts at once and what is held, by the table in the header, and what must fit.

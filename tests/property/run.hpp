@@ -26,15 +26,29 @@ std::array<step, N> setup_of(schedule const& s) {
     return a;
 }
 
+/// All but the first N steps.
+template <std::size_t N, class Run>
+void take_the_rest(Run&& run, schedule const& s) {
+    for (std::size_t i = N; i < s.size(); ++i) run.take(s[i]);
+    run.end();
+}
+
 /// Has a run that is made of the first N steps take the others, by a clock that one of the first picks.
 template <template <class> class Run, std::size_t N = 2>
 void interpret(schedule const& s, journal& log, std::size_t clock = 0) {
     auto const setup = setup_of<N>(s);
     with_clock(setup[clock].pick, [&]<class Clock>() {
-        Run<Clock> run{setup, log};
-        for (std::size_t i = N; i < s.size(); ++i) run.take(s[i]);
-        run.end();
+        take_the_rest<N>(Run<Clock>{setup, log}, s);
     });
+}
+
+/// Lets a few ticks pass, or up to some minutes.
+template <class Clock>
+void let_time_pass(Clock& clock, step const& s, journal& log) {
+    constexpr std::int64_t second = Clock::period::den / Clock::period::num;
+    std::int64_t const most[] = {3, second / 20 + 1, second, 10 * second, 70 * second, 400 * second};
+    clock.ticks += static_cast<std::int64_t>(up_to(static_cast<std::uint64_t>(most[s.pick % 6]), s.a));
+    log.note("the clock goes to ", clock.ticks);
 }
 
 /// What was granted and can be given back: the newest so many.
