@@ -11,6 +11,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <ostream>
 #include <random>
 #include <vector>
@@ -53,6 +54,34 @@ inline std::int64_t excess(std::vector<grant> grants, fraction rate, std::uint64
         for (; j < grants.size() && grants[j].time == grants[i].time; ++j) sum += grants[j].n;
         worst = std::max(worst, q * sum - p * t - least - q * static_cast<i128>(burst));
         i = j;
+    }
+    return static_cast<std::int64_t>((worst + q - 1) / q);
+}
+
+/// The same where a grant's time is known only to lie between two: it counts in the intervals that hold both.
+inline std::int64_t certain_excess(std::vector<exact_log::span> grants, fraction rate, std::uint64_t burst) {
+    std::stable_sort(grants.begin(), grants.end(), [](auto const& a, auto const& b) { return a.last < b.last; });
+    i128 const p = rate.permits;
+    i128 const q = rate.ticks;
+    // For each s that was the time of a grant, q·C(s−) − p·s, and the least of it up to there. What ends now and began before s is not in
+    // an interval from s on: it raises C(s−) as it raises C(e).
+    struct start {
+        std::int64_t at;
+        i128 before;
+        i128 least;
+    };
+    std::vector<start> starts;
+    i128 sum = 0;
+    i128 worst = 0;
+    for (auto const& g : grants) {
+        if (starts.empty() || starts.back().at < g.first) starts.push_back({g.first, q * sum - p * g.first, 0});
+        auto i = std::partition_point(starts.begin(), starts.end(), [&](start const& s) { return s.at < g.first; });
+        for (; i != starts.end(); ++i) {
+            if (i->at > g.first) i->before += q * static_cast<i128>(g.n);
+            i->least = i == starts.begin() ? i->before : std::min(i->before, std::prev(i)->least);
+        }
+        sum += g.n;
+        worst = std::max(worst, q * sum - p * g.last - starts.back().least - q * static_cast<i128>(burst));
     }
     return static_cast<std::int64_t>((worst + q - 1) / q);
 }
