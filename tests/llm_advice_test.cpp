@@ -74,6 +74,7 @@ TEST(llm_advice, the_median_is_of_the_half_and_the_99th_leaves_one_in_a_hundred)
     auto const most_at_once = foresee(at_once(100), one_account({.rpm = 99}));
     EXPECT_EQ(most_at_once.wait.p99, 0ms);
     EXPECT_EQ(most_at_once.wait.longest, 60'060ms);
+    EXPECT_EQ(foresee(at_once(101), one_account({.rpm = 99})).wait.p99, 60'060ms) << "99 of 101 are too few";
 }
 
 TEST(llm_advice, what_the_answers_take_is_told_from_what_the_limit_takes) {
@@ -101,23 +102,25 @@ TEST(llm_advice, tokens_bind_by_the_minute) {
     auto const f = foresee(at_once(20, {100, 0}), one_account({.rpm = 1000, .tpm = 1000}));
     EXPECT_EQ(f.whole, 60'060ms);
     EXPECT_EQ(f.share(constraint::tpm), 1000U);
-    EXPECT_EQ(f.held, 0U);
     EXPECT_EQ(f.used, (tokens{2000, 0}));
     EXPECT_EQ(f.peak_minute, (load{10, 1000}));
 }
 
-TEST(llm_advice, tokens_that_are_held_for_answers_are_told_apart) {
+TEST(llm_advice, tokens_are_held_for_answers_at_their_bound) {
     // Ten calls hold all of 1000 tokens until their answers come after a second, and then have used 510: the other four have room.
-    std::vector<planned_call> calls(14, planned_call{0ns, {50, 50}, {50, 1}, 1s});
-    auto const f = foresee(calls, one_account({.tpm = 1000}));
+    std::vector<planned_call> const calls(14, planned_call{0ns, {50, 50}, {50, 1}, 1s});
+    auto const now = one_account({.tpm = 1000});
+    auto const f = foresee(calls, now);
     EXPECT_EQ(f.whole, 2s) << "ten at 0, four more at 1 s, and their answers";
     EXPECT_EQ(f.share(constraint::tpm), 500U);
-    EXPECT_EQ(f.held, 500U);
     EXPECT_EQ(f.share(constraint::answers), 500U);
-    for (auto& c : calls) c.bound.output = 1;
-    auto const tight = foresee(calls, one_account({.tpm = 1000}));
-    EXPECT_EQ(tight.whole, 1s) << "a bound that is tight needs none of that";
-    EXPECT_EQ(tight.held, 0U);
+    auto const a = advise(calls, now, {});
+    EXPECT_EQ(a.present.whole, 2s);
+    EXPECT_EQ(a.tight.whole, 1s) << "a bound that is tight needs none of that";
+    // But a bound below what the answer used is no tighter.
+    std::vector<planned_call> const beyond(14, planned_call{0ns, {50, 50}, {50, 90}, 1s});
+    auto const b = advise(beyond, now, {});
+    EXPECT_EQ(b.tight.whole, b.present.whole);
 }
 
 TEST(llm_advice, two_accounts_halve_the_windows) {
@@ -323,11 +326,29 @@ TEST(llm_advice, finds_the_least_quota_that_meets_a_goal) {
 
     EXPECT_EQ(find_least_raise(calls, now, {.wait = 0ms})->limits.rpm, 594U) << "99 of 100 at once";
     EXPECT_EQ(find_least_raise(calls, now, {.limited = 0})->limits.rpm, 600U) << "nobody waits";
+    // One limit alone: 15 tokens a call, so that both would have to be ten times as much for nobody to wait.
+    auto const mixed = one_account({.rpm = 60, .tpm = 100});
+    EXPECT_GT(foresee(heavy, mixed).share(constraint::tpm), 900U);
+    auto const tokens_alone = find_least_raise(heavy, mixed, {.limited = 0, .by = weir::limit::tpm});
+    ASSERT_TRUE(tokens_alone);
+    EXPECT_EQ(tokens_alone->limits.rpm, 60U);
+    EXPECT_EQ(tokens_alone->limits.tpm, 900U) << "60 calls of 15: what the requests let through";
     EXPECT_EQ(find_least_raise(calls, now, {.whole = 1h})->limits, now.models[0].accounts[0].limits) << "enough as it is";
     EXPECT_EQ(find_least_raise(at_once(10, {1, 0}, 5s), now, {.whole = 4s}), std::nullopt) << "no quota makes an answer shorter";
     // A goal admits every call.
     auto large = at_once(3, {2000, 0});
     EXPECT_EQ(find_least_raise(large, one_account({.tpm = 1000}), {.whole = 1h})->limits.tpm, 2000U);
+}
+
+TEST(llm_advice, no_lesser_factor_would_do) {
+    // The limits that a factor in steps of a hundredth makes of 60 are 60, 61, 62, 62, 63, …; the least of them that lets all go at once.
+    for (std::uint64_t n = 60; n <= 200; n += 7) {
+        std::uint64_t factor = 1000;
+        while (weir::detail::mul_div_ceil(60, factor, 1000) < n) factor += 10;
+        auto const r = find_least_raise(at_once(static_cast<std::size_t>(n)), one_account({.rpm = 60}), {.wait = 0ms, .limited = 0});
+        ASSERT_TRUE(r);
+        EXPECT_EQ(r->limits.rpm, weir::detail::mul_div_ceil(60, factor, 1000)) << n;
+    }
 }
 
 TEST(llm_advice, a_headroom_is_added_to_what_is_raised_alone) {
@@ -413,7 +434,7 @@ public:
     nanoseconds ms(std::uint64_t least, std::uint64_t greatest) { return std::chrono::milliseconds{static_cast<std::int64_t>(among(least, greatest))}; }
 
     std::vector<planned_call> calls() {
-        std::vector<planned_call> all(among(50, 300));
+        std::vector<planned_call> all(static_cast<std::size_t>(among(50, 300)));
         std::uint64_t const span = among(0, 1) == 0 ? 0 : among(1, 200'000);
         for (auto& c : all) {
             c.wanted = ms(0, span);
@@ -439,7 +460,7 @@ private:
 bool same(foreseen const& a, foreseen const& b) {
     auto const all = [](foreseen const& f) {
         return std::tie(f.name, f.whole, f.wait.median, f.wait.p99, f.wait.longest, f.wait.total, f.cost, f.used, f.answered, f.lesser, f.never, f.peak_minute,
-                        f.peak_second, f.per_mille, f.held);
+                        f.peak_second, f.per_mille);
     };
     return all(a) == all(b);
 }
@@ -449,13 +470,12 @@ TEST(llm_advice, shares_sum_to_a_thousand_and_the_same_question_has_the_same_ans
         drawn d{seed};
         auto const calls = d.calls();
         setup s = one_account(d.limits(), {d.among(0, 5'000'000), d.among(0, 9'000'000)});
-        if (d.among(0, 1) == 0) s = with_accounts(s, d.among(2, 3));
+        if (d.among(0, 1) == 0) s = with_accounts(s, static_cast<std::size_t>(d.among(2, 3)));
         if (d.among(0, 1) == 0) s = with_fallback(s, lesser_model(d.limits(), {1'000'000, 2'000'000}), d.ms(0, 5'000));
         if (d.among(0, 2) == 0) s.in_flight = d.among(1, 20);
         auto const f = foresee(calls, s);
         EXPECT_EQ(sum(f), 1000U) << seed;
         EXPECT_EQ(f.answered + f.never, calls.size()) << seed;
-        EXPECT_LE(f.held, f.share(constraint::tpm) + f.share(constraint::tps)) << seed;
         EXPECT_LE(f.wait.median, f.wait.p99);
         EXPECT_LE(f.wait.p99, f.wait.longest);
         EXPECT_LE(f.wait.longest, f.whole);
@@ -568,7 +588,7 @@ TEST(llm_advice, is_within_a_hundredth_of_the_best_client_without_foresight) {
 TEST(llm_advice, two_accounts_take_about_half_of_the_time) {
     for (std::uint64_t seed = 1; seed <= 10; ++seed) {
         drawn d{seed};
-        auto const calls = at_once(d.among(2000, 3000), {d.among(5, 50), 0}, d.ms(1, 500));
+        auto const calls = at_once(static_cast<std::size_t>(d.among(2000, 3000)), {d.among(5, 50), 0}, d.ms(1, 500));
         auto const now = one_account({.rpm = d.among(30, 60), .tpm = d.among(2'000, 4'000)});
         auto const one = foresee(calls, now).whole;
         auto const two = foresee(calls, with_accounts(now, 2)).whole;
@@ -670,6 +690,16 @@ A. Person
 )");
 }
 
+TEST(llm_advice, a_goal_is_told_in_words) {
+    using weir::detail::goal_text;
+    EXPECT_EQ(goal_text({}), "");
+    EXPECT_EQ(goal_text({.whole = 90s, .wait = 2s}), "all is done within 1 min 30 s, and 99 of 100 calls wait at most 2 s");
+    EXPECT_EQ(goal_text({.limited = 0}), "no limit binds");
+    EXPECT_EQ(goal_text({.limited = 50}), "limits bind for at most 5.0% of the time");
+    EXPECT_EQ(goal_text({.limited = 0, .by = weir::limit::tpm}), "no call waits for tokens per minute");
+    EXPECT_EQ(goal_text({.limited = 50, .by = weir::limit::rps}), "requests per second bind for at most 5.0% of the time");
+}
+
 TEST(llm_advice, there_is_no_letter_without_something_to_ask_for) {
     auto const now = one_account({.rpm = 60});
     EXPECT_EQ(letter(advise(at_once(60), now, {})), "") << "no goal";
@@ -688,7 +718,9 @@ TEST(llm_advice, words_for_calls_that_cannot_be_admitted_and_for_tokens_that_are
         << to_text(a);
     EXPECT_NE(letter(a).find("can never be admitted"), std::string::npos);
     std::vector<planned_call> const held(14, planned_call{0ns, {50, 50}, {50, 1}, 1s});
-    EXPECT_NE(to_text(advise(held, one_account({.tpm = 1000}), {})).find("50.0% of the time was spent waiting for tokens that are held"), std::string::npos);
+    auto const text = to_text(advise(held, one_account({.tpm = 1000}), {}));
+    EXPECT_NE(text.find("\nmax_tokens as the answers   1 s"), std::string::npos) << text;
+    EXPECT_NE(text.find("all would be done in 1 s"), std::string::npos) << text;
 }
 
 }  // namespace

@@ -208,11 +208,17 @@ struct foreseen {
     /// - where none waits: by `answers` while some are under way, else by `nobody`.
     std::array<std::uint64_t, constraints> per_mille{};
     std::uint64_t share(constraint c) const noexcept { return per_mille[static_cast<std::size_t>(c)]; }
-    /// By any of the four limits.
-    std::uint64_t limited() const noexcept { return per_mille[0] + per_mille[1] + per_mille[2] + per_mille[3]; }
-    /// Of the time that tokens bound, per mille of the whole: while what it waited for was held for outputs of calls under way, at their bound. A tighter
-    /// max_tokens gives that back, no vendor need do anything. Unknown, hence 0, under accounting::reserve.
-    std::uint64_t held = 0;
+    /// By one of the four limits; none: by any of them.
+    std::uint64_t limited(limit by = limit::none) const noexcept {
+        switch (by) {
+            case limit::rpm: return share(constraint::rpm);
+            case limit::rps: return share(constraint::rps);
+            case limit::tpm: return share(constraint::tpm);
+            case limit::tps: return share(constraint::tps);
+            case limit::none: break;
+        }
+        return share(constraint::rpm) + share(constraint::rps) + share(constraint::tpm) + share(constraint::tps);
+    }
     std::vector<account_use> use{};
 };
 
@@ -220,11 +226,12 @@ struct foreseen {
 struct goal {
     std::optional<std::chrono::nanoseconds> whole{};  ///< all done within
     std::optional<std::chrono::nanoseconds> wait{};   ///< 99 of 100 calls wait no longer
-    std::optional<std::uint64_t> limited{};           ///< per mille of the time that limits bind, at most
+    std::optional<std::uint64_t> limited{};           ///< per mille of the time that limits bind, at most; 0: they do not
+    limit by = limit::none;                           ///< of `limited`: this limit alone; none: all four together
 
     bool asks() const noexcept { return whole || wait || limited; }
     bool met(foreseen const& f) const noexcept {
-        return f.never == 0 && (!whole || f.whole <= *whole) && (!wait || f.wait.p99 <= *wait) && (!limited || f.limited() <= *limited);
+        return f.never == 0 && (!whole || f.whole <= *whole) && (!wait || f.wait.p99 <= *wait) && (!limited || f.limited(by) <= *limited);
     }
 };
 
@@ -314,7 +321,6 @@ public:
                 } else {
                     next = std::max(c.retry_at(), now + manual_clock::duration{1});
                     bound = constraint_of(c.denied_by());
-                    held_now_ = (bound == constraint::tpm || bound == constraint::tps) && awaits_answers(c, calls_[i].bound);
                     break;
                 }
             }
@@ -322,11 +328,7 @@ public:
             if (head == count && ends_.empty()) break;
             if (bound == constraint::nobody && !ends_.empty()) bound = constraint::answers;
             if (!ends_.empty()) next = std::min(next, ends_.front().at);
-            auto const passes = next - now;
-            spent_[static_cast<std::size_t>(bound)] += passes;
-            if (bound == constraint::tpm || bound == constraint::tps) {
-                if (held_now_) held_ += passes;
-            }
+            spent_[static_cast<std::size_t>(bound)] += next - now;
             clock_.advance_to(next);
         }
         report();
@@ -368,16 +370,6 @@ private:
             if (by == to_string(c)) return c;
         }
         return constraint::in_flight;
-    }
-
-    bool awaits_answers(chain::choice const& c, tokens n) {
-        if (ends_.empty() || setup_.options.accounting == accounting::reserve) return false;
-        pool& p = pools_[c.waits_for()];
-        for (std::size_t a = 0; a < p.size(); ++a) {
-            auto const d = p.limits(a).check(n, clock_.now());
-            if (!d.granted() && d.retry_at() == c.retry_at()) return d.awaits_settlement();
-        }
-        return false;
     }
 
     void send(std::size_t i, chain::choice&& c) {
@@ -481,9 +473,6 @@ private:
             ++out_.per_mille[most];
             lost[most] = 0;
         }
-        std::size_t const tpm = static_cast<std::size_t>(constraint::tpm);
-        std::size_t const tps = static_cast<std::size_t>(constraint::tps);
-        out_.held = std::min(mul_div_ceil(static_cast<std::uint64_t>(held_.count()), 1000, whole), out_.per_mille[tpm] + out_.per_mille[tps]);
     }
 
     std::span<llm::planned_call const> calls_;
@@ -499,8 +488,6 @@ private:
     std::vector<std::vector<std::uint64_t>> under_way_{};
     std::vector<std::vector<llm::account_use>> used_{};
     std::array<std::chrono::nanoseconds, llm::constraints> spent_{};
-    std::chrono::nanoseconds held_{0};
-    bool held_now_ = false;
     llm::foreseen out_{};
 };
 
@@ -748,7 +735,8 @@ struct advice {
     setup before{};      ///< as it is
     demand wanted{};
     foreseen present{};
-    foreseen unlimited{};  ///< the first model alone without any limit: what the answers take
+    foreseen tight{};      ///< as it is, but each max_tokens no more than what its answer used: what less holding would give, without any vendor
+    foreseen unlimited{};  ///< the first model alone without any of the four limits: what the answers take
     std::vector<foreseen> remedies{};
     advice_options options{};
     std::optional<least_raise> least{};
@@ -771,6 +759,9 @@ inline advice advise(std::span<planned_call const> calls, setup const& present, 
     a.options = o;
     a.wanted = demand_of(calls);
     a.present = foresee(calls, present);
+    std::vector<planned_call> exact(calls.begin(), calls.end());
+    for (auto& c : exact) c.bound.output = std::min(c.bound.output, c.used.output);
+    a.tight = foresee(exact, weir::detail::also(present, "max_tokens as the answers"));
     setup bare = present;
     bare.name = "no limits";
     bare.models.resize(1);

@@ -98,7 +98,11 @@ inline std::string goal_text(llm::goal const& g) {
     auto const add = [&](std::string const& what) { s += (s.empty() ? "" : ", and ") + what; };
     if (g.whole) add("all is done within " + duration_text(*g.whole));
     if (g.wait) add("99 of 100 calls wait at most " + duration_text(*g.wait));
-    if (g.limited) add("limits bind for at most " + percent(*g.limited) + " of the time");
+    if (g.limited) {
+        std::string const who = g.by == limit::none ? "limits bind" : std::string{to_string(g.by)} + " bind";
+        add(*g.limited == 0 ? "no " + (g.by == limit::none ? std::string{"limit binds"} : "call waits for " + std::string{to_string(g.by)})
+                            : who + " for at most " + percent(*g.limited) + " of the time");
+    }
     return s;
 }
 
@@ -146,6 +150,9 @@ inline std::string to_text(advice const& a, money const& m = {}) {
     bool lesser = false;
     std::vector<foreseen const*> all{&a.present};
     for (auto const& r : a.remedies) all.push_back(&r);
+    // Where it matters: a fiftieth of the time.
+    bool const tighter = a.tight.whole < a.present.whole - a.present.whole / 50;
+    if (tighter) all.push_back(&a.tight);
     if (a.least) all.push_back(&a.with_asked);
     all.push_back(&a.unlimited);
     for (auto const* f : all) {
@@ -195,10 +202,10 @@ inline std::string to_text(advice const& a, money const& m = {}) {
         }
         s += '\n';
     }
-    if (a.present.held >= 20) {
+    if (tighter) {
         weir::detail::paragraph p{s};
-        p.add(weir::detail::percent(a.present.held) + " of the time was spent waiting for tokens that are held for answers under way, at their bound: a tighter " +
-              "max_tokens gives that back, and no vendor need do anything.");
+        p.add("Tokens are held for answers under way, at max_tokens. Were it never more than what the answer uses, all would be done in " + duration_text(a.tight.whole) +
+              ", and no vendor need do anything.");
     }
     if (a.options.goal.asks()) {
         weir::detail::paragraph p{s};
