@@ -156,8 +156,15 @@ struct scene {
         s.served.push_back(who);
     }
     template <class Cost>
-    void join(std::size_t c, Cost n, int who) {
-        callers.emplace_back(who, wait(*this, c, n, who));
+    static eager_task wait(scene& s, std::size_t c, Cost n, int who, weir::line_ticket& ticket) {
+        loop::timer timer{s.executor};
+        auto const a = co_await s.lines[c].async_try_acquire_until(n, manual_clock::time_point::max(), timer, ticket);
+        EXPECT_EQ(a.why(), waited::granted);
+        s.served.push_back(who);
+    }
+    template <class Cost, class... Ticket>
+    void join(std::size_t c, Cost n, int who, Ticket&... ticket) {
+        callers.emplace_back(who, wait(*this, c, n, who, ticket...));
     }
     void cancel(int who) {
         callers.remove_if([&](auto const& c) { return c.first == who; });
@@ -473,6 +480,30 @@ TEST_F(fair_lines_of_a_bucket, who_comes_back_takes_the_place_of_a_large_call_th
     EXPECT_EQ(all.served, (order_of{0, 100}));
     all.advance(10s);
     EXPECT_EQ(all.served, (order_of{0, 100, 1}));
+}
+
+TEST_F(fair_lines_of_a_bucket, who_comes_again_stands_before_those_of_its_class_who_arrived_later_and_no_others) {
+    weir::line_ticket ticket;
+    all.advance(1s);
+    all.join(batch, 1, 100, ticket);
+    EXPECT_EQ(all.served, order_of{100});
+    all.join(batch, 1, 101);
+    for (int i = 0; i < 4; ++i) all.join(agent, 1, i);
+    EXPECT_FALSE(lines[batch].try_acquire(1));
+    all.join(batch, 1, 102, ticket);
+    all.run_out();
+    order_of of_batch;
+    std::copy_if(all.served.begin(), all.served.end(), std::back_inserter(of_batch), [](int who) { return who >= 100; });
+    EXPECT_EQ(of_batch, (order_of{100, 102, 101}));
+    order_of const firsts(all.served.begin() + 1, all.served.begin() + 5);
+    EXPECT_EQ(std::count_if(firsts.begin(), firsts.end(), [](int who) { return who >= 100; }), 1);  // the shares are what they were
+    all.advance(1s);
+    all.join(batch, 2, 103);
+    weir::line_ticket& early = ticket;
+    EXPECT_TRUE(lines[batch].try_acquire_until(1, clock.now(), early));
+    weir::line_ticket late;
+    EXPECT_FALSE(lines[batch].try_acquire_until(1, clock.now(), late));
+    all.run_out();
 }
 
 TEST_F(fair_lines_of_a_bucket, who_displaced_the_first_and_leaves_wakes_it) {

@@ -208,6 +208,73 @@ TEST_F(waiting_line, a_large_attempt_is_not_starved_by_a_stream_of_small_ones) {
     EXPECT_EQ(threads.order(), (order_of{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10}));
 }
 
+TEST_F(waiting_line, who_comes_again_with_its_ticket_stands_before_all_who_arrived_after_it) {
+    clock.advance(1s);
+    weir::line_ticket first;
+    EXPECT_FALSE(first);
+    EXPECT_TRUE(line.acquire(1, first));  // served at once: a ticket from before all who wait when it comes again
+    EXPECT_TRUE(first);
+    weir::line_ticket second;
+    join([&](int who) {
+        (void)line.try_acquire_until(1, time_point::max(), second);
+        threads.served(who);
+    });
+    clock.advance(1s);
+    EXPECT_EQ(order(1), order_of{0});
+    for (int i = 1; i < 3; ++i) join_for(1);
+    auto const again = [&](weir::line_ticket& ticket) {
+        join([&](int who) {
+            (void)line.acquire(
+                [this, who](bucket_type& b) {
+                    auto d = b.try_acquire(1);
+                    if (d) threads.served(who);
+                    return d;
+                },
+                ticket);
+        });
+    };
+    again(second);  // 3: before 1 and 2
+    again(first);   // 4: before 3 too
+    join_for(1);    // 5
+    run_out();
+    EXPECT_EQ(threads.order(), (order_of{0, 4, 3, 1, 2, 5}));
+    EXPECT_EQ(clock.now(), time_point{7s});
+}
+
+TEST_F(waiting_line, who_is_displaced_by_one_who_comes_again_is_served_after_it_and_woken_when_it_leaves) {
+    clock.advance(1s);
+    weir::line_ticket ticket;
+    EXPECT_TRUE(line.acquire(1, ticket));
+    join_for(2);
+    stop_source stop;
+    join([&](int) { EXPECT_EQ(line.acquire(5, ticket, stop.get_token()).why(), waited::stopped); });
+    clock.advance(2s);  // the alarm of the one who was first, and is not any more
+    clock.wait_for_sleepers(2);
+    EXPECT_TRUE(threads.order().empty());
+    EXPECT_EQ(bucket.available(), 2U);
+    stop.request_stop();
+    EXPECT_EQ(order(1), order_of{0});
+    threads.join();
+    EXPECT_EQ(line.waiting(), 0U);
+    EXPECT_EQ(clock.now(), time_point{3s});
+}
+
+TEST_F(waiting_line, a_ticket_lets_one_who_does_not_wait_past_those_only_who_arrived_later) {
+    clock.advance(2s);
+    weir::line_ticket ticket;
+    EXPECT_TRUE(line.try_acquire_until(1, time_point::min(), ticket));
+    join_for(3);
+    EXPECT_TRUE(line.try_acquire_until(1, clock.now(), ticket));
+    EXPECT_EQ(line.try_acquire_until(1, clock.now(), ticket).why(), waited::timed_out);  // the limiter has none
+    clock.advance(1s);
+    weir::line_ticket later;
+    EXPECT_EQ(line.try_acquire_until(1, clock.now(), later).why(), waited::timed_out);
+    EXPECT_FALSE(later);  // it never stood in the line
+    EXPECT_TRUE(line.try_acquire_until(1, clock.now(), ticket));
+    run_out();
+    EXPECT_EQ(clock.now(), time_point{6s});
+}
+
 TEST_F(waiting_line, times_out_at_its_deadline_and_not_before) {
     join([this] {
         auto const a = line.try_acquire_for(5, 2s);
@@ -658,6 +725,29 @@ TEST_F(waiting_line_of_coroutines, one_that_is_destroyed_while_it_waits_leaves_n
     EXPECT_EQ(threads.order(), order_of{3});
     EXPECT_TRUE(c.done());
     EXPECT_EQ(line.waiting(), 0U);
+}
+
+TEST_F(waiting_line_of_coroutines, who_comes_again_with_its_ticket_stands_before_all_who_arrived_after_it) {
+    weir::line_ticket ticket;
+    order_of served;
+    auto const wait = [&](int who, weir::line_ticket& t) -> eager_task {
+        loop::timer timer{executor};
+        (void)co_await line.async_try_acquire_until(1, time_point::max(), timer, t);
+        served.push_back(who);
+    };
+    weir::line_ticket others[2];
+    auto const a = wait(0, ticket);
+    auto const b = wait(1, others[0]);
+    clock.advance(1s);
+    executor.run_due();
+    EXPECT_EQ(served, order_of{0});
+    auto const c = wait(2, others[1]);
+    auto const d = wait(3, ticket);
+    for (int i = 0; i < 3; ++i) {
+        clock.advance(1s);
+        executor.run_due();
+    }
+    EXPECT_EQ(served, (order_of{0, 3, 1, 2}));
 }
 
 TEST_F(waiting_line_of_coroutines, refuses_when_the_line_is_full) {

@@ -180,7 +180,8 @@ public:
         lane& l = lanes_[i];
         if (length(i) >= most) return false;
         bool const begins = l.places.first == nullptr;
-        l.places.push(p);
+        arrivals_.number(p);
+        l.places.insert(p);
         // It needs no waking when that makes it first; whom it displaces finds out when it wakes.
         if (begins) order_.begins(i);
         l.length.fetch_add(1, std::memory_order_relaxed);
@@ -204,9 +205,11 @@ public:
         std::lock_guard const lock{mutex_};
         return first() == &p;
     }
-    bool newcomer_is_behind(std::size_t i) const {
+    std::uint64_t arrival() const noexcept { return arrivals_.last(); }
+    bool is_behind(std::size_t i, line_place const& p) const {
         std::lock_guard const lock{mutex_};
-        return order_.waits(i) || order_.would_be_behind(i);
+        if (!order_.waits(i)) return order_.would_be_behind(i);
+        return order_.first() != i || p.arrival == 0 || lanes_[i].places.first->arrival <= p.arrival;
     }
     void wake_first() {
         std::lock_guard const lock{mutex_};
@@ -252,6 +255,7 @@ private:
     mutable typename mutex_of<Atomics>::type mutex_;
     fair_order<Classes> order_;
     std::array<lane, Classes> lanes_{};
+    arrivals<Atomics> arrivals_;
     typename Atomics::template atomic<std::size_t> length_{0};
 };
 
@@ -268,7 +272,8 @@ public:
     bool join(line_place& p, std::size_t most) { return all_->join(class_, p, most); }
     void leave(line_place& p) { all_->leave(class_, p); }
     bool is_first(line_place const& p) const { return all_->is_first(p); }
-    bool newcomer_is_behind() const { return all_->newcomer_is_behind(class_); }
+    std::uint64_t arrival() const noexcept { return all_->arrival(); }
+    bool is_behind(line_place const& p) const { return all_->is_behind(class_, p); }
     void wake_first() { all_->wake_first(); }
 
     template <class Limiter, class Cost>

@@ -90,6 +90,20 @@ struct stop_callback_for<std::stop_token, F> {
 };
 #endif
 
+/// When its holder arrived: kept over several waits in one line (or in the lines of one fair_lines class), it stands before all who arrived later. For
+/// one whose call failed after it was served, and comes again. The first wait sets it; for one wait at a time.
+class line_ticket {
+public:
+    constexpr line_ticket() noexcept = default;
+    /// Whether it has been used.
+    constexpr explicit operator bool() const noexcept { return arrival_ != 0; }
+
+private:
+    template <class, class, class>
+    friend class waiting_line;
+    std::uint64_t arrival_ = 0;
+};
+
 /// The token of a wait that nobody stops.
 struct never_stop {
     static constexpr bool stop_requested() noexcept { return false; }
@@ -132,19 +146,26 @@ struct line_place {
     void (*wake)(line_place&);  // called with the queue's mutex held
     line_place* previous = nullptr;
     line_place* next = nullptr;
+    std::uint64_t arrival = 0;  // 0: when it joins
     bool queued = false;
 };
 
-/// Places in order of joining.
+/// Places in order of arrival.
 struct line_list {
     line_place* first = nullptr;
     line_place* last = nullptr;
 
-    void push(line_place& p) noexcept {
-        p.previous = last;
-        p.next = nullptr;
-        (last != nullptr ? last->next : first) = &p;
-        last = &p;
+    /// O(1) for who arrives; who comes again passes the others who did, and arrived before him.
+    void insert(line_place& p) noexcept {
+        line_place* after = last;
+        if (after != nullptr && after->arrival > p.arrival) {
+            after = nullptr;
+            for (line_place* q = first; q->arrival <= p.arrival; q = q->next) after = q;
+        }
+        p.previous = after;
+        p.next = after != nullptr ? after->next : first;
+        (p.next != nullptr ? p.next->previous : last) = &p;
+        (after != nullptr ? after->next : first) = &p;
         p.queued = true;
     }
     void erase(line_place& p) noexcept {
@@ -154,8 +175,22 @@ struct line_list {
     }
 };
 
-/// The order of those who wait: first come, first served. Everything is O(1) and a few instructions under a mutex: a
-/// holder that is suspended delays those who join and leave, not an attempt that meets an empty line, nor any direct user
+/// Numbers of arrival, the next of them for who joins. Who is served without joining takes the last that was given: all who wait
+/// when he comes again have joined since, and stand behind him. Relaxed: a count; what orders two arrivals orders their numbers, by coherence.
+template <class Atomics>
+class arrivals {
+public:
+    std::uint64_t last() const noexcept { return last_.load(std::memory_order_relaxed); }
+    void number(line_place& p) noexcept {
+        if (p.arrival == 0) p.arrival = last_.fetch_add(1, std::memory_order_relaxed) + 1;
+    }
+
+private:
+    typename Atomics::template atomic<std::uint64_t> last_{1};
+};
+
+/// The order of those who wait: first come, first served. Everything is O(1) and a few instructions under a mutex, but
+/// for who comes again (see line_list::insert): a holder that is suspended delays those who join and leave, not an attempt that meets an empty line, nor any direct user
 /// of the limiter.
 template <class Atomics>
 class line_queue {
@@ -170,7 +205,9 @@ public:
     bool join(line_place& p, std::size_t most) {
         std::lock_guard const lock{mutex_};
         if (length() >= most) return false;
-        places_.push(p);
+        // It needs no waking when that makes it first; whom it displaces finds out when it wakes.
+        arrivals_.number(p);
+        places_.insert(p);
         length_.fetch_add(1, std::memory_order_relaxed);
         return true;
     }
@@ -188,8 +225,14 @@ public:
         std::lock_guard const lock{mutex_};
         return places_.first == &p;
     }
-    /// Whether somebody goes before one who joins now, where the line is not empty.
-    static constexpr bool newcomer_is_behind() noexcept { return true; }
+    /// The number of one who is served without joining.
+    std::uint64_t arrival() const noexcept { return arrivals_.last(); }
+    /// Whether somebody goes before one who joins now, where the line was not empty.
+    bool is_behind(line_place const& p) const {
+        if (p.arrival == 0) return true;
+        std::lock_guard const lock{mutex_};
+        return places_.first != nullptr && places_.first->arrival <= p.arrival;
+    }
 
     /// Takes the mutex even when the line looks empty: who joins after this attempts after it and sees what it brought.
     void wake_first() {
@@ -204,6 +247,7 @@ private:
 
     mutable typename mutex_of<Atomics>::type mutex_;
     line_list places_;
+    arrivals<Atomics> arrivals_;
     typename Atomics::template atomic<std::size_t> length_{0};
 };
 
@@ -219,6 +263,8 @@ namespace weir::inline v0 {
 ///     line.acquire(10);                                             // sleeps until there are ten
 ///     if (auto a = line.try_acquire_for(1, 100ms)) use(*a);         // *a is the limiter's decision
 ///     else log(to_string(a.why()));
+///
+/// Who failed after he was served, and comes again, keeps his place by a line_ticket: he stands before all who arrived after he first did.
 ///
 /// What is asked for ("cost") is whatever the limiter's try_acquire takes: a number of permits, a type of its own, or
 /// for anything else a callable that takes the limiter and returns its decision. All sleeping is done by the limiter's
@@ -263,6 +309,11 @@ public:
     admission acquire(Cost cost = Cost{1}, Token token = {}) {
         return wait(std::move(cost), time_point::max(), std::move(token));
     }
+    /// The same for one who comes again, as the ticket says; likewise below.
+    template <class Cost, stoppable_token Token = never_stop>
+    admission acquire(Cost cost, line_ticket& ticket, Token token = {}) {
+        return wait(std::move(cost), time_point::max(), std::move(token), &ticket);
+    }
 
     /// Does not wait: granted only if nobody else waits and the limiter grants. timed_out when it does not.
     template <class Cost = permits>
@@ -281,6 +332,10 @@ public:
     template <class Cost, stoppable_token Token = never_stop>
     admission try_acquire_until(Cost cost, time_point deadline, Token token = {}) {
         return wait(std::move(cost), deadline, std::move(token));
+    }
+    template <class Cost, stoppable_token Token = never_stop>
+    admission try_acquire_until(Cost cost, time_point deadline, line_ticket& ticket, Token token = {}) {
+        return wait(std::move(cost), deadline, std::move(token), &ticket);
     }
 
     /// The same for coroutines: `co_await line.async_acquire(cost, timer)` gives an admission. The wait stands in the
@@ -304,6 +359,15 @@ public:
                                                                                                   Timer& timer,
                                                                                                   Token token = {}) {
         return {*this, std::move(cost), timer, deadline, std::move(token)};
+    }
+    /// The ticket is referred to.
+    template <class Cost, class Timer, stoppable_token Token = never_stop>
+    requires line_timer<Timer, time_point> async_wait<Cost, Timer, Token> async_try_acquire_until(Cost cost,
+                                                                                                  time_point deadline,
+                                                                                                  Timer& timer,
+                                                                                                  line_ticket& ticket,
+                                                                                                  Token token = {}) {
+        return {*this, std::move(cost), timer, deadline, std::move(token), &ticket};
     }
 
     /// The limiter's own verbs; afterwards the first in line tries anew. After a change of limits that leaves no room
@@ -360,18 +424,36 @@ private:
     }
 
     template <class Cost, class Token>
-    admission wait(Cost cost, time_point deadline, Token token) {
+    admission wait(Cost cost, time_point deadline, Token token, line_ticket* ticket = nullptr) {
         // The common case by itself, so that it costs no more than it must.
         std::optional<decision> denied;
         if (!token.stop_requested() && queue_.empty()) {
+            arrival const now{queue_, ticket};
             decision d = detail::ask(limiter_, cost);
-            if (d) return admission{std::move(d)};
+            if (d) {
+                now.keep();
+                return admission{std::move(d)};
+            }
             denied.emplace(std::move(d));
         }
-        thread_place<Cost, Token> self{*this, std::move(cost), deadline, std::move(token)};
+        thread_place<Cost, Token> self{*this, std::move(cost), deadline, std::move(token), ticket};
         if (!(denied ? self.settled_by(std::move(*denied)) : self.settled_at_once())) self.sleep();
         return std::move(self).result();
     }
+
+    // Of one who meets an empty line: kept where he is served, else he has a number when he joins.
+    class arrival {
+    public:
+        arrival(Queue const& q, line_ticket* ticket) noexcept
+            : ticket_{ticket == nullptr || *ticket ? nullptr : ticket}, number_{ticket_ == nullptr ? 0 : q.arrival()} {}
+        void keep() const noexcept {
+            if (ticket_ != nullptr) ticket_->arrival_ = number_;
+        }
+
+    private:
+        line_ticket* ticket_;
+        std::uint64_t number_;
+    };
 
     Limiter& limiter_;
     line_options options_;
@@ -408,8 +490,10 @@ template <class Limiter, class Atomics, class Queue>
 template <class Cost, class Token>
 class waiting_line<Limiter, Atomics, Queue>::place : public detail::line_place {
 public:
-    place(waiting_line& line, Cost cost, time_point deadline, Token token, void (*waker)(line_place&))
-        : line_place{waker}, line_{line}, cost_{std::move(cost)}, deadline_{deadline}, token_{std::move(token)} {}
+    place(waiting_line& line, Cost cost, time_point deadline, Token token, line_ticket* ticket, void (*waker)(line_place&))
+        : line_place{waker}, line_{line}, cost_{std::move(cost)}, deadline_{deadline}, token_{std::move(token)}, ticket_{ticket} {
+        if (ticket_ != nullptr) arrival = ticket_->arrival_;
+    }
     // Out of the line, where an exception or a destroyed coroutine ends the wait: what derives from this calls it
     // before it destroys what wake() uses.
     void abandon() {
@@ -419,15 +503,23 @@ public:
     // Whether there is an answer without queuing.
     bool settled_at_once() {
         if (token_.stop_requested()) return ends(waited::stopped);
-        if (line_.queue_.empty()) return settled_by(detail::ask(line_.limiter_, cost_));
-        return looked() || (line_.queue_.newcomer_is_behind() && out_of_time());
+        if (line_.queue_.empty()) {
+            typename waiting_line::arrival const now{line_.queue_, ticket_};
+            bool const settled = settled_by(detail::ask(line_.limiter_, cost_));
+            if (why_ == waited::granted) now.keep();
+            return settled;
+        }
+        return looked() || (line_.queue_.is_behind(*this) && out_of_time());
     }
     // The same, where the limiter has been asked.
     bool settled_by(decision&& d) { return answered(std::move(d)) || out_of_time(); }
 
     bool join() {
         pause_ = {};
-        if (line_.queue_.join(*this, line_.options_.max_waiting)) return true;
+        if (line_.queue_.join(*this, line_.options_.max_waiting)) {
+            if (ticket_ != nullptr) ticket_->arrival_ = arrival;
+            return true;
+        }
         ends(waited::line_full);
         return false;
     }
@@ -436,10 +528,10 @@ public:
     // woken.
     bool step() {
         if (token_.stop_requested()) return leaves(waited::stopped);
-        first_ = (first_ && !Queue::by_shares) || line_.queue_.is_first(*this);
+        bool const first = line_.queue_.is_first(*this);
         // Read before the attempt: whoever is woken at the deadline has tried at or after it.
         bool const last = deadline_ != time_point::max() && expired();
-        if (first_ && answered(detail::ask(line_.limiter_, cost_))) {
+        if (first && answered(detail::ask(line_.limiter_, cost_))) {
             if constexpr (Queue::by_shares) {
                 if (why_ == waited::granted) {
                     line_.queue_.served(*this, line_.limiter_, cost_, *decision_);
@@ -450,7 +542,7 @@ public:
             return true;
         }
         if (last) return leaves(waited::timed_out);
-        until_ = first_ ? std::min(retry_at_, deadline_) : deadline_;
+        until_ = first ? std::min(retry_at_, deadline_) : deadline_;
         return false;
     }
 
@@ -519,12 +611,12 @@ protected:
     Token token_;
 
 private:
+    line_ticket* ticket_;
     time_point until_{};
     time_point retry_at_{};
     duration pause_{};
     std::optional<decision> decision_;
     waited why_ = waited::timed_out;
-    bool first_ = false;  // in one line: once first, first until it leaves
 };
 
 template <class Limiter, class Atomics, class Queue>
@@ -533,8 +625,8 @@ class waiting_line<Limiter, Atomics, Queue>::thread_place : public place<Cost, T
     using base = place<Cost, Token>;
 
 public:
-    thread_place(waiting_line& line, Cost cost, time_point deadline, Token token)
-        : base{line, std::move(cost), deadline, std::move(token),
+    thread_place(waiting_line& line, Cost cost, time_point deadline, Token token, line_ticket* ticket)
+        : base{line, std::move(cost), deadline, std::move(token), ticket,
                [](detail::line_place& p) { static_cast<thread_place&>(p).seat_->notify(); }} {}
 
     ~thread_place() { this->abandon(); }
@@ -564,8 +656,8 @@ class [[nodiscard]] waiting_line<Limiter, Atomics, Queue>::async_wait : place<Co
     using base = place<Cost, Token>;
 
 public:
-    async_wait(waiting_line& line, Cost cost, Timer& timer, time_point deadline, Token token)
-        : base{line, std::move(cost), deadline, std::move(token),
+    async_wait(waiting_line& line, Cost cost, Timer& timer, time_point deadline, Token token, line_ticket* ticket = nullptr)
+        : base{line, std::move(cost), deadline, std::move(token), ticket,
                [](detail::line_place& p) { static_cast<async_wait&>(p).timer_.wake(); }},
           timer_{timer} {}
     ~async_wait() {

@@ -45,6 +45,7 @@ using line_type = weir::waiting_line<pool, model::atomics>;
 struct waiter {
     permits n = 1;
     bool may_be_stopped = false;
+    bool again = false;  // once served, it comes again with its ticket
 };
 
 struct program {
@@ -61,14 +62,40 @@ class world {
 public:
     explicit world(program const& p)
         : p_{p}, pool_{p.left}, line_{pool_, weir::line_options{.max_waiting = p.most}}, timers_(p.waiters.size()),
-          ended_(p.waiters.size()), joins_(p.waiters.size()), places_(p.waiters.size()) {}
+          ended_(p.waiters.size()), joins_(p.waiters.size()), places_(p.waiters.size()), overtaken_(p.waiters.size()) {}
 
     void wait(std::size_t i) {
+        auto const& w = p_.waiters[i];
+        weir::line_ticket ticket;
+        if (!visit(i, ticket) || !w.again) return;
+        unsigned const before = served_;
+        timer& t = timers_[i];
+        auto one = line_.async_try_acquire_until(w.n, pool::time_point::max(), t, ticket, never(i));
+        unsigned standing = before;
+        bool stood = false;
+        if (!one.ready() && one.start({[](void*) {}, nullptr})) {
+            stood = true;
+            standing = served_;
+            t.run();
+        }
+        auto const a = one.result();
+        if (a.granted()) {
+            granted_ += w.n;
+            // Those who were served since it stood there again, though they arrived after it first did.
+            for (std::size_t j = 0; stood && j < places_.size(); ++j) {
+                if (j != i && places_[j] > standing && joins_[i].precedes(joins_[j])) ++overtaken_[i];
+            }
+            ++served_;
+        }
+        ended_[i] = a.why();
+    }
+    stop_source::token never(std::size_t i) { return stop_source::token{p_.waiters[i].may_be_stopped ? &stop_ : nullptr}; }
+    bool visit(std::size_t i, weir::line_ticket& ticket) {
         auto const& w = p_.waiters[i];
         timer& t = timers_[i];
         model::span joining = model::begin();
         joins_[i] = joining;
-        auto one = line_.async_acquire(w.n, t, stop_source::token{w.may_be_stopped ? &stop_ : nullptr});
+        auto one = line_.async_try_acquire_until(w.n, pool::time_point::max(), t, ticket, never(i));
         if (!one.ready() && one.start({[](void*) {}, nullptr})) {
             joins_[i] = model::end(joining);
             stood_ |= 1U << i;
@@ -79,7 +106,8 @@ public:
             granted_ += w.n;
             places_[i] = ++served_;
         }
-        ended_[i] = a.why();
+        ended_[i] = a.granted() && w.again ? std::nullopt : std::optional{a.why()};
+        return a.granted();
     }
     void give_back(std::vector<permits> const& all) {
         for (permits const n : all) {
@@ -106,6 +134,10 @@ public:
                              (why == waited::line_full && p_.waiters.size() > p_.most),
                          "ended for no reason");
         }
+        for (unsigned const o : overtaken_) {
+            // One may have had his turn already when it came again.
+            model::check(o <= 1, "who came again was overtaken by two who arrived after it");
+        }
         model::check(p_.direct == 0 || direct_ended_, "one who asks the limiter past the line was stopped by it");
         if (!all_ended || refunds_ended_ != p_.refunds.size() + p_.more_refunds.size()) return;
         model::check(line_.waiting() == 0, "somebody left a trace in the line");
@@ -127,6 +159,7 @@ private:
     std::vector<std::optional<waited>> ended_;
     std::vector<model::span> joins_;
     std::vector<unsigned> places_;
+    std::vector<unsigned> overtaken_;
     unsigned stood_ = 0;
     unsigned served_ = 0;
     permits granted_ = 0;
@@ -196,6 +229,22 @@ TEST(waiting_line_model, who_is_stopped_leaves_no_trace_and_wakes_the_next) {
     sees("wait for three | wait for what is there | stop", p);
 }
 
+TEST(waiting_line_model, who_comes_again_with_a_ticket_displaces_the_first_and_no_wake_up_is_lost) {
+    program p;
+    p.waiters = {{1, false, true}, {1}};
+    p.refunds = {3};
+    sees("wait, again | wait | three at once", p);
+    p.left = 1;
+    p.refunds = {2};
+    sees("at once, again | wait | two at once", p);
+    p.refunds = {1, 1};
+    sees("at once, again | wait | refund, refund", p);
+    p.waiters = {{1, true, true}, {1}};
+    p.refunds = {2};
+    p.one_stops = true;
+    sees("at once, again, or stopped | wait | two at once | stop", p);
+}
+
 TEST(waiting_line_model, a_full_line_refuses_and_leaves_no_trace) {
     program p;
     p.most = 1;
@@ -235,6 +284,9 @@ TEST(waiting_line_model_long, three_in_the_line) {
     p.refunds = {3};
     sees(options::sc(""), "three wait | three at once", p);
     sees(options::bounded("", 1), "three wait | three at once, weak", p);
+    p.left = 1;
+    p.waiters = {{1, false, true}, {1}, {1}};
+    sees(options::sc(""), "at once, again | wait | wait | three at once", p);
 }
 
 }  // namespace
