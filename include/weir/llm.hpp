@@ -6,6 +6,7 @@
 #pragma once
 
 #include "llm/absence.hpp"
+#include "llm/account_lane.hpp"
 #include "llm/account_pool.hpp"
 #include "llm/adaptive.hpp"
 #include "llm/advice.hpp"
@@ -27,5 +28,7 @@
 #include "llm/server_queue.hpp"
 #include "llm/session.hpp"
 #include "llm/session_counters.hpp"
+#include "llm/session_options.hpp"
+#include "llm/session_reply.hpp"
 #include "llm/time_text.hpp"
 #include "llm/verdict.hpp"

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <coroutine>
+#include <cstddef>
 #include <optional>
 #include <utility>
 
@@ -74,14 +75,14 @@ namespace weir::inline v0::llm {
 /// Destroyed while it waits or pauses it leaves no trace; while it sends, the attempt is held as lost, as it is when
 /// `send` throws, which passes through. A stop that is requested ends a wait and a pause at once; an attempt that was let
 /// go is not cut short: what send awaits is the sender's.
-template <class Pool, class Send, class Timer, class Observe = no_observer, stoppable_token Token = never_stop>
-    requires line_timer<Timer, typename session<Pool>::time_point>
-task<typename session<Pool>::outcome> async_run(session<Pool>& s, typename session<Pool>::request r, Send send, Timer& timer,
-                                                Observe observe = {}, Token token = {}) {
-    typename session<Pool>::template drive<Observe, Token> d{s, r, observe, token};
+template <class Pool, std::size_t Classes, class Send, class Timer, class Observe = no_observer, stoppable_token Token = never_stop>
+    requires line_timer<Timer, typename Pool::time_point>
+task<typename session<Pool, Classes>::outcome> async_run(session<Pool, Classes>& s, typename session<Pool, Classes>::request r, Send send,
+                                                         Timer& timer, Observe observe = {}, Token token = {}) {
+    typename session<Pool, Classes>::template drive<Observe, Token> d{s, r, observe, token};
     while (d.goes_on()) {
         if (auto const until = d.pause()) {
-            weir::detail::timer_pause<Timer, typename session<Pool>::time_point, Token> pause{timer, *until, token};
+            weir::detail::timer_pause<Timer, typename Pool::time_point, Token> pause{timer, *until, token};
             co_await pause;
         } else {
             // Named, as temporaries of a co_await are not safe with every compiler.
