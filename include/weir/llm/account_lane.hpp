@@ -13,12 +13,10 @@
 #include <utility>
 
 #include "../clock.hpp"
-#include "../decision.hpp"
-#include "../policy.hpp"
+#include "../detail/mutex_of.hpp"
 #include "../quota.hpp"
 #include "../rate.hpp"
 #include "../token_bucket.hpp"
-#include "../waiting_line.hpp"
 #include "account_pool.hpp"
 #include "adaptive.hpp"
 #include "concurrency.hpp"
