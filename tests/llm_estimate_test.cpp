@@ -120,6 +120,17 @@ TEST(llm_quantile, forgets_the_past_by_and_by) {
     EXPECT_LT(q.size(), running_quantile<>::memory);
 }
 
+TEST(llm_quantile, what_was_seen_once_is_forgotten_too_and_not_at_once) {
+    running_quantile<> q;
+    for (std::uint32_t i = 0; i + 2 < running_quantile<>::memory; ++i) q.add(10);
+    q.add(1'000'000);
+    q.add(10);
+    EXPECT_LT(q.size(), running_quantile<>::memory / 2 + 2);  // halved
+    EXPECT_GE(q.at(1, 1), 1'000'000U);
+    for (std::uint32_t i = 0; i < running_quantile<>::memory; ++i) q.add(10);
+    EXPECT_EQ(q.at(1, 1), 10U);
+}
+
 TEST(llm_quantile, threads_lose_no_observation) {
     running_quantile<> q;
     hammer::on_threads(4, [&] {

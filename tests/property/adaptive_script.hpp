@@ -40,7 +40,7 @@ public:
         std::uint64_t const top = o_.most == 0 ? o_.start : o_.most;
         bool const is_bad = o_.start == 0 || o_.least == 0 || o_.least > o_.start || o_.start > top || top >= std::uint64_t{1} << 40U ||
                             o_.window <= ns{0} || o_.window > std::chrono::hours{1} || std::chrono::floor<duration>(o_.window).count() < 32 ||
-                            std::chrono::floor<duration>(o_.recovery).count() < 1 || o_.recovery > std::chrono::hours{24};
+                            o_.recovery <= ns{0} || o_.recovery > std::chrono::hours{24} || std::chrono::floor<duration>(o_.recovery).count() < 1;
         ensure_equal(static_cast<bool>(rate_type::validate(o_)), is_bad, "refused: an adaptive rate");
         if (is_bad) {
             ensure(*rate_type::validate(o_).reason != '\0', "refused without a reason");

@@ -52,6 +52,8 @@ public:
 
 private:
     static std::int64_t after(std::int64_t t, std::chrono::nanoseconds d) {
+        // Nanoseconds in thirds overflow on the way.
+        if (Duration::period::den % 3 == 0 && d > d.max() / 3) return max_ticks;
         return plus(t, static_cast<std::uint64_t>(std::chrono::ceil<Duration>(d).count()));
     }
 

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstdint>
 #include <limits>
+#include <ratio>
 
 #include "../clock.hpp"
 #include "../policy.hpp"
@@ -67,6 +68,9 @@ public:
 
 private:
     static TimePoint after(TimePoint t, std::chrono::nanoseconds length) noexcept {
+        // What is too long to be counted in the clock's ticks is for ever.
+        using ticks_of_one = std::ratio_divide<std::nano, typename duration::period>;
+        if (length > std::chrono::nanoseconds::max() / ticks_of_one::num) return TimePoint::max();
         return TimePoint{duration{static_cast<typename duration::rep>(
             detail::saturating_add(detail::ticks(t), static_cast<std::int64_t>(std::chrono::ceil<duration>(length).count())))}};
     }

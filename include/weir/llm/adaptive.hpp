@@ -106,7 +106,7 @@ public:
         if (std::chrono::floor<duration>(o.window) < segments * std::max(resolution, duration{1})) {
             return {"the clock is too coarse for an adaptive rate's window: it needs 32 steps"};
         }
-        if (std::chrono::floor<duration>(o.recovery) < duration{1} || o.recovery > std::chrono::hours{24}) {
+        if (o.recovery <= o.recovery.zero() || o.recovery > std::chrono::hours{24} || std::chrono::floor<duration>(o.recovery) < duration{1}) {
             return {"an adaptive rate's recovery is positive, a day at most"};
         }
         return {};

@@ -17,17 +17,19 @@ namespace weir::inline v0::llm {
 template <class Atomics = std_atomics>
 class running_quantile {
 public:
-    /// So many observations, and all counts are halved: half of what a quantile is made of is younger than that.
+    /// So many observations, and all counts are halved: half of what a quantile is made of is younger than that. What was seen once is forgotten
+    /// with the second time.
     static constexpr std::uint32_t memory = 2048;
 
     void add(std::uint64_t x) noexcept {
         // Relaxed: counts, each for itself.
-        counts_[bucket_of(x)].fetch_add(1, std::memory_order_relaxed);
-        if (total_.fetch_add(1, std::memory_order_relaxed) + 1 == memory) forget();
+        counts_[bucket_of(x)].fetch_add(one, std::memory_order_relaxed);
+        std::uint32_t const before = total_.fetch_add(one, std::memory_order_relaxed);
+        if (before < one * memory && before + one >= one * memory) forget();
     }
 
     /// Observations that count, after halving.
-    std::uint32_t size() const noexcept { return total_.load(std::memory_order_relaxed); }
+    std::uint32_t size() const noexcept { return total_.load(std::memory_order_relaxed) / one; }
 
     /// The least bucket's upper end that at least numerator/denominator of the observations do not exceed: above the exact quantile by less
     /// than an eighth of it. 0 where nothing was seen. O(number of buckets).
@@ -63,14 +65,15 @@ private:
     static constexpr std::uint64_t greatest = std::uint64_t{1} << 40U;
     static constexpr std::size_t buckets = 38 * 8 + 8;
     static_assert(bucket_of(greatest) < buckets);
+    static constexpr std::uint32_t one = 2;  // an observation: it can be halved once and still count
 
     void forget() noexcept {
         std::uint32_t gone = 0;
         for (auto& c : counts_) {
-            std::uint32_t const half = c.load(std::memory_order_relaxed) / 2;
-            if (half == 0) continue;
-            c.fetch_sub(half, std::memory_order_relaxed);
-            gone += half;
+            std::uint32_t n = c.load(std::memory_order_relaxed);
+            while (n != 0 && !c.compare_exchange_weak(n, n / 2, std::memory_order_relaxed, std::memory_order_relaxed)) {
+            }
+            gone += n - n / 2;
         }
         total_.fetch_sub(gone, std::memory_order_relaxed);
     }
