@@ -258,7 +258,8 @@ public:
         tat_ = next;
         g_ = to;
         ideal_tat_ = ideal_earned(t) + g_.burst * common_ - std::min(had, g_.burst * common_);
-        changed_at_ = t;
+        if (t < changed_at_) ideal_is_known_ = false;
+        changed_at_ = std::max(changed_at_, t);
         only_taken_ = false;
         return true;
     }
@@ -267,11 +268,7 @@ public:
     /// earlier.
     void keep_to_the_ideal(std::uint64_t n, std::uint64_t t, bool granted) {
         if (!ideal_is_known_ || n == 0 || never(n)) return;
-        if (t < changed_at_) {
-            // The roundings of a change are against the caller from then on; what is asked for before it is another matter.
-            if (granted) ideal_is_known_ = false;
-            return;
-        }
+        if (t < changed_at_) return;
         integer const e = ideal_earned(t);
         integer const after = std::max(ideal_tat_, e) + common_ * n;
         ensure(!granted || after <= e + g_.burst * common_, "granted ", n, ", which the ideal does not have");
@@ -304,6 +301,8 @@ private:
     integer ideal_earned(std::uint64_t t) const { return g_.permits * t * floor_div(common_, g_.ticks); }
 
     receipt charge(std::uint64_t n, std::uint64_t t, integer const& moment, integer const& next) {
+        // The roundings of a change are against the caller from then on; what is granted of a time before it is another matter.
+        if (t < changed_at_) ideal_is_known_ = false;
         receipt r{t, n, tat_, next, epoch_, refunds_, grants_.size()};
         grants_.push_back({moment, n});
         tat_ = next;
