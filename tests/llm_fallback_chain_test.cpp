@@ -161,6 +161,71 @@ TEST_F(llm_fallback_chain, refunds_and_settles_where_it_was_charged) {
     EXPECT_EQ(top.limits(0).available(clock.now()).rpm, 2U);
 }
 
+// The dear model is the better one; each link has an account at its own price and a proxy at a lower one.
+struct priced_models : testing::Test {
+    priced_models() {
+        best.add({"e", "a", "r", "max"}, "k", {.rpm = 2}, {}, 100, clock);
+        best.add({"proxy", "a", "r", "max"}, "k", {.rpm = 1}, {}, 88, clock);
+        lesser.add({"e", "a", "r", "turbo"}, "k", {.rpm = 2}, {}, 10, clock);
+        models.add("max", best);
+        models.add("turbo", lesser);
+    }
+    std::string next(chain::terms const& bears) {
+        auto c = models.try_acquire({1, 0}, clock.now(), bears);
+        if (c) return std::string{models.model(*c)} + " " + std::to_string(models.pool(*c).price(*c.member()));
+        return std::string{c.denied_by()} + (c.retry_at() == chain::time_point::max() ? ", never" : "");
+    }
+
+    manual_clock clock;
+    pool best, lesser;
+    chain models;
+};
+using llm_fallback_price = priced_models;
+
+TEST_F(llm_fallback_price, is_the_pools_matter_where_the_call_does_not_ask) {
+    EXPECT_EQ(next({}), "max 88");
+    EXPECT_EQ(next({}), "max 100");
+    EXPECT_EQ(next({}), "max 100");
+    EXPECT_EQ(next({}), "turbo 10");
+}
+
+TEST_F(llm_fallback_price, goes_before_the_order_of_the_chain_where_the_call_asks_for_the_cheapest) {
+    chain::terms const cheap{.cheapest_first = true};
+    EXPECT_EQ(next(cheap), "turbo 10");
+    EXPECT_EQ(next(cheap), "turbo 10");
+    EXPECT_EQ(next(cheap), "max 88");
+    EXPECT_EQ(next(cheap), "max 100");
+    EXPECT_EQ(next(cheap), "max 100");
+    EXPECT_EQ(next(cheap), "requests per minute");
+    // The patient wait for the cheap one.
+    clock.advance(59s);
+    EXPECT_EQ(next({.patience = 2s, .cheapest_first = true}), "requests per minute");
+    clock.advance(1100ms);
+    EXPECT_EQ(next({.patience = 2s, .cheapest_first = true}), "turbo 10");
+}
+
+TEST_F(llm_fallback_price, that_is_more_than_the_call_allows_is_not_paid) {
+    EXPECT_EQ(next({.price_at_most = 99}), "max 88");
+    EXPECT_EQ(next({.price_at_most = 99}), "turbo 10");
+    EXPECT_EQ(next({.price_at_most = 100}), "max 100");
+    EXPECT_EQ(next({.price_at_most = 10}), "turbo 10");
+    EXPECT_EQ(next({.price_at_most = 10}), "requests per minute");  // the cheap one's own limit: it is worth waiting for
+    EXPECT_EQ(next({.price_at_most = 9}), "price, never");
+    EXPECT_EQ(best.limits(0).available(clock.now()).rpm, 1U) << "nothing was taken";
+}
+
+TEST_F(llm_fallback_price, of_links_that_cost_the_same_leaves_them_in_the_order_of_the_chain) {
+    pool other;
+    other.add({"e", "b", "r", "turbo-2"}, "k", {.rpm = 2}, {}, 10, clock);
+    models.add("turbo-2", other);
+    pool nobody;
+    models.add("empty", nobody);
+    chain::terms const cheap{.cheapest_first = true};
+    EXPECT_EQ(next(cheap), "turbo 10");
+    EXPECT_EQ(next(cheap), "turbo 10");
+    EXPECT_EQ(next(cheap), "turbo-2 10");
+}
+
 TEST(llm_fallback_options, have_these_defaults) {
     constexpr fallback_options o;
     static_assert(o.patience_with_overload == 3 && o.first_absence == 10s && o.longest_absence == 10min);

@@ -173,6 +173,29 @@ constexpr weir::quota wide{.rpm = 100'000, .tpm = 10'000'000};
 
 // ---- the machine ----
 
+TEST_F(llm_session, a_call_that_may_cost_no_more_goes_where_that_is_enough_or_says_that_it_is_the_price) {
+    model("max", 1, {.rpm = 2});
+    pools.emplace_back().add({"e", "a", "r", "turbo"}, "k", {.rpm = 2}, {}, 10, clock);
+    pools.front().add({"proxy", "a", "r", "max"}, "k", {.rpm = 1}, {}, 100, clock);
+    models.add("turbo", pools.back());
+    open();
+    auto const answers = [](call& c) { c.ended(answered(tokens{1, 1})); };
+    EXPECT_EQ(s->run({.bound = tokens{1, 1}, .price_at_most = 9}, answers).link, 0U);  // the account at no price
+    EXPECT_EQ(s->run({.bound = tokens{1, 1}, .price_at_most = 9}, answers).link, 0U);
+    EXPECT_EQ(s->run({.bound = tokens{1, 1}, .price_at_most = 10}, answers).link, 1U);
+    EXPECT_EQ(s->run({.bound = tokens{1, 1}, .cheapest_first = true}, answers).link, 1U);
+    EXPECT_EQ(s->run({.bound = tokens{1, 1}, .cheapest_first = true}, answers).link, 0U);  // the proxy
+    chain dear;
+    pool proxy;
+    proxy.add({"proxy", "a", "r", "max"}, "k", {.rpm = 1}, {}, 100, clock);
+    dear.add("max", proxy);
+    session_type only{dear, {.retry = plain}, clock};
+    auto const end = only.run({.bound = tokens{1, 1}, .price_at_most = 99}, answers);
+    EXPECT_EQ(end.how, call_end::never);
+    EXPECT_EQ(end.why, "price");
+    EXPECT_EQ(end.attempts, 0U);
+}
+
 TEST_F(llm_session, a_call_that_the_limits_grant_is_sent_at_once_and_its_answer_ends_it) {
     model("m", 1, {.rpm = 10, .tpm = 1000});
     open();

@@ -310,7 +310,7 @@ public:
                     next = wanted(i);
                     break;
                 }
-                auto c = chain_.try_acquire([&](std::size_t) { return calls_[i].bound; }, now, setup_.patience, beside{*this});
+                auto c = chain_.try_acquire([&](std::size_t) { return calls_[i].bound; }, now, {.patience = setup_.patience}, beside{*this});
                 if (c.granted()) {
                     send(i, std::move(c));
                     ++head;

@@ -29,6 +29,14 @@ struct fallback_options {
     std::chrono::nanoseconds longest_absence = std::chrono::minutes{10};
 };
 
+/// What a call is ready to bear.
+template <class Duration>
+struct fallback_terms {
+    Duration patience{0};  ///< to wait for a better link rather than take a lesser one
+    std::uint64_t price_at_most = std::numeric_limits<std::uint64_t>::max();  ///< of an account, as given to account_pool::add
+    bool cheapest_first = false;  ///< links in the order of their cheapest account, not of the chain: that is then what "better" means
+};
+
 /// Links refer to pools, which must outlive the chain, and are added before it is shared.
 ///
 ///     weir::llm::fallback_chain chain;
@@ -39,12 +47,15 @@ struct fallback_options {
 ///
 /// **Which link.** The first that grants now. A link that could serve within `patience` keeps the call waiting rather than let it fall: then nothing is granted
 /// and retry_at is that link's; one whose model is out keeps nobody. Where no link can, retry_at is the earliest of all.
+/// **Price.** Accounts that cost more than the call's terms allow are passed over; where none is left, retry_at is time_point::max(). Inside a link its pool takes the cheapest
+/// that grants; among links price counts where the terms say so.
 template <class Pool = account_pool<>>
 class fallback_chain {
 public:
     using time_point = typename Pool::time_point;
     using duration = typename Pool::duration;
     using pool_type = Pool;
+    using terms = fallback_terms<duration>;
     static constexpr std::size_t none = std::numeric_limits<std::size_t>::max();
 
     class choice {
@@ -81,22 +92,24 @@ public:
         return links_.size() - 1;
     }
 
-    choice try_acquire(tokens n, time_point t, duration patience) {
-        return try_acquire([n](std::size_t) { return n; }, t, patience, nothing_beside_links{});
+    choice try_acquire(tokens n, time_point t, duration patience) { return try_acquire(n, t, terms{.patience = patience}); }
+    choice try_acquire(tokens n, time_point t, terms const& bears) {
+        return try_acquire([n](std::size_t) { return n; }, t, bears, nothing_beside_links{});
     }
     /// The same where models count differently, need(link) tokens, and with more to pass than limits: beside as account_pool's, with the link's number before
     /// the member's.
     template <class Need, class Beside>
         requires std::is_invocable_r_v<tokens, Need&, std::size_t>
-    choice try_acquire(Need&& need, time_point t, duration patience, Beside&& beside) {
+    choice try_acquire(Need&& need, time_point t, terms const& bears, Beside&& beside) {
         choice c;
-        for (std::size_t i = 0; i < links_.size(); ++i) {
+        std::size_t i = none;
+        while ((i = after(i, bears.cheapest_first)) != none) {
             link& l = links_[i];
             time_point when = back_at(i);
             std::string_view by = "model set aside";
             bool const out = when > t;
             if (!out) {
-                auto chosen = l.pool->try_acquire(need(i), t, 0, of_link<Beside>{beside, i});
+                auto chosen = l.pool->try_acquire(need(i), t, 0, of_link<Beside>{beside, *l.pool, i, bears.price_at_most});
                 if (chosen.granted()) {
                     c.link_ = i;
                     c.waits_for_ = none;
@@ -109,7 +122,7 @@ public:
                 by = chosen.denied_by();
             }
             bool const soon = !out && when != time_point::max() && weir::detail::saturating_sub(weir::detail::ticks(when), weir::detail::ticks(t)) <=
-                                                               static_cast<std::int64_t>(patience.count());
+                                                               static_cast<std::int64_t>(bears.patience.count());
             if (when < c.retry_at_ || soon || c.denied_by_.empty()) {
                 c.retry_at_ = when;
                 c.waits_for_ = when == time_point::max() ? none : i;
@@ -163,11 +176,34 @@ private:
     template <class Beside>
     struct of_link {
         std::remove_reference_t<Beside>& beside;
+        Pool const& pool;
         std::size_t link;
-        time_point ready(std::size_t member, time_point t) { return beside.ready(link, member, t); }
+        std::uint64_t price_at_most;
+        bool too_dear = false;
+        time_point ready(std::size_t member, time_point t) {
+            too_dear = pool.price(member) > price_at_most;
+            return too_dear ? time_point::max() : beside.ready(link, member, t);
+        }
         bool take(std::size_t member, time_point t) { return beside.take(link, member, t); }
-        std::string_view denied_by() const { return beside.denied_by(); }
+        std::string_view denied_by() const { return too_dear ? std::string_view{"price"} : beside.denied_by(); }
     };
+
+    // The link to be asked after `i`, where none: the first. By price there are few enough to look at each.
+    std::size_t after(std::size_t i, bool by_price) const noexcept {
+        if (!by_price) return i == none ? (links_.empty() ? none : 0) : i + 1 < links_.size() ? i + 1 : none;
+        std::size_t best = none;
+        for (std::size_t k = 0; k < links_.size(); ++k) {
+            if (i != none && !dearer(k, i)) continue;
+            if (best == none || dearer(best, k)) best = k;
+        }
+        return best;
+    }
+    // Or as dear, and further down.
+    bool dearer(std::size_t a, std::size_t b) const noexcept {
+        std::uint64_t const pa = links_[a].pool->lowest_price();
+        std::uint64_t const pb = links_[b].pool->lowest_price();
+        return pa != pb ? pa > pb : a > b;
+    }
 
     struct link {
         link(std::string m, Pool& p) : model{std::move(m)}, pool{&p} {}

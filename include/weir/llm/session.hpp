@@ -87,6 +87,8 @@ public:
         std::uint64_t images = 0;                     ///< see usage_weights
         time_point deadline = time_point::max();      ///< for its last attempt to be let go
         duration patience{0};                         ///< to wait for a better model rather than be answered by a lesser one
+        std::uint64_t price_at_most = std::numeric_limits<std::uint64_t>::max();  ///< see fallback_terms
+        bool cheapest_first = false;                  ///< likewise
         bool repeatable = true;                       ///< false: not again once it may have been worked on
         std::size_t share = 0;                        ///< whose it is: the number of its share
     };

@@ -186,7 +186,11 @@ private:
             finish(call_end::deadline, waits_for_.empty() ? reason_or("no time was left for it") : waits_for_);
             return {false, now, time_point::max()};
         }
-        choice_ = session_.chain_.try_acquire([this](std::size_t link) { return asked_ = need(link); }, now, moving_ ? duration{0} : request_.patience, beside{*this});
+        choice_ = session_.chain_.try_acquire(
+            [this](std::size_t link) { return asked_ = need(link); }, now,
+            typename chain_type::terms{.patience = moving_ ? duration{0} : request_.patience, .price_at_most = request_.price_at_most,
+                                       .cheapest_first = request_.cheapest_first},
+            beside{*this});
         if (choice_) {
             stamp_ = now;
             state_ = state::sent;
