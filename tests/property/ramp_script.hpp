@@ -37,8 +37,8 @@ public:
         o_.growth = 100U + a.c % 400U;
         o_.growth_most = o_.growth + (a.c / 512U % 2 == 0 ? 0U : a.c / 1024U * 100U);
         o_.jitter = b.op % 2 == 0 ? ns{0} : ns{std::chrono::microseconds{b.a}} * (1 + b.b % 64);
-        auto const floor = std::chrono::floor<duration>(o_.interval);
-        bool const is_bad = o_.interval <= ns{0} || o_.interval > std::chrono::hours{1} || floor.count() < 64 || o_.memory < 3 || o_.first == 0 ||
+        bool const is_bad = o_.interval <= ns{0} || o_.interval > std::chrono::hours{1} ||
+                            std::chrono::floor<duration>(o_.interval).count() < 64 || o_.memory < 3 || o_.first == 0 ||
                             o_.growth < 125 || o_.growth_most > 6'000;
         ensure_equal(static_cast<bool>(shared::validate(o_)), is_bad, "refused: a ramp");
         if (is_bad) {
