@@ -211,7 +211,14 @@ TEST_F(llm_fallback_price, that_is_more_than_the_call_allows_is_not_paid) {
     EXPECT_EQ(next({.price_at_most = 10}), "turbo 10");
     EXPECT_EQ(next({.price_at_most = 10}), "requests per minute");  // the cheap one's own limit: it is worth waiting for
     EXPECT_EQ(next({.price_at_most = 9}), "price, never");
+    EXPECT_EQ(next({.price_at_most = 9, .cheapest_first = true}), "price, never");
     EXPECT_EQ(best.limits(0).available(clock.now()).rpm, 1U) << "nothing was taken";
+}
+
+TEST_F(llm_fallback_price, is_an_account_s_not_its_link_s) {
+    lesser.add({"proxy", "a", "r", "turbo"}, "k", {.rpm = 1}, {}, 90, clock);
+    chain::terms const cheap{.cheapest_first = true};
+    for (auto const* expected : {"turbo 10", "turbo 10", "max 88", "turbo 90", "max 100", "max 100"}) EXPECT_EQ(next(cheap), expected);
 }
 
 TEST_F(llm_fallback_price, of_links_that_cost_the_same_leaves_them_in_the_order_of_the_chain) {

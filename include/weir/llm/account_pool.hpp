@@ -199,8 +199,12 @@ public:
     /// The key of a member that is in use.
     std::string_view key(std::size_t i) const noexcept { return members_[i].keys[members_[i].key.load(std::memory_order_relaxed)]; }
     std::uint64_t price(std::size_t i) const noexcept { return members_[i].price; }
-    /// The lowest of all; the highest number there is where the pool is empty.
-    std::uint64_t lowest_price() const noexcept { return groups_.empty() ? std::numeric_limits<std::uint64_t>::max() : groups_.begin()->first; }
+    /// The lowest of those that are not below `from`. O(log prices).
+    std::optional<std::uint64_t> lowest_price(std::uint64_t from = 0) const noexcept {
+        auto const g = groups_.lower_bound(from);
+        if (g == groups_.end()) return std::nullopt;
+        return g->first;
+    }
     limiter& limits(std::size_t i) noexcept { return members_[i].limits; }
     /// The member of a key; `none` where there is none.
     std::size_t member_of(std::string_view key) const noexcept {

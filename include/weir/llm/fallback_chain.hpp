@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <deque>
 #include <limits>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -34,7 +35,7 @@ template <class Duration>
 struct fallback_terms {
     Duration patience{0};  ///< to wait for a better link rather than take a lesser one
     std::uint64_t price_at_most = std::numeric_limits<std::uint64_t>::max();  ///< of an account, as given to account_pool::add
-    bool cheapest_first = false;  ///< links in the order of their cheapest account, not of the chain: that is then what "better" means
+    bool cheapest_first = false;  ///< accounts in the order of their price, whatever their link, not in the order of the chain: "better" is then cheaper
 };
 
 /// Links refer to pools, which must outlive the chain, and are added before it is shared.
@@ -102,34 +103,19 @@ public:
         requires std::is_invocable_r_v<tokens, Need&, std::size_t>
     choice try_acquire(Need&& need, time_point t, terms const& bears, Beside&& beside) {
         choice c;
-        std::size_t i = none;
-        while ((i = after(i, bears.cheapest_first)) != none) {
-            link& l = links_[i];
-            time_point when = back_at(i);
-            std::string_view by = "model set aside";
-            bool const out = when > t;
-            if (!out) {
-                auto chosen = l.pool->try_acquire(need(i), t, 0, of_link<Beside>{beside, *l.pool, i, bears.price_at_most});
-                if (chosen.granted()) {
-                    c.link_ = i;
-                    c.waits_for_ = none;
-                    c.retry_at_ = t;
-                    c.denied_by_ = {};
-                    c.choice_ = std::move(chosen);
-                    return c;
-                }
-                when = chosen.retry_at();
-                by = chosen.denied_by();
+        if (!bears.cheapest_first) {
+            for (std::size_t i = 0; i < links_.size(); ++i) {
+                if (ask(c, i, need, t, bears.patience, {0, bears.price_at_most}, beside)) return c;
             }
-            bool const soon = !out && when != time_point::max() && weir::detail::saturating_sub(weir::detail::ticks(when), weir::detail::ticks(t)) <=
-                                                               static_cast<std::int64_t>(bears.patience.count());
-            if (when < c.retry_at_ || soon || c.denied_by_.empty()) {
-                c.retry_at_ = when;
-                c.waits_for_ = when == time_point::max() ? none : i;
-                c.denied_by_ = by;
-            }
-            if (soon) return c;
+            return c;
         }
+        for (auto price = lowest_price(0); price && *price <= bears.price_at_most;
+             price = *price == bears.price_at_most ? std::nullopt : lowest_price(*price + 1)) {
+            for (std::size_t i = 0; i < links_.size(); ++i) {
+                if (links_[i].pool->lowest_price(*price) == price && ask(c, i, need, t, bears.patience, {*price, *price}, beside)) return c;
+            }
+        }
+        if (c.denied_by_.empty()) c.denied_by_ = too_dear;
         return c;
     }
 
@@ -173,36 +159,72 @@ private:
         static constexpr bool take(std::size_t, std::size_t, time_point) noexcept { return true; }
         static constexpr std::string_view denied_by() noexcept { return {}; }
     };
+    static constexpr std::string_view too_dear = "price";
+    struct prices {
+        std::uint64_t least;
+        std::uint64_t most;
+    };
     template <class Beside>
     struct of_link {
         std::remove_reference_t<Beside>& beside;
         Pool const& pool;
         std::size_t link;
-        std::uint64_t price_at_most;
-        bool too_dear = false;
+        prices among;
+        std::string_view by{};
         time_point ready(std::size_t member, time_point t) {
-            too_dear = pool.price(member) > price_at_most;
-            return too_dear ? time_point::max() : beside.ready(link, member, t);
+            std::uint64_t const price = pool.price(member);
+            if (price < among.least || price > among.most) {
+                by = too_dear;
+                return time_point::max();
+            }
+            time_point const when = beside.ready(link, member, t);
+            by = beside.denied_by();
+            return when;
         }
-        bool take(std::size_t member, time_point t) { return beside.take(link, member, t); }
-        std::string_view denied_by() const { return too_dear ? std::string_view{"price"} : beside.denied_by(); }
+        bool take(std::size_t member, time_point t) {
+            bool const taken = beside.take(link, member, t);
+            by = beside.denied_by();
+            return taken;
+        }
+        std::string_view denied_by() const noexcept { return by; }
     };
 
-    // The link to be asked after `i`, where none: the first. By price there are few enough to look at each.
-    std::size_t after(std::size_t i, bool by_price) const noexcept {
-        if (!by_price) return i == none ? (links_.empty() ? none : 0) : i + 1 < links_.size() ? i + 1 : none;
-        std::size_t best = none;
-        for (std::size_t k = 0; k < links_.size(); ++k) {
-            if (i != none && !dearer(k, i)) continue;
-            if (best == none || dearer(best, k)) best = k;
+    // One link's accounts at these prices: true where that settles it, granted or worth waiting for.
+    template <class Need, class Beside>
+    bool ask(choice& c, std::size_t i, Need& need, time_point t, duration patience, prices among, Beside& beside) {
+        link& l = links_[i];
+        time_point when = back_at(i);
+        std::string_view by = "model set aside";
+        bool const out = when > t;
+        if (!out) {
+            auto chosen = l.pool->try_acquire(need(i), t, 0, of_link<Beside>{beside, *l.pool, i, among});
+            if (chosen.granted()) {
+                c.link_ = i;
+                c.waits_for_ = none;
+                c.retry_at_ = t;
+                c.denied_by_ = {};
+                c.choice_ = std::move(chosen);
+                return true;
+            }
+            when = chosen.retry_at();
+            by = chosen.denied_by();
         }
-        return best;
+        bool const soon = !out && when != time_point::max() && weir::detail::saturating_sub(weir::detail::ticks(when), weir::detail::ticks(t)) <=
+                                                           static_cast<std::int64_t>(patience.count());
+        if (when < c.retry_at_ || soon || c.denied_by_.empty()) {
+            c.retry_at_ = when;
+            c.waits_for_ = when == time_point::max() ? none : i;
+            c.denied_by_ = by;
+        }
+        return soon;
     }
-    // Or as dear, and further down.
-    bool dearer(std::size_t a, std::size_t b) const noexcept {
-        std::uint64_t const pa = links_[a].pool->lowest_price();
-        std::uint64_t const pb = links_[b].pool->lowest_price();
-        return pa != pb ? pa > pb : a > b;
+    std::optional<std::uint64_t> lowest_price(std::uint64_t from) const noexcept {
+        std::optional<std::uint64_t> least;
+        for (auto const& l : links_) {
+            auto const p = l.pool->lowest_price(from);
+            if (p && (!least || *p < *least)) least = p;
+        }
+        return least;
     }
 
     struct link {
