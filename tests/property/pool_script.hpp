@@ -493,7 +493,7 @@ private:
             if (soon) break;
         }
 
-        auto c = c_.try_acquire(need, t_of(t), patience, nothing{});
+        auto c = c_.try_acquire(need, t_of(t), {.patience = patience}, nothing{});
         log_.note("take at ", t, " with patience ", patience.count(), ": ", c ? static_cast<int>(*c) : -1);
         ensure_equal(c.granted(), link != chain::none, "grants at ", t);
         ensure_equal(*c, link, "the link");
