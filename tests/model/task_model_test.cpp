@@ -6,6 +6,7 @@
 // look at it.
 #include "model.hpp"
 #include "model_atomic.hpp"
+#include "program.hpp"
 #include "weakening.hpp"
 
 #include <weir/task.hpp>
@@ -250,20 +251,11 @@ constexpr named cases[] = {{"start", start},
                            {"two ends", two_ends}};
 
 TEST(task_model, its_end_and_who_waits_meet_once_and_see_what_the_other_wrote) {
-    for (auto const& c : cases) {
-        for (auto o : {options::sc(c.name), options::weak(c.name)}) {
-            o.name += o.stale ? ", weak" : ", SC";
-            auto const out = explore(o, c.make);
-            std::cout << out << std::endl;
-            EXPECT_TRUE(out.passed(coverage::complete)) << out;
-        }
-    }
+    for (auto const& c : cases) model::sees_either_way(c.name, c.make);
 }
 
 TEST(task_model, whoever_stands_still_the_other_goes_on) {
-    auto const out = model::explore_frozen(options::weak("start"), 2, 1, one_stands_still);
-    std::cout << out << std::endl;
-    EXPECT_TRUE(out.passed(coverage::complete)) << out;
+    model::sees(model::explore_frozen(options::weak("start"), 2, 1, one_stands_still), coverage::complete);
 }
 
 TEST(task_model, each_order_is_earned) {
