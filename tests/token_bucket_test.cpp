@@ -348,6 +348,18 @@ TEST(token_bucket, keeps_the_receipt_of_a_decision_that_is_moved_onto_itself) {
     EXPECT_EQ(b.available(), 4U);
 }
 
+TEST(token_bucket, takes_refunds_again_and_again) {
+    manual_clock clock;
+    bucket b{rate{1, 1s}, 100, clock};
+    auto a = b.try_acquire(50);
+    for (int i = 0; i < 50; ++i) {
+        auto d = b.try_acquire(1);
+        ASSERT_EQ(b.refund(a, 1), 1U) << i;
+        ASSERT_EQ(b.refund(d), 1U) << i;
+    }
+    EXPECT_EQ(b.available(), 100U);
+}
+
 TEST(token_bucket, takes_no_refund_of_another_buckets_decision) {
     manual_clock clock;
     bucket a{rate{1, 1s}, 5, clock};

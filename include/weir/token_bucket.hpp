@@ -125,7 +125,8 @@ public:
     /// Gives back what a grant or a reservation took, or k permits of it, once: whole when nobody has taken since, else what
     /// is certain, live·interval − (now − granted at): a permit that the bucket would have refilled meanwhile is gone.
     /// Only for requests that certainly never left. Reads the bucket's own clock. Returns the whole permits given back;
-    /// 0 after a second refund, after a change of rate, and for another bucket's decision. Lock-free.
+    /// 0 after a second refund, after a change of rate, for another bucket's decision, and where threads stand still in the midst
+    /// of three others. Lock-free.
     permits refund(decision& d) noexcept { return refund(d, d.live_); }
     permits refund(decision& d, permits k) noexcept {
         if (d.bucket_ != this || d.live_ == 0 || k == 0) return 0;

@@ -72,21 +72,42 @@ outcome refund_beside_attempts_after_a_change() {
     return one_of(m);
 }
 
-/// Four refunds, and what was charged last is so again by its word; that they have been must be known all the same.
-outcome four_refunds_and_a_fifth() {
+outcome one_preemption(permits burst, ops const& before, std::vector<ops> const& threads) {
     program p;
-    p.first = {10, 8};
+    p.first = {10, burst};
     p.by_algorithm = false;
-    p.before = {take(2, 0, 1), take(2, 0, 2), take(2, 0, 3), take(2, 0, 0)};
-    p.threads = {{refund(2, 1), refund(2, 2), refund(1, 3), refund(1, 3)},
-                 {advance(20), take(6, by_clock, 4), refund(2, 0), take(3, by_clock, 5)}};
-    return gcra_world::explore(options::bounded("", 0, 0), p);
+    p.before = before;
+    p.threads = threads;
+    return gcra_world::explore(options::bounded("", 1, 0), p);
+}
+
+/// By its TAT a charge is the last again; that there has been a refund must be known all the same.
+outcome refund_of_what_is_last_again() {
+    return one_preemption(8, {take(6, 0, 1), take(2, 0, 0)},
+                          {{refund(6, 1)}, {advance(20), take(6, by_clock, 4), refund(2, 0), take(3, by_clock, 5)}});
+}
+
+/// A refund that begins when two are over, which ended in the era in which they began. It must not go by a word from before them.
+outcome refund_after_two() {
+    return one_preemption(
+        8, {take(3, 0, 1), take(3, 0, 2), take(2, 0, 0)},
+        {{refund(1, 0)}, {refund(3, 1), refund(3, 2), advance(20), take(6, by_clock, 3), take(3, by_clock, 4)}});
+}
+
+/// The same with a third, of another thread than the two, that begins the era anew.
+outcome refund_after_two_and_one() {
+    return one_preemption(8, {take(2, 0, 1), take(2, 0, 2), take(2, 0, 3), take(2, 0, 0)},
+                          {{refund(1, 0)},
+                           {refund(2, 1), refund(2, 2)},
+                           {refund(2, 3), advance(20), take(4, by_clock, 4), take(5, by_clock, 5)}});
 }
 
 TEST(gcra_orders_model, each_is_earned) {
     // The quick ones first.
     auto const all =
-        model::weaken_each("gcra_cell.hpp", {{"four refunds and a fifth", four_refunds_and_a_fifth},
+        model::weaken_each("gcra_cell.hpp", {{"refund of what is last again", refund_of_what_is_last_again},
+                                             {"refund after two", refund_after_two},
+                                             {"refund after two and one", refund_after_two_and_one},
                                              {"refund after a change", refund_beside_attempts_after_a_change},
                                              {"slot written over", slot_written_over},
                                              {"change beside attempts", change_beside_attempts},
@@ -99,8 +120,9 @@ TEST(gcra_orders_model, each_is_earned) {
 }
 
 TEST(gcra_orders_model, the_cases_pass_with_the_orders_as_they_are) {
-    for (auto const& run : {four_refunds_and_a_fifth, refund_beside_attempts_after_a_change, slot_written_over,
-                            change_beside_attempts, refund_beside_attempts}) {
+    for (auto const& run :
+         {refund_of_what_is_last_again, refund_after_two, refund_after_two_and_one,
+          refund_beside_attempts_after_a_change, slot_written_over, change_beside_attempts, refund_beside_attempts}) {
         auto const o = run();
         EXPECT_TRUE(o.failure.empty()) << o;
         std::cout << o.executions << " executions\n";

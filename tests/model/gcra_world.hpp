@@ -124,7 +124,7 @@ struct program {
     }
 };
 
-constexpr unsigned slots = 6;
+constexpr unsigned slots = 7;
 
 // ---- what the algorithm would do ----
 
@@ -161,9 +161,13 @@ public:
                 booked_until_ = std::max(booked_until_, std::max(o.t, std::int64_t{0}) + o.wait);
         };
         for (auto const& o : p.before) note(o);
+        unsigned refunding = 0;
         for (auto const& t : p.threads) {
+            unsigned const before = refunds_;
             for (auto const& o : t) note(o);
+            if (refunds_ != before) ++refunding;
         }
+        crowded_ = refunding > 3;
         booked_until_ += now;
     }
     void is_queue() { queue_ = true; }
@@ -249,6 +253,8 @@ private:
             if (last) s.tat = h.before;
             return {s};
         }
+        // Where three others stand in its way, nothing goes back.
+        if (crowded_ && r != nullptr && gave(0)) all.push_back(s);
         if (last && gave(live * g.unit())) {
             all.push_back(s);
             all.back().tat = h.before;
@@ -303,6 +309,7 @@ private:
     std::vector<std::int64_t> times_;
     std::optional<unsigned> changes_;
     unsigned refunds_ = 0;
+    bool crowded_ = false;  // more than three threads refund
     std::int64_t booked_until_ = 0;
     bool queue_ = false;
 };
@@ -398,9 +405,10 @@ private:
                     return {whole, 0, 0};
                 } else {
                     permits const k = std::min(o.n, left_[o.slot]);
-                    auto const given = limiter.refund(*slot_[o.slot], o.n);
+                    // Whoever gives them back does not use them from then on.
                     left_[o.slot] -= k;
                     live_[o.slot].n -= k;
+                    auto const given = limiter.refund(*slot_[o.slot], o.n);
                     return {true, static_cast<std::int64_t>(given), 0};
                 }
             }
@@ -485,8 +493,7 @@ using leaky_bucket = weir::leaky_bucket<model::clock&, model::atomics>;
 using leaky_bucket_queue = weir::leaky_bucket_queue<model::clock&, model::atomics>;
 
 template <class World>
-scenario start(program const& p) {
-    auto w = std::make_shared<World>(p);
+scenario start(program const& p, std::shared_ptr<World> const& w) {
     scenario s;
     for (auto const& t : p.threads) {
         s.threads.push_back([w, &t] {
@@ -495,6 +502,10 @@ scenario start(program const& p) {
     }
     s.check = [w] { w->check(); };
     return s;
+}
+template <class World>
+scenario start(program const& p) {
+    return start(p, std::make_shared<World>(p));
 }
 
 /// What a number of explorations came to.

@@ -154,7 +154,7 @@ public:
         std::uint64_t t = 0;
         std::uint64_t live = 0;
         integer before, after;  // the TAT
-        std::uint64_t epoch = 0, refunds = 0;
+        std::uint64_t epoch = 0;
         std::size_t grant = 0;  // its number in `grants`
     };
     struct grant {
@@ -212,7 +212,7 @@ public:
         if (r.epoch != epoch_) return 0;
         grants_[r.grant].n -= k;
         if (latest_ > now) is_ahead_ = true;
-        if (r.after == tat_ && k == live && refunds_ % 4 == r.refunds % 4 && refunded_after_ <= r.t) {
+        if (r.after == tat_ && k == live && refunded_after_ <= r.t) {
             tat_ = r.before;
             ideal_is_known_ = false;
             return k;
@@ -222,7 +222,6 @@ public:
         if (gone >= g_.unit * live) return 0;
         integer const give = std::min(std::min(g_.unit * live - gone, g_.unit * k), tat_);
         refunded_after_ = std::max(refunded_after_, now + 1);
-        ++refunds_;
         tat_ -= give;
         ideal_is_known_ = false;
         return floor_div(give, g_.unit).u64();
@@ -303,7 +302,7 @@ private:
     receipt charge(std::uint64_t n, std::uint64_t t, integer const& moment, integer const& next) {
         // The roundings of a change are against the caller from then on; what is granted of a time before it is another matter.
         if (t < changed_at_) ideal_is_known_ = false;
-        receipt r{t, n, tat_, next, epoch_, refunds_, grants_.size()};
+        receipt r{t, n, tat_, next, epoch_, grants_.size()};
         grants_.push_back({moment, n});
         tat_ = next;
         ideal_tat_ = std::max(ideal_tat_, ideal_earned(t)) + common_ * n;
@@ -313,7 +312,7 @@ private:
 
     gcra_model g_;
     integer tat_ = 0;
-    std::uint64_t epoch_ = 0, refunds_ = 0, refunded_after_ = 0, booked_until_ = 0;
+    std::uint64_t epoch_ = 0, refunded_after_ = 0, booked_until_ = 0;
     std::uint64_t latest_ = 0;  // time point of a charge
     bool is_ahead_ = false;
     std::vector<grant> grants_;  // under the configuration in force

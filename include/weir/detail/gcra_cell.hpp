@@ -3,13 +3,11 @@
 // The generic cell rate algorithm made concurrent: one word, changed by compare-exchange alone. It knows ticks, not clocks;
 // token_bucket, leaky_bucket and leaky_bucket_queue give it a clock and a meaning.
 //
-// The word:   63..62 configuration   61..60 refund count   59..0 TAT
+// The word:   63..62 configuration   61..60 era   59..0 TAT
 // - TAT: see gcra.hpp. A grant raises it, and nothing else is written: a denial writes nothing.
-// - Refund count: TAT only rises, but for refunds. A refund that stalls between its load and its exchange must not succeed
-//   on a word that came back to the same TAT by another refund, for what it may give back has shrunk meanwhile. So each
-//   refund of a part counts. (Four of them, ending at the very same TAT, would have to fit in one stall to be mistaken.)
-//   Taking the last charge back whole does not count: it leads to a state in which the same permits are live as when the
-//   word was last the same, and that is all that anybody concludes from the word.
+// - Era: TAT only rises, but for refunds. A refund that stalls between its load and its exchange must not succeed on a word
+//   that came back to the same TAT by another, for what it may give back has shrunk if somebody took later meanwhile. So each
+//   refund begins another era, one in which no other is under way: see refunding_.
 // - Configuration: 0 is the one that the constructor set, in plain members that never change. A change writes one of three
 //   slots and then moves the word over to it, 0 → 1 → 2 → 3 → 1 …, so that one exchange changes configuration and TAT
 //   together, and an attempt that began under the old one fails its exchange. A slot is written only while the word names
@@ -20,15 +18,26 @@
 //         (3) reader's acquire-loads of a slot          with (4) changer's release-exchanges of the slot
 //         (7) refund's acquire-load of the word, before it      with (8) release-exchange of the word by a grant, after it read
 //         reads the clock and, relaxed, the marks below (9)     the clock, and by a booking and a refund, after they raised a mark
+//         (10) refund's acquire-add to refunding_, before       with (11) release-subtraction of a refund that is over
+//         it looks at the word
 // The clock is part of (7): a refund that sees a grant must not see a time before it.
 // All else on the word is relaxed: the word is the whole state, and read-modify-writes always see the last value. Attempts
 // continue the release sequence of (2) and (8), for they are read-modify-writes too. Each order is earned: weakened alone,
 // it makes a case of tests/model/gcra_orders_model_test.cpp fail.
 //
+// refunding_ says how many refunds are under way in each era, 16 bits each. A refund adds itself to the era that it sees, which
+// shows it who was there before, looks at the word again and goes on if the era is still that one. It then begins one of the
+// others, one that it saw empty. (Where refunds stand still in all three, it gives nothing back.) So no era is begun anew while a
+// refund is under way that looked at it: let R have looked at a word S of era v, and Q, in era u, be about to begin v. R added
+// itself after Q, or Q saw it. Between S and the word of Q somebody, P, began u; he added himself before Q, or he saw Q. If P was
+// over when Q added itself, R sees P's exchange (10), which is later than S, and cannot have looked at S. Else Q saw P in
+// the era that P left. Was that v, Q does not begin it; was it not, somebody began it after S, of whom the same holds as of P;
+// and the first of them did leave v.
+//
 // Two marks stand beside the word, each a tick that only rises, raised before the exchange that it speaks of:
 // - booked_until_: the latest moment that anybody booked. No live permit counts at a moment later than it and now.
 // - refunded_after_: one more than the clock at the latest refund of a part. A charge made at or after it has seen none since;
-//   receipts are kept for long, so the two bits of the word could not tell.
+//   receipts are kept for long, so the era could not tell.
 #pragma once
 
 #include <atomic>
@@ -76,16 +85,27 @@ template <class Atomics>
 class gcra_cell {
     static constexpr unsigned tat_bits = gcra::tat_bits;
     static constexpr std::uint64_t tat_max = gcra::tat_max;
-    static constexpr std::uint64_t refund_step = std::uint64_t{1} << tat_bits;
-    static constexpr std::uint64_t refund_mask = std::uint64_t{3} << tat_bits;
+    static constexpr std::uint64_t era_mask = std::uint64_t{3} << tat_bits;
     static constexpr unsigned version_shift = 62;
 
     static constexpr std::uint64_t tat_of(std::uint64_t word) noexcept { return word & tat_max; }
     static constexpr std::uint64_t with_tat(std::uint64_t word, std::uint64_t tat) noexcept {
         return (word & ~tat_max) | tat;
     }
-    static constexpr std::uint64_t after_refund(std::uint64_t word, std::uint64_t tat) noexcept {
-        return (word & (std::uint64_t{3} << version_shift)) | ((word + refund_step) & refund_mask) | tat;
+    static constexpr unsigned era_of(std::uint64_t word) noexcept {
+        return static_cast<unsigned>((word & era_mask) >> tat_bits);
+    }
+    static constexpr std::uint64_t with_era(std::uint64_t word, unsigned era) noexcept {
+        return (word & ~era_mask) | std::uint64_t{era} << tat_bits;
+    }
+    /// One refund in refunding_.
+    static constexpr std::uint64_t one_in(unsigned era) noexcept { return std::uint64_t{1} << 16U * era; }
+    static constexpr unsigned no_era = 4;
+    /// Another era than that, in which nobody is.
+    static constexpr unsigned next_era(unsigned era, std::uint64_t refunding) noexcept {
+        unsigned next = 0;
+        while (next != no_era && (next == era || (refunding >> 16U * next & 0xffffU) != 0)) ++next;
+        return next;
     }
 
 public:
@@ -113,12 +133,12 @@ public:
             if (n != 1 && n > first_.burst()) [[unlikely]] return {{false, word, word, 0}, true};
             auto const now = first_.at(t);
             if (!first_.allows(tat_of(word), now, n)) return {{false, word, word, 0}, false};
-            // `charged`, with branches for its maximum and the refund count, so that the exchange need not wait for either.
+            // `charged`, with branches for its maximum and the era, so that the exchange need not wait for either.
             std::uint64_t const worth = n * first_.unit();
             std::uint64_t next = word + worth;
             if (__builtin_expect_with_probability(tat_of(word) <= now.ceil, 1, 0.9)) {
                 next = now.ceil + worth;
-                if (word > tat_max) [[unlikely]] next |= word & refund_mask;
+                if (word > tat_max) [[unlikely]] next |= word & era_mask;
             }
             if (word_.compare_exchange_weak(word, next, std::memory_order_release, std::memory_order_relaxed)) {  // (8)
                 return {{true, word, next, 0}, false};
@@ -190,8 +210,8 @@ public:
     /// shrinks as time runs; it returns ticks. Returns what was given back, in whole permits; 0 where the charge was made
     /// under another configuration.
     ///
-    /// Undone whole when it is the last charge: the word is then what it left, and goes back to what it was before. (Without
-    /// refunds of a part the word falls by such steps alone; to see it again after it had risen, all that came after must
+    /// Undone whole when it is the last charge: the TAT is then what it left, and goes back to what it was before. (Without
+    /// refunds of a part the TAT falls by such steps alone; to see it again after it had risen, all that came after must
     /// have been undone, and only undoing this charge makes it fall below.) Otherwise what is certain is given back. Let
     /// c be where the charge stands on the scale of what is earned, L the latest moment at which a live permit counts.
     /// For every s ≤ L: (permits live since s)·unit + ρs ≤ TAT. With s = c that bounds what is live after c, so
@@ -199,35 +219,10 @@ public:
     /// by k·unit at most for the sake of s ≤ c. L ≤ max(now, booked_until_). (TAT − span says nothing of L: refunds lower it.)
     template <class Now>
     constexpr permits give_back(charge const& c, std::uint64_t t, permits live, permits k, Now now) noexcept {
-        while (true) {
-            view v = look();  // (7)
-            if (v.version != c.version) return 0;
-            if (v.word == c.after && k == live && refunded_after_.load(std::memory_order_relaxed) <= t) {  // (9)
-                if (word_.compare_exchange_weak(v.word, c.before, std::memory_order_relaxed, std::memory_order_relaxed)) {
-                    return k;
-                }
-                continue;
-            }
-            std::uint64_t const tat = tat_of(v.word);
-            std::uint64_t const span = v.g.span();
-            std::uint64_t const worth = k * v.g.unit();
-            std::uint64_t const whole = live * v.g.unit();
-            std::uint64_t const clock = now();
-            std::uint64_t const booked = booked_until_.load(std::memory_order_relaxed);  // (9)
-            std::uint64_t const latest = v.g.at(clock > booked ? clock : booked).ceil;
-            std::uint64_t const charged = v.g.at(t).floor;
-            std::uint64_t const ahead = tat_of(c.after) > span ? tat_of(c.after) - span : 0;
-            std::uint64_t const at = charged > ahead ? charged : ahead;
-            std::uint64_t const gone = latest > at ? latest - at : 0;
-            if (gone >= whole) return 0;
-            std::uint64_t const certain = whole - gone < worth ? whole - gone : worth;
-            std::uint64_t const give = certain < tat ? certain : tat;
-            raise(refunded_after_, clock + 1);
-            if (word_.compare_exchange_weak(v.word, after_refund(v.word, tat - give), std::memory_order_release,
-                                            std::memory_order_relaxed)) {  // (8)
-                return give / v.g.unit();
-            }
-        }
+        std::uint64_t mine = 0;
+        permits const given = give_back_in_an_era(c, t, live, k, now, mine);
+        refunding_.fetch_sub(mine, std::memory_order_release);  // (11)
+        return given;
     }
 
     /// Takes `c` back if it is the last charge, leaving the word as it was before it; else does nothing. Where this is the
@@ -310,6 +305,57 @@ private:
         return {{v.g.allows(tat_of(v.word), v.g.at(t), n), v.word, v.word, v.version}, false};
     }
 
+    /// `mine`: what refunding_ has of this refund.
+    template <class Now>
+    constexpr permits give_back_in_an_era(charge const& c, std::uint64_t t, permits live, permits k, Now now,
+                                          std::uint64_t& mine) noexcept {
+        std::uint64_t others = 0;
+        std::uint64_t word = word_.load(std::memory_order_relaxed);  // for its era
+        int looks = 16;                                              // for another in which nobody is
+        auto const join = [&](std::uint64_t to) noexcept {
+            others = refunding_.fetch_add(to - mine, std::memory_order_acquire) - mine;  // (10)
+            mine = to;
+        };
+        while (true) {
+            unsigned const era = era_of(word);
+            if (mine != one_in(era)) join(one_in(era));
+            view v = look();  // (7)
+            if (v.version != c.version) return 0;
+            word = v.word;
+            if (era_of(word) != era) continue;
+            unsigned next = next_era(era, others);
+            for (; next == no_era; next = next_era(era, others)) {
+                if (--looks == 0) return 0;
+                join(mine);
+            }
+            std::uint64_t const tat = tat_of(word);
+            std::uint64_t to = tat_of(c.before);
+            permits given = k;
+            if (tat != tat_of(c.after) || k != live || refunded_after_.load(std::memory_order_relaxed) > t) {  // (9)
+                std::uint64_t const span = v.g.span();
+                std::uint64_t const worth = k * v.g.unit();
+                std::uint64_t const whole = live * v.g.unit();
+                std::uint64_t const clock = now();
+                std::uint64_t const booked = booked_until_.load(std::memory_order_relaxed);  // (9)
+                std::uint64_t const latest = v.g.at(clock > booked ? clock : booked).ceil;
+                std::uint64_t const charged = v.g.at(t).floor;
+                std::uint64_t const ahead = tat_of(c.after) > span ? tat_of(c.after) - span : 0;
+                std::uint64_t const at = charged > ahead ? charged : ahead;
+                std::uint64_t const gone = latest > at ? latest - at : 0;
+                if (gone >= whole) return 0;
+                std::uint64_t const certain = whole - gone < worth ? whole - gone : worth;
+                std::uint64_t const give = certain < tat ? certain : tat;
+                raise(refunded_after_, clock + 1);
+                to = tat - give;
+                given = give / v.g.unit();
+            }
+            if (word_.compare_exchange_weak(word, with_era(with_tat(word, to), next), std::memory_order_release,
+                                            std::memory_order_relaxed)) {  // (8)
+                return given;
+            }
+        }
+    }
+
     template <class Now>
     constexpr error change_alone(gcra const& g, Now now) noexcept {
         view v = look();
@@ -323,7 +369,7 @@ private:
         while (true) {
             std::uint64_t const tat = g.carried(v.g, tat_of(v.word), now());
             if (tat > tat_max) return {"the debt does not fit the new rate and burst"};
-            std::uint64_t const word = (next << version_shift) | (v.word & refund_mask) | tat;
+            std::uint64_t const word = (next << version_shift) | (v.word & era_mask) | tat;
             if (word_.compare_exchange_weak(v.word, word, std::memory_order_release, std::memory_order_relaxed)) {  // (2)
                 return {};
             }
@@ -344,6 +390,7 @@ private:
     mark refunded_after_{0};
     typename Atomics::template atomic<std::uint32_t> changing_{0};
     slot slots_[3] = {};
+    typename Atomics::template atomic<std::uint64_t> refunding_{0};  // last: far from what attempts read
 };
 
 }  // namespace weir::inline v0::detail
