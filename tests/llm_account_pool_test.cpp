@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <string_view>
 
 namespace {
 
@@ -84,6 +85,33 @@ TEST(llm_account_pool, equals_take_turns_among_dearer_ones_and_where_one_of_them
     served.clear();
     for (int i = 0; i < 6; ++i) ++served[*p.try_acquire({1, 0}, clock.now())];
     EXPECT_EQ(served, (std::map<std::size_t, int>{{3, 3}, {4, 3}}));
+}
+
+TEST(llm_account_pool, who_serves_nobody_has_had_no_turn) {
+    manual_clock clock;
+    pool p;
+    for (auto const* name : {"a", "b"}) p.add(account(name), name, small, {}, 0, clock);
+    std::map<std::size_t, int> served;
+    for (int i = 0; i < 6; ++i) {
+        ++served[*p.try_acquire({1, 0}, clock.now())];
+        EXPECT_FALSE(p.try_acquire({1, 0}, clock.now(), 3));
+    }
+    EXPECT_EQ(served, (std::map<std::size_t, int>{{0, 3}, {1, 3}}));
+}
+
+TEST(llm_account_pool, one_that_is_set_aside_has_to_pass_what_is_beside_too) {
+    manual_clock clock;
+    pool p;
+    p.add(account("a"), "a", small, {}, 0, clock);
+    p.set_aside(0, clock.now() + 1min);
+    struct never {
+        static time_point ready(std::size_t, time_point) { return time_point::max(); }
+        static bool take(std::size_t, time_point) { return true; }
+        static std::string_view denied_by() { return "price"; }
+    };
+    auto const c = p.try_acquire({1, 0}, clock.now(), 0, never{});
+    EXPECT_EQ(c.retry_at(), time_point::max());
+    EXPECT_EQ(c.denied_by(), "price");
 }
 
 TEST(llm_account_pool, the_cheapest_that_can_serve_serves) {

@@ -288,7 +288,7 @@ private:
             ensure(ticks(t.mark.sent()) > clock_.ticks - window_of(l), "a report that is older than its window was heard");
             std::int64_t until = clock_.ticks + window_of(l);
             for (auto const& r : t.heads.says) {
-                if (weir::llm::limit_of(r) == l && r.reset && r.reset->count() > 0) until = std::min(until, clock_.ticks + r.reset->count());
+                if (weir::llm::limit_of(r) == l && r.reset && r.reset->count() > 0) until = std::min<std::int64_t>(until, clock_.ticks + r.reset->count());
             }
             found_.push_back({l, *in(found, l), until});
         }

@@ -117,6 +117,9 @@ public:
     }
 
     pool& real() { return p_; }
+    bool has_price(std::uint64_t price) const {
+        return std::any_of(members_.begin(), members_.end(), [&](member const& m) { return m.price == price; });
+    }
     std::size_t size() const { return members_.size(); }
 
     /// What an attempt meets beside the limiters: who is ready when, and who is taken from under it.
@@ -135,7 +138,11 @@ public:
         std::int64_t retry = max_ticks;
         bool exact = false;  // one who is there says so, and no obstacle
     };
-    answer ask(weir::tokens n, std::int64_t t, std::uint64_t except, obstacles const* beside = nullptr) {
+    struct prices {
+        std::uint64_t least = 0;
+        std::uint64_t most = ~std::uint64_t{0};
+    };
+    answer ask(weir::tokens n, std::int64_t t, std::uint64_t except, obstacles const* beside = nullptr, prices among = {}) {
         answer a;
         std::uint64_t best = ~std::uint64_t{0};
         for (std::size_t i = 0; i < members_.size(); ++i) {
@@ -143,8 +150,10 @@ public:
             auto const& m = members_[i];
             std::int64_t when = t;
             bool exact = false;
-            if (m.out.is_out(t)) {
-                when = m.out.back();
+            if (m.price < among.least || m.price > among.most) {
+                when = max_ticks;
+            } else if (m.out.is_out(t)) {
+                when = std::max(m.out.back(), beside != nullptr ? beside->ready[i] : min_ticks);
             } else if (beside != nullptr && beside->ready[i] > t) {
                 when = beside->ready[i];
             } else if (auto const d = p_.limits(i).check(n, at<time_point>(t)); !d.granted()) {
@@ -169,7 +178,6 @@ public:
         ensure_equal(c.granted(), !a.candidates.empty(), name_, " grants ", n.input, " + ", n.output, " at ", t);
         ensure_equal(ticks(c.retry_at()), a.retry, name_, " retry_at, asked at ", t);
         if (!c.granted()) {
-            a_turn_is_lost();
             ensure_equal(*c, pool::none, "the member of a denial");
             bool anybody = false;
             for (std::size_t i = 0; i < members_.size(); ++i) anybody = anybody || (except >> i & 1U) == 0;
@@ -193,11 +201,6 @@ public:
         auto& m = members_[*c];
         m.log.push_back(t);
         within(m, t);
-    }
-    /// One who is denied has had a turn all the same.
-    void a_turn_is_lost() {
-        turns_.clear();
-        turns_of_.clear();
     }
 
     void refunded(std::size_t i, std::int64_t stamp) {
@@ -333,7 +336,6 @@ private:
         m_.compare(c, expected, n, clock_.ticks, except);
         if (c || c.retry_at() == time_point::max() || s.pick / 4 % 2 == 0) return keep(std::move(c), n);
         // At retry_at somebody serves it, and nobody a tick before.
-        m_.a_turn_is_lost();
         auto const again = ticks(c.retry_at());
         ensure(!m_.real().try_acquire(n, at<time_point>(again - 1), except), "granted before its retry_at ", again);
         clock_.ticks = again;
@@ -364,7 +366,6 @@ private:
         auto const expected = m_.ask(n, clock_.ticks, 0, &o);
         auto c = m_.real().try_acquire(n, t, 0, beside{o});
         log_.note("take ", n.input, " + ", n.output, " beside, at ", clock_.ticks, ": ", c ? static_cast<int>(*c) : -1);
-        m_.a_turn_is_lost();
         m_.compare(c, expected, n, clock_.ticks, 0);
         for (std::size_t i = 0; i < m_.size(); ++i) {
             if (!c || *c != i) ensure(m_.real().limits(i).used(t) == before[i], "what was taken of ", i, " for nothing was not given back whole");
@@ -471,44 +472,54 @@ private:
         // Each link counts its own way.
         auto const need = [&](std::size_t i) { return weir::tokens{(s.a + i) % 40U, s.b % 40U}; };
 
+        typename chain::terms bears{.patience = patience};
+        if (s.pick % 4 == 1) bears.price_at_most = s.pick / 4 % 4U;
+        bears.cheapest_first = s.pick / 16 % 4 == 1;
+        typename model::answer served;
         std::size_t link = chain::none;
         std::size_t waits_for = chain::none;
         std::int64_t retry = max_ticks;
-        std::vector<typename model::answer> answers;
-        for (std::size_t i = 0; i < pools_.size(); ++i) {
+        // Whether that settles it: granted, or worth waiting for.
+        auto const ask = [&](std::size_t i, typename model::prices among) {
             bool const out = outs_[i].is_out(t);
-            answers.push_back(out ? typename model::answer{} : pools_[i]->ask(need(i), t, 0));
-            if (!answers[i].candidates.empty()) {
+            auto a = out ? typename model::answer{} : pools_[i]->ask(need(i), t, 0, nullptr, among);
+            if (!a.candidates.empty()) {
+                served = std::move(a);
                 link = i;
                 retry = t;
                 waits_for = chain::none;
-                break;
+                return true;
             }
-            std::int64_t const when = out ? outs_[i].back() : answers[i].retry;
+            std::int64_t const when = out ? outs_[i].back() : a.retry;
             bool const soon = !out && when != max_ticks && when - t <= patience.count();
             if (soon || when < retry) {
                 retry = when;
                 waits_for = when == max_ticks ? chain::none : i;
             }
-            if (soon) break;
+            return soon;
+        };
+        bool settled = false;
+        // By link, or by price and then by link.
+        for (std::uint64_t price = 0; price < (bears.cheapest_first ? 3U : 1U) && !settled; ++price) {
+            if (bears.cheapest_first && price > bears.price_at_most) break;
+            for (std::size_t i = 0; i < pools_.size() && !settled; ++i) {
+                if (bears.cheapest_first && !pools_[i]->has_price(price)) continue;
+                settled = bears.cheapest_first ? ask(i, {price, price}) : ask(i, {0, bears.price_at_most});
+            }
         }
 
-        auto c = c_.try_acquire(need, t_of(t), {.patience = patience}, nothing{});
-        log_.note("take at ", t, " with patience ", patience.count(), ": ", c ? static_cast<int>(*c) : -1);
+        auto c = c_.try_acquire(need, t_of(t), bears, nothing{});
+        log_.note("take at ", t, " with patience ", patience.count(), ", price at most ", bears.price_at_most, bears.cheapest_first ? ", cheapest first: " : ": ", c ? static_cast<int>(*c) : -1);
         ensure_equal(c.granted(), link != chain::none, "grants at ", t);
         ensure_equal(*c, link, "the link");
         ensure_equal(ticks(c.retry_at()), retry, "retry_at, asked at ", t);
         ensure_equal(c.waits_for(), waits_for, "the link that is worth waiting for");
-        for (std::size_t i = 0; i < answers.size(); ++i) {
-            // A pool that was asked in vain has had its turn.
-            if (i != link) pools_[i]->a_turn_is_lost();
-        }
         if (!c) {
-            ensure(c.denied_by().empty() == (pools_.empty() || (waits_for == chain::none && c.denied_by().empty())), "a denial's reason is missing");
+            ensure(!c.denied_by().empty() || waits_for == chain::none, "a denial's reason is missing");
             return;
         }
         ensure(c.denied_by().empty(), "a grant's reason to be denied");
-        pools_[link]->compare(c.member(), answers[link], need(link), t, 0);
+        pools_[link]->compare(c.member(), served, need(link), t, 0);
         auto const key = pools_[link]->key(*c.member());
         calls_.push_back({std::move(c), need(link), t, key});
     }

@@ -83,8 +83,8 @@ public:
         explicit operator bool() const noexcept { return granted(); }
         /// The number of the member; `none` where no one granted.
         std::size_t operator*() const noexcept { return member_; }
-        /// The earliest moment at which some member could serve it, if nobody takes; the time of the attempt when granted;
-        /// time_point::max() where none ever can.
+        /// The earliest moment at which some member could serve it, if nobody takes; of one that is set aside, when it is back. The time of
+        /// the attempt when granted; time_point::max() where none ever can.
         time_point retry_at() const noexcept { return retry_at_; }
         /// The member's limiter's own decision; there is one when granted.
         typename limiter::decision const& decision() const noexcept { return *decision_; }
@@ -136,13 +136,9 @@ public:
                 member& m = members_[i];
                 if (i < 64 && (except >> i & 1U) != 0) continue;
                 time_point const back = m.out.back_at();
-                if (back > t) {
-                    c.later(back, "set aside");
-                    continue;
-                }
                 time_point const ready = beside.ready(i, t);
-                if (ready > t) {
-                    c.later(ready, beside.denied_by());
+                if (back > t || ready > t) {
+                    c.later(std::max(back, ready), back >= ready ? std::string_view{"set aside"} : beside.denied_by());
                     continue;
                 }
                 auto d = m.limits.try_acquire(n, t);
@@ -163,6 +159,7 @@ public:
                 c.decision_.emplace(std::move(d));
                 return c;
             }
+            if (count > 1) g.turn.fetch_sub(1, std::memory_order_relaxed);  // where nobody served nobody has had a turn
         }
         return c;
     }
