@@ -99,17 +99,18 @@ TEST(llm_account_pool, who_serves_nobody_has_had_no_turn) {
     EXPECT_EQ(served, (std::map<std::size_t, int>{{0, 3}, {1, 3}}));
 }
 
-TEST(llm_account_pool, one_that_is_set_aside_has_to_pass_what_is_beside_too) {
+TEST(llm_account_pool, who_is_not_admitted_is_not_waited_for_even_when_set_aside) {
     manual_clock clock;
     pool p;
     p.add(account("a"), "a", small, {}, 0, clock);
     p.set_aside(0, clock.now() + 1min);
-    struct never {
-        static time_point ready(std::size_t, time_point) { return time_point::max(); }
+    struct nobody {
+        static bool admits(std::size_t) { return false; }
+        static time_point ready(std::size_t, time_point t) { return t; }
         static bool take(std::size_t, time_point) { return true; }
         static std::string_view denied_by() { return "price"; }
     };
-    auto const c = p.try_acquire({1, 0}, clock.now(), 0, never{});
+    auto const c = p.try_acquire({1, 0}, clock.now(), 0, nobody{});
     EXPECT_EQ(c.retry_at(), time_point::max());
     EXPECT_EQ(c.denied_by(), "price");
 }

@@ -153,7 +153,7 @@ public:
             if (m.price < among.least || m.price > among.most) {
                 when = max_ticks;
             } else if (m.out.is_out(t)) {
-                when = std::max(m.out.back(), beside != nullptr ? beside->ready[i] : min_ticks);
+                when = m.out.back();
             } else if (beside != nullptr && beside->ready[i] > t) {
                 when = beside->ready[i];
             } else if (auto const d = p_.limits(i).check(n, at<time_point>(t)); !d.granted()) {

@@ -42,7 +42,7 @@ struct account_pool_options {
 };
 
 /// Whatever else a call through a member has to pass, asked along with the member's limits: when it may pass at the earliest, and the passing, which
-/// a race may deny. This one lets all pass.
+/// a race may deny. Only of who is not set aside; with an admits(member), only of whom that admits: others are as if they were not there. This one lets all pass.
 struct nothing_beside {
     template <class TimePoint>
     static constexpr TimePoint ready(std::size_t /*member*/, TimePoint t) noexcept { return t; }
@@ -135,10 +135,20 @@ public:
                 std::size_t const i = g.members[(turn + k) % count];
                 member& m = members_[i];
                 if (i < 64 && (except >> i & 1U) != 0) continue;
+                if constexpr (requires { beside.admits(i); }) {
+                    if (!beside.admits(i)) {
+                        c.later(time_point::max(), beside.denied_by());
+                        continue;
+                    }
+                }
                 time_point const back = m.out.back_at();
+                if (back > t) {
+                    c.later(back, "set aside");
+                    continue;
+                }
                 time_point const ready = beside.ready(i, t);
-                if (back > t || ready > t) {
-                    c.later(std::max(back, ready), back >= ready ? std::string_view{"set aside"} : beside.denied_by());
+                if (ready > t) {
+                    c.later(ready, beside.denied_by());
                     continue;
                 }
                 auto d = m.limits.try_acquire(n, t);

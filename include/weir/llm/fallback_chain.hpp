@@ -171,12 +171,12 @@ private:
         std::size_t link;
         prices among;
         std::string_view by{};
-        time_point ready(std::size_t member, time_point t) {
+        bool admits(std::size_t member) noexcept {
             std::uint64_t const price = pool.price(member);
-            if (price < among.least || price > among.most) {
-                by = too_dear;
-                return time_point::max();
-            }
+            by = too_dear;
+            return price >= among.least && price <= among.most;
+        }
+        time_point ready(std::size_t member, time_point t) {
             time_point const when = beside.ready(link, member, t);
             by = beside.denied_by();
             return when;
