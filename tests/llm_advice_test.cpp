@@ -121,6 +121,10 @@ TEST(llm_advice, tokens_are_held_for_answers_at_their_bound) {
     std::vector<planned_call> const beyond(14, planned_call{0ns, {50, 50}, {50, 90}, 1s});
     auto const b = advise(beyond, now, {});
     EXPECT_EQ(b.tight.whole, b.present.whole);
+    EXPECT_EQ(b.tight.wait.total, b.present.wait.total);
+    // Nor is one that never would be: 50 and 960 are more than 1000.
+    std::vector<planned_call> const much(2, planned_call{0ns, {50, 50}, {50, 960}, 1s});
+    EXPECT_EQ(advise(much, now, {}).tight.never, 0U);
 }
 
 TEST(llm_advice, two_accounts_halve_the_windows) {
@@ -292,7 +296,7 @@ TEST(llm_advice, money_is_exact_and_rounds_up_once) {
 
 TEST(llm_advice, demand_is_what_is_wanted_whatever_is_granted) {
     std::vector<planned_call> calls;
-    for (int i = 0; i < 240; ++i) calls.push_back({i * 500ms, {10, 5}, {8, 2}, 3s});
+    for (int i = 0; i < 240; ++i) calls.push_back({7s + i * 500ms, {10, 5}, {8, 2}, 3s});
     auto const d = demand_of(calls);
     EXPECT_EQ(d.calls, 240U);
     EXPECT_EQ(d.used, (tokens{1920, 480}));
@@ -522,7 +526,7 @@ std::uint64_t refusals(std::vector<planned_call> const& calls, setup const& s, s
         std::int64_t const arrives = where[i].sent.count() + late;
         events.push_back({arrives, false, i});
         // The server is done with it before the client has read it.
-        events.push_back({std::max(arrives, where[i].ended.count()), true, i});
+        events.push_back({std::max<std::int64_t>(arrives, where[i].ended.count()), true, i});
     }
     // At one instant ends come first: an answer that is read may be what lets the next call go.
     std::sort(events.begin(), events.end(), [](event const& x, event const& y) { return std::tuple{x.at, !x.ends, x.call} < std::tuple{y.at, !y.ends, y.call}; });
