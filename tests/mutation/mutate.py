@@ -42,11 +42,13 @@ NEAREST = {
     "detail/gcra_cell.hpp": ["token_bucket", "leaky_bucket_queue", "token_bucket_property", "leaky_bucket_queue_property",
                              "gcra_model", "gcra_refund_model", "gcra_change_model", "gcra_orders_model"],
     "detail/json_walk.hpp": ["llm_verdict"],
+    "detail/number_text.hpp": ["llm_advice"],
     "detail/processor_counter.hpp": ["bounded_clock", "tsc_clock", "bounded_clock_model"],
     "detail/text.hpp": ["llm_hints", "llm_time_text", "llm_verdict"],
     "detail/wide.hpp": ["wide", "gcra"],
     "gcra.hpp": ["gcra", "token_bucket", "leaky_bucket_queue", "token_bucket_property"],
     "llm/absence.hpp": ["llm_fallback_chain", "llm_account_pool"],
+    "llm/advice_text.hpp": ["llm_advice"],
     "llm/dialect.hpp": ["llm_verdict"],
     "llm/error_body.hpp": ["llm_verdict"],
     "llm/headers.hpp": ["llm_hints", "llm_verdict"],
@@ -56,7 +58,8 @@ NEAREST = {
     "detail/decision_head.hpp": ["llm_ramp", "llm_arrival_window"],
 }
 # What a test is linked with, beside the library and GoogleTest: not built from a mutant.
-LINKED_WITH = {"llm_adaptive": ["examples/qwen/quota_judge.cpp"], "llm_margin": ["examples/qwen/quota_judge.cpp"]}
+LINKED_WITH = {"llm_advice": ["examples/qwen/ideal.cpp", "examples/qwen/quota_judge.cpp"],
+               "llm_adaptive": ["examples/qwen/quota_judge.cpp"], "llm_margin": ["examples/qwen/quota_judge.cpp"]}
 # Programs that need more, or take minutes.
 NOT_JUDGES = re.compile(r"/(qwen_\w+|quota_judge|\w+_simulation|dashscope_\w+|stress)_test\.cpp$")
 
