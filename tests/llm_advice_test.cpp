@@ -55,6 +55,7 @@ TEST(llm_advice, a_batch_of_twice_the_quota_waits_for_one_window) {
     auto const f = foresee(at_once(120), one_account({.rpm = 60}));
     EXPECT_EQ(f.name, "as it is");
     EXPECT_EQ(f.answered, 120U);
+    EXPECT_EQ(f.lesser + f.never + f.first_never + f.largest_never, 0U);
     EXPECT_EQ(f.whole, 60'060ms);
     EXPECT_EQ(f.wait.median, 0ms) << "60 of 120 did not wait";
     EXPECT_EQ(f.wait.p99, 60'060ms);
@@ -274,6 +275,7 @@ TEST(llm_advice, the_jitter_margin_is_part_of_it) {
 TEST(llm_advice, expects_answers_of_calls_that_were_not_sent) {
     constexpr planned_call c = expected_call({1000, 600}, {.input_per_mille = 900, .output_per_mille = 500, .first_token = 400ms, .tokens_per_second = 60}, 3s);
     static_assert(c.wanted == 3s && c.used == tokens{900, 300} && c.bound == tokens{1000, 600} && c.took == 5400ms);
+    static_assert(expected_call({7, 7}, {.input_per_mille = 500, .output_per_mille = 500}).used == tokens{4, 4}, "rounded up");
     static_assert(expected_call({0, 1}, {.tokens_per_second = 3}).took == 400ms + nanoseconds{333'333'334}) ;
     static_assert(expected_call({0, most}).took.count() > 0);
 }
@@ -416,6 +418,11 @@ TEST(llm_advice, names_what_is_wrong_with_its_input) {
     EXPECT_NE(complaint([] { (void)expected_call({}, {.first_token = -1ns}); }).find("before its call"), std::string::npos);
     EXPECT_NE(complaint([&] { (void)find_least_raise(calls, good, {}, 0); }).find("steps of 0"), std::string::npos);
     EXPECT_NE(complaint([&] { (void)advise(calls, good, {}, {.headroom_per_mille = 999}); }).find("headroom"), std::string::npos);
+    EXPECT_NE(complaint([&] { (void)find_least_raise(calls, {}, {}); }).find("without a model"), std::string::npos);
+    EXPECT_NE(complaint([&] { (void)find_least_raise(calls, one_account({.rpm = 0}), {}); }).find("0 requests per minute"), std::string::npos);
+    EXPECT_NE(complaint([&] { (void)find_least_raise({}, good, {}); }).find("no calls"), std::string::npos);
+    EXPECT_NE(complaint([&] { (void)advise({}, good, {}); }).find("no calls"), std::string::npos);
+    EXPECT_NE(complaint([&] { (void)advise(calls, {}, {}); }).find("without a model"), std::string::npos);
     EXPECT_NE(complaint([&] { (void)advise(calls, good, {setup{}}); }).find("without a model"), std::string::npos);
     EXPECT_NE(complaint([&] { (void)demand_of({}); }).find("no calls"), std::string::npos);
 }

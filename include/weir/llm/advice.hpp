@@ -750,9 +750,6 @@ struct advice {
 ///     auto a = weir::llm::advise(calls, now, {with_raised_quota(now, 2000), with_accounts(now, 2), with_fallback(now, plus, 5s)}, {.goal = {.whole = 10min}});
 ///     std::cout << to_text(a) << letter(a);     // advice_text.hpp
 inline advice advise(std::span<planned_call const> calls, setup const& present, std::vector<setup> const& remedies, advice_options const& o = {}) {
-    weir::detail::require(validate(calls));
-    weir::detail::require(setup::validate(present));
-    for (auto const& r : remedies) weir::detail::require(setup::validate(r));
     if (o.headroom_per_mille < 1000) weir::detail::require({"less than what is needed is no headroom"});
     advice a;
     a.before = present;
