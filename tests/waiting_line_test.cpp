@@ -750,6 +750,28 @@ TEST_F(waiting_line_of_coroutines, who_comes_again_with_its_ticket_stands_before
     EXPECT_EQ(served, (order_of{0, 3, 1, 2}));
 }
 
+TEST_F(waiting_line_of_coroutines, who_were_served_one_after_the_other_at_once_come_again_in_that_order) {
+    weir::line_ticket tickets[3];
+    order_of served;
+    auto const wait = [&](int who, weir::line_ticket& t) -> eager_task {
+        loop::timer timer{executor};
+        (void)co_await line.async_try_acquire_until(1, time_point::max(), timer, t);
+        served.push_back(who);
+    };
+    clock.advance(2s);
+    auto const a = wait(0, tickets[0]);
+    auto const b = wait(1, tickets[1]);
+    EXPECT_EQ(served, (order_of{0, 1}));
+    auto const other = wait(2, tickets[2]);
+    auto const again_a = wait(3, tickets[0]);
+    auto const again_b = wait(4, tickets[1]);
+    for (int i = 0; i < 3; ++i) {
+        clock.advance(1s);
+        executor.run_due();
+    }
+    EXPECT_EQ(served, (order_of{0, 1, 3, 4, 2}));
+}
+
 TEST_F(waiting_line_of_coroutines, refuses_when_the_line_is_full) {
     line_type bounded{bucket, {.max_waiting = 1}};
     auto const wait = [](line_type& l, loop& e, std::optional<waited>& why) -> eager_task {

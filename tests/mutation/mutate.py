@@ -54,7 +54,13 @@ NEAREST = {
     "llm/headers.hpp": ["llm_hints", "llm_verdict"],
     "llm/quantile.hpp": ["llm_estimate"],
     "llm/server_queue.hpp": ["llm_ramp"],
+    "llm/account_lane.hpp": ["llm_session"],
+    "llm/session.hpp": ["llm_session", "llm_session_shares"],
+    "llm/session_call.hpp": ["llm_session", "llm_session_shares"],
     "llm/session_counters.hpp": ["llm_session"],
+    "llm/session_drive.hpp": ["llm_session", "llm_async_run", "llm_session_shares"],
+    "llm/session_options.hpp": ["llm_session"],
+    "llm/session_reply.hpp": ["llm_session"],
     "detail/decision_head.hpp": ["llm_ramp", "llm_arrival_window"],
 }
 # What a test is linked with, beside the library and GoogleTest: not built from a mutant.
