@@ -17,11 +17,6 @@ namespace {
 using namespace gcra_world;
 using model::coverage;
 
-void report(char const* what, sum const& s) {
-    std::cout << what << ": " << s << '\n';
-    testing::Test::RecordProperty("executions", std::to_string(s.executions));
-}
-
 menu changes() {
     menu m;
     m.promise = false;  // there are two of them; the algorithm's own decisions are compared

@@ -9,7 +9,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <iostream>
 #include <memory>
 #include <string>
 #include <utility>
@@ -30,11 +29,6 @@ std::vector<op> attempts(permits burst) {
         for (auto const t : times) all.push_back(take(n, t));
     }
     return all;
-}
-
-void report(char const* what, sum const& s) {
-    std::cout << what << ": " << s << '\n';
-    testing::Test::RecordProperty("executions", std::to_string(s.executions));
 }
 
 /// Every program of two threads with two attempts each, from those at the times above.

@@ -19,11 +19,6 @@ namespace {
 using namespace gcra_world;
 using model::coverage;
 
-void report(char const* what, sum const& s) {
-    std::cout << what << ": " << s << '\n';
-    testing::Test::RecordProperty("executions", std::to_string(s.executions));
-}
-
 void refunds_beside_attempts(options const& o) {
     menu m;
     m.bursts = {2, 3};
@@ -198,7 +193,7 @@ TEST(gcra_refund_model, three_threads_frozen_in_the_midst_of_refunds_cost_others
     o.stale = false;
     auto const out = model::explore_frozen(o, 4, 3, [&] {
         auto const w = std::make_shared<world<token_bucket>>(p);
-        auto s = start(p, w);
+        auto s = model::play(w, p.threads);
         s.check = [w, &nothing] {
             for (auto const& e : w->history.entries()) {
                 if (e.op.what == verb::refund && e.result && e.result->value == 0) ++nothing;

@@ -10,6 +10,7 @@
 #include "linearizable.hpp"
 #include "model.hpp"
 #include "model_atomic.hpp"
+#include "program.hpp"
 
 #include <weir/gcra.hpp>
 #include <weir/leaky_bucket.hpp>
@@ -24,6 +25,7 @@
 #include <compare>
 #include <cstddef>
 #include <cstdint>
+#include <iostream>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -115,11 +117,7 @@ struct program {
         std::ostringstream os;
         os << "b" << first.burst;
         if (clock != 0) os << " c" << clock;
-        for (auto const& o : before) os << ' ' << o;
-        for (auto const& t : threads) {
-            os << " |";
-            for (auto const& o : t) os << ' ' << o;
-        }
+        model::print(os, before, threads);
         return os.str();
     }
 };
@@ -493,19 +491,8 @@ using leaky_bucket = weir::leaky_bucket<model::clock&, model::atomics>;
 using leaky_bucket_queue = weir::leaky_bucket_queue<model::clock&, model::atomics>;
 
 template <class World>
-scenario start(program const& p, std::shared_ptr<World> const& w) {
-    scenario s;
-    for (auto const& t : p.threads) {
-        s.threads.push_back([w, &t] {
-            for (auto const& o : t) w->run(o);
-        });
-    }
-    s.check = [w] { w->check(); };
-    return s;
-}
-template <class World>
 scenario start(program const& p) {
-    return start(p, std::make_shared<World>(p));
+    return model::play(std::make_shared<World>(p), p.threads);
 }
 
 /// What a number of explorations came to.
@@ -538,6 +525,11 @@ struct sum {
         return os;
     }
 };
+
+inline void report(char const* what, sum const& s) {
+    std::cout << what << ": " << s << '\n';
+    testing::Test::RecordProperty("executions", std::to_string(s.executions));
+}
 
 template <class Limiter = token_bucket>
 outcome explore(options o, program const& p) {
