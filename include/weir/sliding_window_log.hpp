@@ -192,10 +192,17 @@ public:
         return find(q, claim, oldest);
     }
 
-    /// Whether take would succeed. Takes nothing.
-    bool can_take(word x, word& oldest) const noexcept {
-        auto claim = [](std::uint32_t, word&) noexcept { return true; };
-        return find<false>(x - window_, claim, oldest);
+    /// Whether take would succeed. Takes nothing. A refusal for the slot that explained the last one is inlined, so that a
+    /// caller who looks at one bit of it pays for no more.
+    [[gnu::always_inline]] bool can_take(word x, word& oldest) const noexcept {
+        word const q = x - window_;
+        word const bound = w::stamp(root_.load(std::memory_order_relaxed));  // as in find
+        if (bound > q) [[likely]] {
+            oldest = find_oldest(bound).stamp;
+            if (oldest > q) [[likely]]
+                return false;
+        }
+        return can_take_after_all(q, oldest);
     }
 
     /// How many slots are free at x, counted until there are `most`; then at least so many. O(capacity).
@@ -474,21 +481,24 @@ private:
         return search(top_, 0, q, least, visit);
     }
 
+    [[gnu::noinline]] bool can_take_after_all(word q, word& oldest) const noexcept {
+        auto claim = [](std::uint32_t, word&) noexcept { return true; };
+        return find<false>(q, claim, oldest);
+    }
+
     /// The least stamp and a slot that has it. `bound` is one that nothing is below, read before.
-    found find_oldest(word bound) const noexcept {
+    [[gnu::always_inline]] found find_oldest(word bound) const noexcept {
         word const from = cursor_.load(std::memory_order_relaxed);
         std::uint32_t const begin = static_cast<std::uint32_t>(from);
         std::uint32_t const end = std::min(begin + line, capacity_);
         for (std::uint32_t i = begin; i < end; ++i) {
             if (w::key(cells_[i].load(std::memory_order_relaxed)) == bound) return {bound, i};
         }
-        found f{w::no_stamp, 0};
-        search_oldest(f);
-        aim(from, line_of(f.slot));  // where the next look, and the next permit, will find it
-        return f;
+        return search_oldest(from);
     }
 
-    [[gnu::noinline]] void search_oldest(found& f) const noexcept {
+    [[gnu::noinline]] found search_oldest(word from) const noexcept {
+        found f{w::no_stamp, 0};
         word limit = w::no_stamp - 1;
         auto visit = [&](std::uint32_t i, word& value) noexcept {
             f = {w::key(value), i};
@@ -497,6 +507,8 @@ private:
         };
         word least{};
         search(top_, 0, limit, least, visit);
+        aim(from, line_of(f.slot));  // where the next look, and the next permit, will find it
+        return f;
     }
 
     /// Calls visit(slot, its word) for the slots under a node with stamps up to `limit`, which may sink meanwhile,
@@ -822,7 +834,7 @@ public:
     }
     /// With a glancing_clock a single permit is tried at the glance first: a slot that is not a window old at a later time is
     /// not at an earlier one, so a refusal there is one at now() too.
-    decision try_acquire(permits n = 1) noexcept {
+    [[gnu::always_inline]] decision try_acquire(permits n = 1) noexcept {
         if constexpr (glancing_clock<clock_type>) {
             if (auto d = glance(n); !d) return d;
         }
@@ -848,7 +860,7 @@ public:
         oldest = slots_.nth_oldest(m);
         return decision{t, oldest > x - slots_.window() ? free_again(oldest) : t};
     }
-    decision check(permits n = 1) const noexcept {
+    [[gnu::always_inline]] decision check(permits n = 1) const noexcept {
         if constexpr (glancing_clock<clock_type>) {
             if (auto d = glance(n); !d) return d;
         }
@@ -957,7 +969,7 @@ private:
     }
 
     /// The refusal that an attempt at the clock's glance is certain of; granted where it is not.
-    decision glance(permits n) const noexcept {
+    [[gnu::always_inline]] decision glance(permits n) const noexcept {
         time_point const t = clock().glance();
         word oldest{};
         if (n != 1 || slots_.can_take(stamp_of(t), oldest)) return decision{t, detail::log_grip{}, this};
