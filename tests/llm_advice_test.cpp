@@ -701,6 +701,10 @@ A. Person
 )");
 }
 
+TEST(llm_advice, a_letter_puts_one_space_between_words) {
+    EXPECT_NE(letter(small_advice(), {.purpose = "  We  summarise reports. "}).find("\nWe summarise reports. What we need"), std::string::npos);
+}
+
 TEST(llm_advice, a_goal_is_told_in_words) {
     using weir::detail::goal_text;
     EXPECT_EQ(goal_text({}), "");
