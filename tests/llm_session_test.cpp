@@ -98,6 +98,15 @@ reply unsent() {
     r.left = false;
     return r;
 }
+reply of_another(dialect d, reply r) {
+    r.answer.dialect = d;
+    return r;
+}
+// After a part of the answer was handed on.
+reply broken_off(reply r) {
+    r.delivered = true;
+    return r;
+}
 reply withdrawn() {
     reply r;
     r.withdrawn = true;
@@ -988,6 +997,12 @@ TEST_F(llm_session, charges_what_was_used_the_bound_a_request_or_a_hold) {
                                    {bad_key(), charged_as::request, 1000},
                                    {says(404, "ModelNotFound"), charged_as::request, 1000},
                                    {failed(), charged_as::bound, 500},
+                                   {overloaded(), charged_as::request, 1000},
+                                   {says(500, "ModelServingError"), charged_as::request, 1000},
+                                   {says(502), charged_as::bound, 500},
+                                   {of_another(dialect::openai, overloaded()), charged_as::bound, 500},
+                                   {broken_off(throttled()), charged_as::bound, 500},
+                                   {broken_off(overloaded()), charged_as::bound, 500},
                                    {no_answer(), charged_as::held, 500},
                                    {unsent(), charged_as::nothing, 1000},
                                    {withdrawn(), charged_as::nothing, 1000}};

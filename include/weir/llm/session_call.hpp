@@ -18,6 +18,7 @@
 #include "../quota.hpp"
 #include "account_lane.hpp"
 #include "account_pool.hpp"
+#include "dialect.hpp"
 #include "estimate.hpp"
 #include "server_queue.hpp"
 #include "session.hpp"
@@ -251,7 +252,7 @@ private:
         if (r.used) {
             used = weighted(*r.used, r.cached, 0, session_.options_.usage);
             charged_ = charged_as::used;
-        } else if (refused_at_the_gate(v.cause)) {
+        } else if (!r.delivered && refused_at_the_gate(a, v.cause)) {
             charged_ = charged_as::request;
         } else {
             used = asked_;
@@ -264,7 +265,7 @@ private:
         return used;
     }
 
-    static constexpr bool refused_at_the_gate(cause c) noexcept {
+    static constexpr bool refused_at_the_gate(answer const& a, cause c) noexcept {
         switch (c) {
             case cause::request_rate:
             case cause::token_rate:
@@ -276,6 +277,8 @@ private:
             case cause::billing:
             case cause::authentication:
             case cause::no_model: return true;
+            // DashScope looks whether it has capacity before it counts tokens.
+            case cause::overload: return a.dialect == dialect::dashscope && (a.status == 503 || a.status == 500);
             default: return false;
         }
     }
