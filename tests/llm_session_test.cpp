@@ -677,6 +677,15 @@ TEST_F(llm_session, insufficient_quota_is_a_throttle_here_and_a_bill_there) {
     EXPECT_EQ(sent.size(), 3U);
 }
 
+TEST_F(llm_session, a_first_model_without_an_account_is_passed_over) {
+    model("qwen3-max", 0, wide);
+    model("qwen-plus", 1, wide);
+    open();
+    outcome const end = drive(request{.bound = tokens{10, 0}}, [](call&) { return answered(tokens{10, 0}); });
+    EXPECT_TRUE(end.answered());
+    EXPECT_EQ(end.link, 1U);
+}
+
 TEST_F(llm_session, patience_waits_for_a_better_model_and_none_falls) {
     model("m", 1, {.rps = 1});
     model("n", 1, wide);

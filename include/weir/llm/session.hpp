@@ -152,7 +152,12 @@ public:
             if (first != lanes_.size()) continue;
             for (std::size_t m = 0; m < pool.size(); ++m) lanes_.emplace_back(options_, pool.limits(m), clock_.get());
         }
-        if (chain_.size() != 0) gate_.measure_ = {chain_.pool(0).effective_rpm(time_point::max()), chain_.pool(0).effective_tpm(time_point::max())};
+        for (std::size_t i = 0; i < chain_.size(); ++i) {
+            Pool& pool = chain_.pool(i);
+            if (pool.size() == 0) continue;
+            gate_.measure_ = {pool.effective_rpm(time_point::max()), pool.effective_tpm(time_point::max())};
+            break;
+        }
     }
     session(session const&) = delete;
     session& operator=(session const&) = delete;
@@ -215,7 +220,7 @@ private:
         };
         using time_point = typename session::time_point;
         using duration = typename session::duration;
-        // What a call counts as among classes: by the first model's limits, since one scale must do for all.
+        // What a call counts as among classes: by the limits of the first model that has an account, since one scale must do for all.
         struct measure {
             std::optional<std::uint64_t> rpm{};
             std::optional<std::uint64_t> tpm{};
