@@ -379,6 +379,32 @@ TEST_F(llm_async_run, what_a_function_throws_that_makes_the_awaitable_passes_thr
     expect_no_trace();
 }
 
+TEST_F(llm_async_run, what_an_observer_throws_while_it_waits_passes_through_and_holds_nobody_up) {
+    use_up();
+    auto const throws = [](session_type::progress const& p) {
+        if (p.now.what == step_kind::wait && p.now.because == "requests per minute") throw std::runtime_error("observed");
+    };
+    loop::timer second_timer{executor};
+    loop::timer third_timer{executor};
+    auto first = async_run(*s, some, answers{}, timer);
+    auto second = async_run(*s, some, answers{}, second_timer, throws);
+    auto third = async_run(*s, some, answers{}, third_timer);
+    EXPECT_FALSE(first.ready());
+    EXPECT_FALSE(second.ready());
+    EXPECT_FALSE(third.ready());
+    clock.advance(61s);
+    ASSERT_TRUE(accounts.limits(0).try_acquire({10, 10}, clock.now()));  // leaves one, so that the second learns what it waits for
+    EXPECT_NO_THROW(executor.run_due());
+    EXPECT_TRUE(first.ready());
+    ASSERT_TRUE(second.ready());
+    EXPECT_THROW(second.result(), std::runtime_error);
+    EXPECT_EQ(s->waiting(), 1U);
+    next();
+    ASSERT_TRUE(third.ready());
+    EXPECT_TRUE(third.result().answered());
+    expect_no_trace();
+}
+
 TEST_F(llm_async_run, what_send_does_not_tell_is_lost_and_repeated) {
     int sent = 0;
     auto const send = [&](call_type& c) {

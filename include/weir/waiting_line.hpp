@@ -12,6 +12,7 @@
 #include <coroutine>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <limits>
 #include <mutex>
 #include <optional>
@@ -681,7 +682,13 @@ public:
         return !advance();
     }
 
-    admission result() { return std::move(static_cast<base&>(*this)).result(); }
+    /// Throws what the limiter, or the cost where it is a callable, threw at an attempt.
+    admission result() {
+#if defined(__cpp_exceptions)
+        if (thrown_) std::rethrow_exception(thrown_);
+#endif
+        return std::move(static_cast<base&>(*this)).result();
+    }
 
     bool await_ready() { return ready(); }
     bool await_suspend(std::coroutine_handle<> h) {
@@ -707,13 +714,28 @@ private:
     }
     void fired() {
         armed_ = false;
+#if defined(__cpp_exceptions)
+        try {
+            if (!advance()) return;
+        } catch (...) {
+            // Of the caller's, not of the timer's executor; and the next has its turn.
+            thrown_ = std::current_exception();
+            this->abandon();
+            on_stop_.reset();
+        }
+        done_();
+#else
         if (advance()) done_();
+#endif
     }
 
     Timer& timer_;
     timer_callback done_;
     std::optional<typename stop_callback_for<Token, wake_timer>::type> on_stop_;
     bool armed_ = false;
+#if defined(__cpp_exceptions)
+    std::exception_ptr thrown_{};
+#endif
 };
 
 }  // namespace weir::inline v0
