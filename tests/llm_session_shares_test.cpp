@@ -158,6 +158,32 @@ TEST_F(llm_session_shares, count_the_tokens_that_calls_used_in_the_end) {
     EXPECT_LE(batches, 3 * agents + 4);
 }
 
+TEST_F(llm_session_shares, what_was_lent_is_no_credit_when_it_turns_out_short) {
+    open({.rpm = 60, .rps = 1, .tpm = 600'000}, {share{.weight = 1}, share{.weight = 1}});
+    // Ten calls that meet nobody who waits; they hold more than they use, and end one by one while both classes wait.
+    std::list<call_type> lent;
+    for (int i = 0; i < 10; ++i) {
+        lent.emplace_back(*s, session_type::request{.bound = tokens{100, 19'900}, .share = agent});
+        ASSERT_EQ(lent.back().next().what, step_kind::send);
+        until(clock.now() + 1100ms);
+    }
+    lent.emplace_back(*s, session_type::request{.bound = small, .share = batch});
+    ASSERT_EQ(lent.back().next().what, step_kind::send);
+    for (int i = 0; i < 30; ++i) {
+        begin({.bound = small, .share = agent}, i);
+        begin({.bound = small, .share = batch}, 100 + i);
+    }
+    ASSERT_EQ(s->waiting(), 60U);
+    for (auto& c : lent) {
+        until(clock.now() + 1100ms);
+        c.ended(with(200, tokens{100, 0}));
+    }
+    ASSERT_GE(order.size(), 10U);
+    EXPECT_EQ(of_class(agent, 0, 10), 5);
+    until(clock.now() + 120s);
+    EXPECT_TRUE(all_answered());
+}
+
 TEST_F(llm_session_shares, one_who_comes_again_keeps_its_place_in_its_class) {
     open({.rpm = 60, .rps = 1}, {share{}, share{}});
     int failures = 0;

@@ -70,10 +70,16 @@ public:
 
     /// The first of class i begins to wait.
     constexpr void begins(std::size_t i) noexcept {
-        if (first() == none) now_ = latest_;
+        if (first() == none) {
+            now_ = latest_;
+            ++period_;
+        }
         tags_[i] = std::max(tags_[i], now_);
         place(i, i);
     }
+    /// The number of the time in which somebody has been waiting without a break, 1 the first: what was counted in an earlier one is no
+    /// longer owed.
+    constexpr std::uint64_t period() const noexcept { return period_; }
     /// Nobody of class i waits any more.
     constexpr void ends(std::size_t i) noexcept { place(i, none); }
 
@@ -137,6 +143,7 @@ private:
     std::array<std::uint64_t, Classes> tags_{};
     std::uint64_t now_ = 0;     // virtual time
     std::uint64_t latest_ = 0;  // no tag is above it
+    std::uint64_t period_ = 0;
     std::array<std::size_t, 2 * leaves> winner_{};  // a tournament: the winner of node k, of nodes 2k and 2k + 1
 };
 
@@ -192,14 +199,16 @@ public:
         std::lock_guard const lock{mutex_};
         remove(i, p);
     }
-    /// Leaves with a grant. It was first when it asked, and may have been displaced since.
-    void serve(std::size_t i, line_place& p, std::uint64_t n) {
+    /// Leaves with a grant, which is counted in the period that is returned. It was first when it asked, and may have been displaced since.
+    std::uint64_t serve(std::size_t i, line_place& p, std::uint64_t n) {
         std::lock_guard const lock{mutex_};
         line_place* const before = first();
+        std::uint64_t const period = order_.period();
         order_.serve(i, n);
         take_out(i, p);
         // The one who was displaced by p, or comes after it; not one who was first already: it is awake, or has its alarm.
         if (first() != before) wake();
+        return period;
     }
     bool is_first(line_place const& p) const {
         std::lock_guard const lock{mutex_};
@@ -219,6 +228,12 @@ public:
     void correct(std::size_t i, std::uint64_t counted, std::uint64_t actual) {
         std::lock_guard const lock{mutex_};
         order_.correct(i, counted, actual);
+        wake();
+    }
+    /// Where the grant was counted in this period; 0: it was in none.
+    void correct(std::size_t i, std::uint64_t counted, std::uint64_t actual, std::uint64_t period) {
+        std::lock_guard const lock{mutex_};
+        if (period == order_.period()) order_.correct(i, counted, actual);
         wake();
     }
     void change_weight(std::size_t i, std::uint32_t w) {
@@ -277,24 +292,25 @@ public:
     void wake_first() { all_->wake_first(); }
 
     template <class Limiter, class Cost>
-    void served(line_place& p, Limiter& l, Cost const& cost, typename Limiter::decision const& d) {
+    void served(line_place& p, Limiter& l, Cost const& cost, typename Limiter::decision& d) {
+        std::uint64_t n = 1;
         if constexpr (!std::invocable<Cost const&, Limiter&> && !std::invocable<Cost&, Limiter&>) {
-            all_->serve(class_, p, share_of(l, cost));
+            n = share_of(l, cost);
         } else if constexpr (requires { d.asked(); }) {
-            all_->serve(class_, p, share_of(l, d.asked()));
-        } else {
-            all_->serve(class_, p, 1);
+            n = share_of(l, d.asked());
         }
+        std::uint64_t const period = all_->serve(class_, p, n);
+        if constexpr (requires { d.counted_in(period); }) d.counted_in(period);
     }
     // What was given back: where the limiter says how much, or what had been asked for.
     template <class Limiter, class Result, class Decision, class... Rest>
     void gave_back(Limiter& l, Result const& r, Decision const& d, Rest const&...) {
         if constexpr (std::same_as<Result, bool>) {
             if constexpr (requires { d.asked(); }) {
-                if (r) return all_->correct(class_, share_of(l, d.asked()), 0);
+                if (r) return correct(d, share_of(l, d.asked()), 0);
             }
         } else if constexpr (std::integral<Result>) {
-            return all_->correct(class_, static_cast<std::uint64_t>(r), 0);
+            return correct(d, static_cast<std::uint64_t>(r), 0);
         }
         all_->wake_first();
     }
@@ -302,12 +318,22 @@ public:
     void settled(Limiter& l, Result const& r, Decision const& d, Rest const&... rest) {
         if constexpr (std::same_as<Result, bool> && sizeof...(Rest) > 0 && requires { d.asked(); }) {
             auto const used = [](auto const& u, auto const&...) -> decltype(auto) { return u; };
-            if (r) return all_->correct(class_, share_of(l, d.asked()), share_of(l, used(rest...)));
+            if (r) return correct(d, share_of(l, d.asked()), share_of(l, used(rest...)));
         }
         all_->wake_first();
     }
 
 private:
+    // A decision that can is asked whether it was counted at all.
+    template <class Decision>
+    void correct(Decision const& d, std::uint64_t counted, std::uint64_t actual) {
+        if constexpr (requires { d.counted_in(); }) {
+            all_->correct(class_, counted, actual, d.counted_in());
+        } else {
+            all_->correct(class_, counted, actual);
+        }
+    }
+
     fair_queue<Classes, Atomics>* all_;
     std::size_t class_;
 };
@@ -338,6 +364,8 @@ namespace weir::inline v0 {
 /// The cost among classes: permits; for a quota of requests and tokens, the dominant of the two: tokens, but at least TPM / RPM for each call. By tokens alone,
 /// many small calls would take all requests and pay next to nothing. settle and refund through the class's line correct it:
 /// what was held for an output that turned out short is given back. A cost of another type counts its total(), or as 1.
+/// An attempt that met no waiting call was not counted, and is not corrected where the limiter's decision can tell: `counted_in(n)` is told the period that
+/// it was counted in, `counted_in()` gives that back, or 0. Of others it is not known, and what such an attempt gives back is credit too.
 ///
 /// try_acquire is granted if the limiter grants and nobody goes before. max_waiting is each class's own; with 0 it is served only
 /// while nobody waits. O(log classes) under the one mutex; nothing is allocated. Everything else is as at waiting_line.

@@ -207,11 +207,14 @@ private:
             time_point at{};
             time_point when = time_point::max();
             tokens n{0, 0};
+            std::uint64_t period = 0;
             bool granted() const noexcept { return yes; }
             explicit operator bool() const noexcept { return yes; }
             bool never() const noexcept { return !yes && when == time_point::max(); }
             time_point retry_at() const noexcept { return when; }
             tokens asked() const noexcept { return n; }
+            void counted_in(std::uint64_t p) noexcept { period = p; }
+            std::uint64_t counted_in() const noexcept { return period; }
             duration retry_after() const noexcept {
                 return when == time_point::max() ? duration::max()
                                                  : duration{static_cast<typename duration::rep>(weir::detail::saturating_sub(

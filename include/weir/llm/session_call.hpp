@@ -86,9 +86,9 @@ public:
             decide(r, v, left, now);
         }
         session_.counters_.add(counted_event::ended_attempts);
-        // The class is charged what was used, and whoever is next looks again.
+        // The class is charged what was used, if it was at all, and whoever is next looks again.
         auto& line = session_.lines_[request_.share];
-        typename gate::decision const granted{true, stamp_, stamp_, asked_};
+        typename gate::decision const granted{true, stamp_, stamp_, asked_, counted_in_};
         if (left) {
             line.settle(granted, used);
         } else {
@@ -194,6 +194,7 @@ private:
             beside{*this});
         if (choice_) {
             stamp_ = now;
+            counted_in_ = 0;
             state_ = state::sent;
             my_lane().sent(pass_, choice_.member().decision());
             heard_.reset();
@@ -361,6 +362,7 @@ private:
     std::optional<time_point> heard_{};
     std::optional<std::chrono::nanoseconds> previous_{};
     tokens asked_{0, 0};
+    std::uint64_t counted_in_ = 0;  // of the attempt, in the line of its class
     typename chain_type::choice choice_{};
     typename lane::pass pass_{};
     outcome outcome_{};

@@ -62,6 +62,7 @@ public:
     bool admitted(Admission const& a) {
         if (call_.over()) return false;
         if (a) {
+            call_.counted_in_ = a->counted_in();
             see({step_kind::send, call_.stamp(), {}});
             return true;
         }
