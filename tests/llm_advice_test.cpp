@@ -346,6 +346,27 @@ TEST(llm_advice, finds_the_least_quota_that_meets_a_goal) {
     EXPECT_EQ(find_least_raise(large, one_account({.tpm = 1000}), {.whole = 1h})->limits.tpm, 2000U);
 }
 
+TEST(llm_advice, accounts_that_differ_are_raised_each_from_its_own_quota) {
+    setup const two{.models = {{"large", {{"main", {.rpm = 60}}, {"other", {.rpm = 600}}}}}};
+    auto const calls = at_once(1320);
+    goal const g{.wait = 0ms};
+    auto const a = advise(calls, two, {}, {.goal = g});
+    ASSERT_TRUE(a.least);
+    EXPECT_TRUE(g.met(a.least->outcome));
+    EXPECT_EQ(a.least->limits.rpm, 119U) << "99 of 100 at once";
+    EXPECT_EQ(a.asked.rpm, 150U);
+    EXPECT_TRUE(g.met(a.with_asked)) << "who asks for more than the least has no less";
+
+    // A limit that the first has not.
+    setup const unlike{.models = {{"large", {{"main", {.rpm = 5}}, {"other", {.tpm = 500}}}}}};
+    auto const large = at_once(20, {100, 0});
+    auto const b = advise(large, unlike, {}, {.goal = g});
+    ASSERT_TRUE(b.least);
+    EXPECT_TRUE(g.met(b.least->outcome));
+    EXPECT_TRUE(g.met(b.with_asked));
+    EXPECT_NE(letter(b).find("  Account main:\n  requests per minute   12  (now 5)\n  Account other:\n  tokens per minute     1,200  (now 500)\n"), std::string::npos) << letter(b);
+}
+
 TEST(llm_advice, no_lesser_factor_would_do) {
     // The limits that a factor in steps of a hundredth makes of 60 are 60, 61, 62, 62, 63, …; the least of them that lets all go at once.
     for (std::uint64_t n = 60; n <= 200; n += 7) {

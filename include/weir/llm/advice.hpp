@@ -237,7 +237,8 @@ struct goal {
 
 /// The least quota that meets a goal, as far as halving finds it.
 struct least_raise {
-    quota limits{};
+    quota limits{};                 ///< of the first model's first account
+    std::vector<quota> accounts{};  ///< of each of the first model's accounts
     foreseen outcome{};
 };
 
@@ -499,6 +500,13 @@ constexpr quota scaled(quota q, std::uint64_t per_mille) noexcept {
     return q;
 }
 
+/// The first model's, of each account.
+inline std::vector<quota> quotas_of(llm::setup const& s) {
+    std::vector<quota> q;
+    for (auto const& a : s.models.front().accounts) q.push_back(a.limits);
+    return q;
+}
+
 inline llm::setup also(llm::setup s, std::string what) {
     s.name = s.name.empty() ? std::move(what) : s.name + ", " + what;
     return s;
@@ -640,7 +648,7 @@ inline std::optional<least_raise> find_least_raise(std::span<planned_call const>
     weir::detail::require(validate(calls));
     weir::detail::require(setup::validate(present));
     if (step == 0) weir::detail::require({"factors in steps of 0 are none"});
-    quota const now = present.models.front().accounts.front().limits;
+    std::vector<quota> const now = weir::detail::quotas_of(present);
     using factors = std::array<std::uint64_t, 4>;  // in steps above 1
     auto const quota_of = [&](quota q, factors const& f) {
         std::size_t i = 0;
@@ -688,8 +696,8 @@ inline std::optional<least_raise> find_least_raise(std::span<planned_call const>
         }
         f = all(halve(failed + 1, k, all));
         std::size_t i = 0;
-        for (auto const* l : {&now.rpm, &now.rps, &now.tpm, &now.tps}) {
-            if (*l && f[i] != 0) {
+        for (auto const l : {&quota::rpm, &quota::rps, &quota::tpm, &quota::tps}) {
+            if (f[i] != 0 && std::any_of(now.begin(), now.end(), [l](quota const& q) { return (q.*l).has_value(); })) {
                 f[i] = halve(0, f[i], [&](std::uint64_t m) {
                     factors with = f;
                     with[i] = m;
@@ -702,8 +710,10 @@ inline std::optional<least_raise> find_least_raise(std::span<planned_call const>
         }
     }
     least_raise r;
-    r.limits = quota_of(now, f);
-    r.outcome = foresee(calls, weir::detail::also(raised(f), "the least that meets the goal"));
+    setup const enough = weir::detail::also(raised(f), "the least that meets the goal");
+    r.accounts = weir::detail::quotas_of(enough);
+    r.limits = r.accounts.front();
+    r.outcome = foresee(calls, enough);
     return r;
 }
 
@@ -740,7 +750,8 @@ struct advice {
     std::vector<foreseen> remedies{};
     advice_options options{};
     std::optional<least_raise> least{};
-    quota asked{};             ///< the least with its headroom
+    quota asked{};             ///< the least with its headroom, of the first model's first account
+    std::vector<quota> asked_of{};  ///< of each of its accounts
     foreseen with_asked{};     ///< what it gives, where there is one
 };
 
@@ -768,9 +779,14 @@ inline advice advise(std::span<planned_call const> calls, setup const& present, 
     for (auto const& r : remedies) a.remedies.push_back(foresee(calls, r));
     if (o.goal.asks()) a.least = find_least_raise(calls, present, o.goal, o.step_per_mille);
     if (a.least) {
-        quota const now = present.models.front().accounts.front().limits;
-        a.asked = with_headroom(a.least->limits, now, o.headroom_per_mille);
-        a.with_asked = foresee(calls, with_quota(present, a.asked, "the quota asked for"));
+        setup granted = present;
+        auto& accounts = granted.models.front().accounts;
+        for (std::size_t i = 0; i < accounts.size(); ++i) {
+            accounts[i].limits = with_headroom(a.least->accounts[i], accounts[i].limits, o.headroom_per_mille);
+        }
+        a.asked_of = weir::detail::quotas_of(granted);
+        a.asked = a.asked_of.front();
+        a.with_asked = foresee(calls, weir::detail::also(std::move(granted), "the quota asked for"));
     }
     return a;
 }

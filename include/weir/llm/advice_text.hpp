@@ -67,6 +67,19 @@ inline std::string to_text(quota const& q) {
 
 namespace weir::inline v0::detail {
 
+inline bool all_alike(std::vector<quota> const& q) { return std::all_of(q.begin(), q.end(), [&](quota const& x) { return x == q.front(); }); }
+
+/// Of the first model's accounts: one for all, or each by its name.
+inline std::string quotas_text(llm::setup const& s, std::vector<quota> const& q) {
+    if (all_alike(q)) return llm::to_text(q.front());
+    std::string text;
+    for (std::size_t i = 0; i < q.size(); ++i) {
+        text += (i == 0 ? "" : "; ") + s.models.front().accounts[i].name + ": " + llm::to_text(q[i]);
+    }
+    return text;
+}
+
+
 inline constexpr std::array<std::string_view, llm::constraints> short_names{"RPM", "RPS", "TPM", "TPS", "in flight", "answers", "idle"};
 
 /// "RPS 98.2%, answers 1.8%", the greatest first; what is 0 is left out.
@@ -212,12 +225,12 @@ inline std::string to_text(advice const& a, money const& m = {}) {
         std::string const goal = weir::detail::goal_text(a.options.goal);
         if (!a.least) {
             p.add("No quota is large enough that " + goal + ": without any limit it takes " + duration_text(a.unlimited.whole) + '.');
-        } else if (a.least->limits == a.before.models.front().accounts.front().limits) {
+        } else if (a.least->accounts == weir::detail::quotas_of(a.before)) {
             p.add("The present quota is enough that " + goal + '.');
         } else {
-            p.add("The least quota with which " + goal + ": " + to_text(a.least->limits) + " (in steps of " +
+            p.add("The least quota with which " + goal + ": " + weir::detail::quotas_text(a.before, a.least->accounts) + " (in steps of " +
                   weir::detail::decimal_text(a.options.step_per_mille, 1) + "%). To ask for, with a headroom of " +
-                  weir::detail::decimal_text(a.options.headroom_per_mille - 1000, 1) + "%, rounded up: " + to_text(a.asked) + '.');
+                  weir::detail::decimal_text(a.options.headroom_per_mille - 1000, 1) + "%, rounded up: " + weir::detail::quotas_text(a.before, a.asked_of) + '.');
         }
     }
     return s;
@@ -229,7 +242,8 @@ inline std::string letter(advice const& a, letter_facts const& facts = {}, money
     using weir::detail::grouped;
     using weir::detail::percent;
     quota const& now = a.before.models.front().accounts.front().limits;
-    if (!a.least || a.least->limits == now) return {};
+    auto const before = weir::detail::quotas_of(a.before);
+    if (!a.least || a.least->accounts == before) return {};
     std::string const model = facts.model.empty() ? a.before.models.front().name : facts.model;
     std::size_t const accounts = a.before.models.front().accounts.size();
 
@@ -249,11 +263,21 @@ inline std::string letter(advice const& a, letter_facts const& facts = {}, money
         s += row + (*want == *have ? "unchanged at " + grouped(*have) : grouped(*want) + "  (now " + grouped(*have) + ")") + '\n';
     };
     s += '\n';
-    line(weir::to_string(limit::rpm), a.asked.rpm, now.rpm);
-    line(weir::to_string(limit::rps), a.asked.rps, now.rps);
-    line(weir::to_string(limit::tpm), a.asked.tpm, now.tpm);
-    line(weir::to_string(limit::tps), a.asked.tps, now.tps);
-    if (accounts > 1) s += "  for each of " + std::to_string(accounts) + " accounts\n";
+    auto const lines = [&](quota const& want, quota const& have) {
+        line(weir::to_string(limit::rpm), want.rpm, have.rpm);
+        line(weir::to_string(limit::rps), want.rps, have.rps);
+        line(weir::to_string(limit::tpm), want.tpm, have.tpm);
+        line(weir::to_string(limit::tps), want.tps, have.tps);
+    };
+    if (weir::detail::all_alike(before)) {
+        lines(a.asked, now);
+        if (accounts > 1) s += "  for each of " + std::to_string(accounts) + " accounts\n";
+    } else {
+        for (std::size_t i = 0; i < accounts; ++i) {
+            s += "  Account " + a.before.models.front().accounts[i].name + ":\n";
+            lines(a.asked_of[i], before[i]);
+        }
+    }
     s += '\n';
     {
         weir::detail::paragraph p{s};
@@ -307,7 +331,7 @@ inline std::string letter(advice const& a, letter_facts const& facts = {}, money
               duration_text(a.with_asked.wait.median) + " and 99 of 100 for no more than " + duration_text(a.with_asked.wait.p99) +
               (a.with_asked.limited() + 50 > a.present.limited() ? "." : "; limits bind for " + percent(a.with_asked.limited()) + " of the time instead of " +
                                                                              percent(a.present.limited()) + '.'));
-        p.add("The amounts are the least with which " + weir::detail::goal_text(a.options.goal) + " (" + to_text(a.least->limits) + "), and " +
+        p.add("The amounts are the least with which " + weir::detail::goal_text(a.options.goal) + " (" + weir::detail::quotas_text(a.before, a.least->accounts) + "), and " +
               weir::detail::decimal_text(a.options.headroom_per_mille - 1000, 1) + "% more for growth, rounded up. They come from a rehearsal of " +
               (facts.recorded ? "these calls as they were recorded," : "these calls,") + " admitted by the very limiter that our client uses, in sliding windows.");
     }
