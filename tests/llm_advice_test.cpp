@@ -17,6 +17,7 @@
 #include <cstdio>
 #include <limits>
 #include <random>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -65,6 +66,13 @@ TEST(llm_advice, a_batch_of_twice_the_quota_waits_for_one_window) {
     EXPECT_EQ(f.limited(), 1000U);
     EXPECT_EQ(f.peak_minute, (load{60, 60}));
     EXPECT_EQ(f.peak_second, (load{60, 60}));
+}
+
+TEST(llm_advice, a_peak_that_64_bits_do_not_hold_is_all_ones_and_what_comes_after_it_is_counted_anew) {
+    std::vector<planned_call> const calls{{0ns, {1, 0}, {most, 0}, 0ns}, {0ns, {1, 0}, {2, 0}, 0ns}, {90s, {1, 0}, {3, 0}, 0ns}};
+    EXPECT_EQ(demand_of(calls).peak_minute.tokens, most);
+    EXPECT_EQ(demand_of(std::span{calls}.subspan(1)).peak_minute.tokens, 3U);
+    EXPECT_EQ(foresee(calls, one_account({.rpm = 60})).peak_second.tokens, most);
 }
 
 TEST(llm_advice, the_median_is_of_the_half_and_the_99th_leaves_one_in_a_hundred) {

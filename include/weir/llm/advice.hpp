@@ -19,6 +19,7 @@
 #include <initializer_list>
 #include <limits>
 #include <optional>
+#include <queue>
 #include <span>
 #include <string>
 #include <string_view>
@@ -246,16 +247,21 @@ struct least_raise {
 
 namespace weir::inline v0::detail {
 
-/// The most that any [t, t + window) holds, of amounts at times, which are sorted here. O(n log n).
+/// The most that any [t, t + window) holds, of amounts at times, which are sorted here; all ones where 64 bits do not hold it. O(n log n).
 inline std::uint64_t busiest(std::vector<std::pair<std::int64_t, std::uint64_t>>& events, std::int64_t window) {
     std::sort(events.begin(), events.end());
-    std::uint64_t sum = 0;
+    u128 sum{0, 0};
     std::uint64_t most = 0;
     std::size_t first = 0;
     for (auto const& [at, amount] : events) {
-        while (at - events[first].first >= window) sum -= events[first++].second;
-        sum += amount;
-        most = std::max(most, sum);
+        for (; at - events[first].first >= window; ++first) {
+            std::uint64_t const gone = events[first].second;
+            if (sum.lo < gone) --sum.hi;
+            sum.lo -= gone;
+        }
+        sum.lo += amount;
+        if (sum.lo < amount) ++sum.hi;
+        most = std::max(most, sum.hi != 0 ? std::numeric_limits<std::uint64_t>::max() : sum.lo);
     }
     return most;
 }
@@ -285,7 +291,7 @@ public:
         for (auto const& c : calls) add_to(all, c.used);
         for (auto const& m : s.models) {
             auto& p = pools_.emplace_back();
-            under_way_.emplace_back(m.accounts.size(), 0);
+            under_way_.emplace_back(m.accounts.size());
             used_.emplace_back(m.accounts.size());
             for (auto const& a : m.accounts) p.add({{}, a.name, {}, m.name}, {}, a.limits, s.options, a.price.of(all), clock_);
             chain_.add(m.name, p);
@@ -358,12 +364,7 @@ private:
     time_point place_at(std::size_t m, std::size_t a, time_point t) const noexcept {
         if (setup_.in_flight != 0 && ends_.size() >= setup_.in_flight) return ends_.front().at;
         std::uint64_t const most = setup_.models[m].accounts[a].in_flight;
-        if (most == 0 || under_way_[m][a] < most) return t;
-        time_point first = time_point::max();
-        for (auto const& e : ends_) {
-            if (places_[e.call].model == m && places_[e.call].account == a) first = std::min(first, e.at);
-        }
-        return first;
+        return most == 0 || under_way_[m][a].size() < most ? t : under_way_[m][a].top();
     }
 
     static constraint constraint_of(std::string_view by) noexcept {
@@ -381,7 +382,7 @@ private:
         place.sent = clock_.now().time_since_epoch();
         std::uint64_t const ticks_took = mul_div_ceil(static_cast<std::uint64_t>(calls_[i].took.count()), setup_.models[place.model].took_per_mille, 1000);
         place.ended = place.sent + std::chrono::nanoseconds{static_cast<std::int64_t>(ticks_took)};
-        ++under_way_[place.model][place.account];
+        under_way_[place.model][place.account].push(time_point{place.ended});
         std::size_t slot = choices_.size();
         if (free_.empty()) {
             choices_.push_back(std::move(c));
@@ -401,7 +402,7 @@ private:
         auto const& place = places_[f.call];
         chain_.settle(choices_[f.slot], calls_[f.call].used, clock_.now());
         free_.push_back(f.slot);
-        --under_way_[place.model][place.account];
+        under_way_[place.model][place.account].pop();
     }
 
     void turn_away(std::size_t i) noexcept {
@@ -486,7 +487,8 @@ private:
     std::vector<flight> ends_{};  // a heap, the first to end at its top
     std::vector<chain::choice> choices_{};
     std::vector<std::size_t> free_{};
-    std::vector<std::vector<std::uint64_t>> under_way_{};
+    using times = std::priority_queue<time_point, std::vector<time_point>, std::greater<>>;
+    std::vector<std::vector<times>> under_way_{};  // of each account, when its calls end: the first at the top
     std::vector<std::vector<llm::account_use>> used_{};
     std::array<std::chrono::nanoseconds, llm::constraints> spent_{};
     llm::foreseen out_{};
