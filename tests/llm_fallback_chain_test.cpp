@@ -215,6 +215,21 @@ TEST_F(llm_fallback_price, that_is_more_than_the_call_allows_is_not_paid) {
     EXPECT_EQ(best.limits(0).available(clock.now()).rpm, 1U) << "nothing was taken";
 }
 
+TEST_F(llm_fallback_price, that_is_more_than_the_call_allows_is_not_waited_for_until_its_model_is_back) {
+    auto dear = models.try_acquire({1, 0}, clock.now(), chain::terms{});
+    ASSERT_EQ(*dear, 0U);
+    for (int i = 0; i < 3; ++i) models.report(dear, of(503, "ModelUnavailable"), clock.now());
+    ASSERT_GT(models.back_at(0), clock.now());
+    EXPECT_EQ(next({.price_at_most = 9}), "price, never");
+    EXPECT_EQ(next({.price_at_most = 10}), "turbo 10");
+    EXPECT_EQ(next({.price_at_most = 10}), "turbo 10");
+    auto const c = models.try_acquire({1, 0}, clock.now(), chain::terms{.price_at_most = 10});
+    EXPECT_FALSE(c);
+    EXPECT_EQ(c.waits_for(), 1U);
+    EXPECT_EQ(c.denied_by(), "requests per minute");
+    EXPECT_GT(c.retry_at(), models.back_at(0));
+}
+
 TEST_F(llm_fallback_price, is_an_account_s_not_its_link_s) {
     lesser.add({"proxy", "a", "r", "turbo"}, "k", {.rpm = 1}, {}, 90, clock);
     chain::terms const cheap{.cheapest_first = true};

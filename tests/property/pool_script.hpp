@@ -117,8 +117,12 @@ public:
     }
 
     pool& real() { return p_; }
-    bool has_price(std::uint64_t price) const {
-        return std::any_of(members_.begin(), members_.end(), [&](member const& m) { return m.price == price; });
+    struct prices {
+        std::uint64_t least = 0;
+        std::uint64_t most = ~std::uint64_t{0};
+    };
+    bool has_price(prices among) const {
+        return std::any_of(members_.begin(), members_.end(), [&](member const& m) { return m.price >= among.least && m.price <= among.most; });
     }
     std::size_t size() const { return members_.size(); }
 
@@ -137,10 +141,6 @@ public:
         std::vector<std::size_t> candidates{};  // any of them
         std::int64_t retry = max_ticks;
         bool exact = false;  // one who is there says so, and no obstacle
-    };
-    struct prices {
-        std::uint64_t least = 0;
-        std::uint64_t most = ~std::uint64_t{0};
     };
     answer ask(weir::tokens n, std::int64_t t, std::uint64_t except, obstacles const* beside = nullptr, prices among = {}) {
         answer a;
@@ -490,7 +490,7 @@ private:
                 waits_for = chain::none;
                 return true;
             }
-            std::int64_t const when = out ? outs_[i].back() : a.retry;
+            std::int64_t const when = !out ? a.retry : pools_[i]->has_price(among) ? outs_[i].back() : max_ticks;
             bool const soon = !out && when != max_ticks && when - t <= patience.count();
             if (soon || when < retry) {
                 retry = when;
@@ -503,7 +503,7 @@ private:
         for (std::uint64_t price = 0; price < (bears.cheapest_first ? 3U : 1U) && !settled; ++price) {
             if (bears.cheapest_first && price > bears.price_at_most) break;
             for (std::size_t i = 0; i < pools_.size() && !settled; ++i) {
-                if (bears.cheapest_first && !pools_[i]->has_price(price)) continue;
+                if (bears.cheapest_first && !pools_[i]->has_price({price, price})) continue;
                 settled = bears.cheapest_first ? ask(i, {price, price}) : ask(i, {0, bears.price_at_most});
             }
         }

@@ -196,6 +196,11 @@ private:
         time_point when = back_at(i);
         std::string_view by = "model set aside";
         bool const out = when > t;
+        // One that is out and too dear is too dear: it serves this call no more when it is back.
+        if (auto const least = l.pool->lowest_price(among.least); out && least && *least > among.most) {
+            when = time_point::max();
+            by = too_dear;
+        }
         if (!out) {
             auto chosen = l.pool->try_acquire(need(i), t, 0, of_link<Beside>{beside, *l.pool, i, among});
             if (chosen.granted()) {
