@@ -63,7 +63,7 @@ struct no_observer {
 /// says why.
 /// **Shares.** Several classes of callers may have a share each, `session session{models, {weir::share{.weight = 9}, weir::share{.weight = 1}}}`: whose turn
 /// it is among those who wait is as fair_lines.hpp says, by what the calls used in the end. First come, first served inside a class; a call that comes again
-/// after a failure keeps its place before all that began to wait after it.
+/// after a failure keeps its place before all that began to wait after it. So for run() and async_run(); who drives `call` decides the order himself.
 /// **An attempt** takes all or nothing of: its account's limits, its adaptive rate, its ramp, its concurrency (account_lane.hpp). Where nobody waits
 /// it takes no lock; its end takes the line's. No allocation.
 ///
