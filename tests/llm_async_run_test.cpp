@@ -308,13 +308,13 @@ TEST_F(llm_async_run, one_destroyed_before_it_began_leaves_no_trace) {
 TEST_F(llm_async_run, one_destroyed_while_it_waits_leaves_no_trace_and_the_next_has_its_turn) {
     use_up();
     stop_source stop;
-    std::optional first{async_run(*s, some, answers{}, timer, no_observer{}, stop.get_token())};
+    auto first = async_run(*s, some, answers{}, timer, no_observer{}, stop.get_token());
     loop::timer another{executor};
     auto second = async_run(*s, some, answers{}, another);
-    EXPECT_FALSE(first->ready());
+    EXPECT_FALSE(first.ready());
     EXPECT_FALSE(second.ready());
     EXPECT_EQ(s->waiting(), 2U);
-    first.reset();
+    { auto const destroyed = std::move(first); }
     EXPECT_EQ(stop.callbacks(), 0U);
     EXPECT_EQ(s->waiting(), 1U);
     EXPECT_EQ(executor.run_due(), 1);  // it learns that it is the first
