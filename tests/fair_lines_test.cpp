@@ -393,6 +393,19 @@ TEST(fair_order, a_huge_grant_neither_wraps_nor_starves) {
     }
 }
 
+TEST(fair_order, what_huge_grants_came_to_does_not_wrap_either) {
+    constexpr std::uint64_t huge = 1'000'000'000'000;
+    weir::fair_order<2> order{{1, 1}};
+    order.begins(0);
+    order.begins(1);
+    order.serve(0, 1);
+    for (int k = 0; k < 20; ++k) order.correct(0, 1, 2 * huge);
+    for (int k = 0; k < 10; ++k) {
+        EXPECT_EQ(order.first(), 1U) << k;
+        order.serve(1, huge);
+    }
+}
+
 TEST(fair_order, costs_of_nothing_take_turns_too) {
     weir::fair_order<2> order{{1, 1}};
     order.begins(0);

@@ -120,7 +120,8 @@ private:
 
     constexpr void advance(std::size_t i, std::uint64_t n) noexcept {
         std::uint64_t const work = std::clamp(n, std::uint64_t{1}, most) * unit + rests_[i];
-        tags_[i] += work / weights_[i];
+        // A tag can grow past the virtual time without end where much more is settled than was counted: it stops, and does not wrap.
+        tags_[i] += std::min(work / weights_[i], std::numeric_limits<std::uint64_t>::max() - tags_[i]);
         rests_[i] = static_cast<std::uint32_t>(work % weights_[i]);
         latest_ = std::max(latest_, tags_[i]);
         replay(i);
