@@ -672,7 +672,10 @@ TEST(llm_session_simulation, a_limit_halved_while_running_is_found_and_so_is_its
 
 TEST(llm_session_simulation, two_processes_that_share_an_account_unknown_to_each_other_share_it_well) {
     for (auto const& k : kinds) {
-        for (std::uint64_t seed = 1; seed <= 3; ++seed) {
+        // By draws it is 95% and a spread of 2: the promise is that of the mean, and no draw is far from it.
+        constexpr std::uint64_t seeds = 6;
+        double mean = 0;
+        for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
             world w{{.jitter = 10ms, .seed = seed}};
             w.judge.set_limits("m", served(k.whole));
             std::size_t all = 0;
@@ -688,12 +691,14 @@ TEST(llm_session_simulation, two_processes_that_share_an_account_unknown_to_each
             double const goodput = 100 * static_cast<double>(f.served) / (20 * k.per_minute);
             std::printf("%-58s goodput of the pair %.1f%%, refused %.2f%% (in the first 10 min %.2f%%)\n",
                         (std::string{"two processes, "} + k.name).c_str(), goodput, 100 * f.share_refused(), 100 * converging.share_refused());
-            EXPECT_GE(goodput, 90);
+            EXPECT_GE(goodput, 85);
+            mean += goodput / static_cast<double>(seeds);
             EXPECT_LT(f.share_refused(), 0.01);
             w.finish();
             w.expect_honest_books();
             EXPECT_EQ(w.answered(), all);
         }
+        EXPECT_GE(mean, 90);
     }
 }
 
