@@ -210,6 +210,20 @@ TEST_F(llm_session_shares, one_who_had_to_wait_keeps_its_place_too_when_it_comes
     EXPECT_EQ(served(), (served_are{0, 1, 1, 2, 2, 3, 3, 4, 5, 6, 7}));
 }
 
+TEST_F(llm_session_shares, one_who_withdraws_goes_behind_those_who_wait) {
+    open({.rpm = 60, .rps = 1}, {share{}, share{}});
+    begin({.bound = small, .share = batch}, 0);
+    begin({.bound = small, .share = batch}, 1, [](int n) {
+        reply r = with(200, small);
+        r.withdrawn = n < 2;
+        return r;
+    });
+    for (int i = 2; i < 5; ++i) begin({.bound = small, .share = batch}, i);
+    until(time_point{120s});
+    EXPECT_TRUE(all_answered());
+    EXPECT_EQ(served(), (served_are{0, 1, 2, 3, 4, 1, 1}));
+}
+
 TEST_F(llm_session_shares, each_class_has_its_own_bound_on_how_many_wait) {
     open({.rpm = 60, .rps = 1}, {share{.line = {.max_waiting = 3}}, share{.line = {.max_waiting = 1}}});
     begin({.bound = small, .share = batch}, 0);

@@ -533,6 +533,7 @@ TEST_F(waiting_line, an_attempt_that_throws_leaves_no_trace) {
     clock.advance(1s);
     line.notify();
     EXPECT_EQ(order(1), order_of{1});
+    threads.join();
     EXPECT_EQ(line.waiting(), 0U);
 }
 #endif

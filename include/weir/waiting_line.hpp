@@ -433,7 +433,7 @@ private:
             decision d = detail::ask(limiter_, cost);
             if (d) {
                 now.keep();
-                return admission{std::move(d)};
+                return admission{waited::granted, std::move(d)};
             }
             denied.emplace(std::move(d));
         }
@@ -478,9 +478,8 @@ public:
 
 private:
     friend waiting_line;
-    explicit admission(decision&& granted) noexcept
-        : why_{waited::granted}, decision_{std::in_place, std::move(granted)} {}
-    admission(waited why, std::optional<decision>&& d) noexcept : why_{why}, decision_{std::move(d)} {}
+    explicit admission(waited why) noexcept : why_{why} {}
+    admission(waited why, decision&& d) noexcept : why_{why}, decision_{std::in_place, std::move(d)} {}
 
     waited why_;
     std::optional<decision> decision_;
@@ -548,7 +547,7 @@ public:
     }
 
     time_point until() const noexcept { return until_; }
-    admission result() && { return admission{why_, std::move(decision_)}; }
+    admission result() && { return decision_ ? admission{why_, std::move(*decision_)} : admission{why_}; }
 
 private:
     bool ends(waited why) noexcept {

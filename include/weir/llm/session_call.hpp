@@ -77,6 +77,7 @@ public:
         if (!r.withdrawn) session_.chain_.report(choice_, v, now, a.now);
         state_ = state::asks;
         since_ = now;
+        withdrawn_ = r.withdrawn;
         if (r.withdrawn) {
             session_.counters_.add(counted_event::withdrawn);
             pause_until_ = now;
@@ -376,6 +377,7 @@ private:
     charged_as charged_ = charged_as::nothing;
     bool moving_ = false;
     bool comes_back_ = false;
+    bool withdrawn_ = false;  // its last attempt
     bool denied_ = false;
     bool somebody_is_there_ = false;
 };

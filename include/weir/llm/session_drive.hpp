@@ -81,6 +81,8 @@ public:
     /// The sender has returned.
     void sent() {
         if (call_.under_way()) call_.lost();
+        // Whoever did not want his turn has it after the others: else one who never does would keep them waiting.
+        if (call_.withdrawn_) ticket_ = {};
     }
     outcome const& end() {
         see({step_kind::over, session_.clock().now(), call_.outcome_.why});

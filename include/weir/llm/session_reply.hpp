@@ -19,7 +19,7 @@ struct reply {
     std::optional<tokens> used{};     ///< as reported; without it an answer is charged with its bound
     std::uint64_t cached = 0;         ///< of the input, see usage_weights
     bool left = true;                 ///< false: the request certainly never left; it is given back whole
-    bool withdrawn = false;           ///< not sent, by the caller's choice (it was late, say): no failure, it asks again; implies !left
+    bool withdrawn = false;           ///< not sent, by the caller's choice (it was late, say): no failure, it asks again, behind those who wait; implies !left
     bool delivered = false;           ///< part of the answer was handed on: it is not asked for again
     std::optional<std::chrono::nanoseconds> arrived{};  ///< the server's stamp of the request, by its clock
     std::chrono::nanoseconds took{};  ///< as the server says; 0: it does not
