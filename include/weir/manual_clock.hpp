@@ -103,10 +103,10 @@ public:
             arrived_.notify_all();
         }
         // Mutexes are taken in one order, the clock's before the seat's, and a sleeper holds neither here.
-        bool const notified = seat.wait();
+        seat.wait();
         std::lock_guard const lock{mutex_};
         if (!self.woken) remove(self);
-        return notified;
+        return seat.take();  // not before it is removed: who counts sleepers meanwhile sees that it was notified
     }
 
 private:

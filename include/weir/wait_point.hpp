@@ -62,12 +62,11 @@ public:
         condition_.notify_one();
     }
 
-    /// Sleeps until notify() or expire(); true, and the notification is taken, where there was one.
-    bool wait() {
+    /// Sleeps until notify() or expire(); a notification is not taken.
+    void wait() {
         std::unique_lock lock{mutex_};
         condition_.wait(lock, [this] { return notified_ || expired_; });
         expired_ = false;
-        return std::exchange(notified_, false);
     }
 
     /// Sleeps until notify(), for `real` of real time at most; true, and the notification is taken, where there was
