@@ -1,42 +1,57 @@
 // SPDX-License-Identifier: MIT
 //
-// Runs a fuzz target on files, and on the files in folders: what a fuzzer found once is tried by every compiler.
+// replay CORPUS [NAME...]: runs a fuzz target on each entry of a corpus file, or only on the named entries. This way
+// every compiler tests what a fuzzer found. Fails if the file is missing or malformed, or has no such entry.
+#include "corpus.hpp"
+
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
+#include <memory>
+#include <string>
 #include <vector>
 
 extern "C" int LLVMFuzzerTestOneInput(std::uint8_t const* data, std::size_t size);
 
+namespace {
+
+void replay(fuzz::corpus_entry const& entry) {
+    // Printed first, because a target aborts when it fails.
+    std::printf("%s\n", entry.name.c_str());
+    std::fflush(stdout);
+    // An allocation of exactly this size, so that AddressSanitizer detects a read past the end.
+    auto const bytes = std::make_unique<std::uint8_t[]>(entry.bytes.size());
+    std::transform(entry.bytes.begin(), entry.bytes.end(), bytes.get(),
+                   [](char c) { return static_cast<std::uint8_t>(c); });
+    LLVMFuzzerTestOneInput(bytes.get(), entry.bytes.size());
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
-    namespace fs = std::filesystem;
-    std::vector<fs::path> files;
-    for (int i = 1; i < argc; ++i) {
-        if (!fs::is_directory(argv[i])) {
-            files.emplace_back(argv[i]);
-            continue;
-        }
-        for (auto const& entry : fs::directory_iterator(argv[i])) {
-            if (entry.is_regular_file()) files.push_back(entry.path());
-        }
+    if (argc < 2) {
+        std::fprintf(stderr, "usage: %s CORPUS [NAME...]\n", argv[0]);
+        return 2;
     }
-    std::sort(files.begin(), files.end());
-    for (auto const& file : files) {
-        std::ifstream in(file, std::ios::binary);
-        std::vector<char> const bytes{std::istreambuf_iterator<char>(in), {}};
-        if (!in.good() && !in.eof()) {
-            std::fprintf(stderr, "%s: cannot be read\n", file.c_str());
+    auto const corpus = fuzz::read_corpus(argv[1]);
+    if (!corpus.error.empty()) {
+        std::fprintf(stderr, "%s: %s\n", argv[1], corpus.error.c_str());
+        return 1;
+    }
+    std::vector<std::string> const names(argv + 2, argv + argc);
+    for (auto const& name : names) {
+        auto const named = [&](fuzz::corpus_entry const& entry) { return entry.name == name; };
+        if (std::none_of(corpus.entries.begin(), corpus.entries.end(), named)) {
+            std::fprintf(stderr, "%s: no entry %s\n", argv[1], name.c_str());
             return 1;
         }
-        // The name first, for a target that aborts.
-        std::printf("%s\n", file.c_str());
-        std::fflush(stdout);
-        LLVMFuzzerTestOneInput(reinterpret_cast<std::uint8_t const*>(bytes.data()), bytes.size());
     }
-    std::printf("%zu files\n", files.size());
-    return files.empty() ? 1 : 0;
+    std::size_t count = 0;
+    for (auto const& entry : corpus.entries) {
+        if (!names.empty() && std::find(names.begin(), names.end(), entry.name) == names.end()) continue;
+        replay(entry);
+        ++count;
+    }
+    std::printf("%zu entries\n", count);
 }
