@@ -2,19 +2,26 @@
 # SPDX-License-Identifier: MIT
 """Changes one thing at a time in a copy of include/weir and asks whether the tests notice.
 
-    tests/mutation/mutate.py --share 0.035 --each 4  a part of all mutants, drawn with a fixed seed, 4 of each header and operator: the full run
-    tests/mutation/mutate.py --share 0.1 --header backoff.hpp    those of one header (may be repeated)
-    tests/mutation/mutate.py --sample 12             the first 12 of them that count
-    tests/mutation/mutate.py --list                  what could be changed, without a trial
-    tests/mutation/mutate.py --share 0.035 --each 4 --keep DIR --json FILE [--again]    goes on where a run ended [asks for the survivors anew]
+    tests/mutation/mutate.py --share 0.035 --each 4  the full run: a part of all mutants, drawn with a fixed seed, 4 of each header and operator
+    tests/mutation/mutate.py --share 0.1 --header backoff.hpp    of one header, by its name or path (may be repeated)
+    tests/mutation/mutate.py --id ID                 one mutant (may be repeated)
+    tests/mutation/mutate.py --sample 12             the first 12 that count
+    tests/mutation/mutate.py --list                  the mutants and their ids, without a trial
+    tests/mutation/mutate.py --share 0.035 --each 4 --keep DIR --json FILE [--again]    continues an earlier run [judges its survivors again]
+
+    tests/mutation/mutate.py --check                 reports the entries of survivors.md that name no mutant, with the nearest mutants
+    tests/mutation/mutate.py --rekey [--rename OLD=NEW ...] [--similar 0.8]    gives such entries new ids, and prints each
 
 A mutant counts when the header compiles by itself and the object code of some test differs. It is found when a test that
 includes the header fails where the unchanged header passes, does not end, or does not compile for a reason that the test states
-(static_assert, a constant expression). Memory orders are for the checker in tests/model alone: on one machine no other test can
-see them. Code that is not run (requires, concepts, static_assert, the preprocessor) is left as it is: compile_fail tests that.
+(static_assert, a constant expression). Only the checker in tests/model judges memory orders: on one machine no other test can
+see them. Code that does not run (requires, concepts, static_assert, the preprocessor) is not changed: compile_fail tests that.
 
-Fails when a mutant survives that tests/mutation/survivors.md does not explain, or less than --at-least percent are found. Mutants that
-are listed there as equivalent are none: they are reported, and count neither way.
+mutants.py says what is changed and how an id is made: a reformat, a move to another header and a rename elsewhere change no id. After a
+change of the statements or functions in survivors.md, run --check, then --rekey.
+
+Fails when a mutant survives that survivors.md does not explain, or less than --at-least percent are found. Mutants that are listed
+there as equivalent are reported and count neither way.
 """
 import argparse
 import concurrent.futures
@@ -31,200 +38,45 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter, namedtuple
+from collections import Counter
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.dont_write_bytecode = True
+import survivors  # noqa: E402
+from mutants import headers_in, mutants_in  # noqa: E402
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
 INCLUDE = os.path.join(ROOT, "include")
-SURVIVORS = os.path.join(ROOT, "tests", "mutation", "survivors.md")
+SURVIVORS = os.path.join(HERE, "survivors.md")
 
-# Tests asked first, where the header's own name does not say which.
+# Tests that are asked first, where the header's name does not say which. Headers and tests are named without folders, tests without `llm_`.
 NEAREST = {
-    "detail/gcra_cell.hpp": ["token_bucket", "leaky_bucket_queue", "token_bucket_property", "leaky_bucket_queue_property",
-                             "gcra_model", "gcra_refund_model", "gcra_change_model", "gcra_orders_model"],
-    "detail/json_walk.hpp": ["llm_verdict"],
-    "detail/number_text.hpp": ["llm_advice"],
-    "detail/processor_counter.hpp": ["bounded_clock", "tsc_clock", "bounded_clock_model"],
-    "detail/text.hpp": ["llm_hints", "llm_time_text", "llm_verdict"],
-    "detail/wide.hpp": ["wide", "gcra"],
-    "gcra.hpp": ["gcra", "token_bucket", "leaky_bucket_queue", "token_bucket_property"],
-    "llm/absence.hpp": ["llm_fallback_chain", "llm_account_pool"],
-    "llm/advice_text.hpp": ["llm_advice"],
-    "llm/dialect.hpp": ["llm_verdict"],
-    "llm/error_body.hpp": ["llm_verdict"],
-    "llm/headers.hpp": ["llm_hints", "llm_verdict"],
-    "llm/quantile.hpp": ["llm_estimate"],
-    "llm/server_queue.hpp": ["llm_ramp"],
-    "llm/account_lane.hpp": ["llm_session"],
-    "llm/session.hpp": ["llm_session", "llm_session_shares"],
-    "llm/session_call.hpp": ["llm_session", "llm_session_shares"],
-    "llm/session_counters.hpp": ["llm_session"],
-    "llm/session_drive.hpp": ["llm_session", "llm_async_run", "llm_session_shares"],
-    "llm/session_options.hpp": ["llm_session"],
-    "llm/session_reply.hpp": ["llm_session"],
-    "detail/decision_head.hpp": ["llm_ramp", "llm_arrival_window"],
+    "absence": ["fallback_chain", "account_pool"],
+    "account_lane": ["session"],
+    "advice_text": ["advice"],
+    "decision_head": ["ramp", "arrival_window"],
+    "dialect": ["verdict"],
+    "error_body": ["verdict"],
+    "gcra": ["gcra", "token_bucket", "leaky_bucket_queue", "token_bucket_property"],
+    "gcra_cell": ["token_bucket", "leaky_bucket_queue", "token_bucket_property", "leaky_bucket_queue_property",
+                  "gcra_model", "gcra_refund_model", "gcra_change_model", "gcra_orders_model"],
+    "headers": ["hints", "verdict"],
+    "json_walk": ["verdict"],
+    "number_text": ["advice"],
+    "processor_counter": ["bounded_clock", "tsc_clock", "bounded_clock_model"],
+    "quantile": ["estimate"],
+    "server_queue": ["ramp"],
+    "session": ["session", "session_shares"],
+    "session_call": ["session", "session_shares"],
+    "session_counters": ["session"],
+    "session_drive": ["session", "async_run", "session_shares"],
+    "session_options": ["session"],
+    "session_reply": ["session"],
+    "text": ["hints", "time_text", "verdict"],
+    "wide": ["wide", "gcra"],
 }
-# What a test is linked with, beside the library and GoogleTest: not built from a mutant.
-LINKED_WITH = {"llm_advice": ["examples/qwen/ideal.cpp", "examples/qwen/quota_judge.cpp"],
-               "llm_adaptive": ["examples/qwen/quota_judge.cpp"], "llm_margin": ["examples/qwen/quota_judge.cpp"]}
 # Programs that need more, or take minutes.
-NOT_JUDGES = re.compile(r"/(qwen_\w+|quota_judge|\w+_simulation|dashscope_\w+|stress)_test\.cpp$")
-
-Mutant = namedtuple("Mutant", "header operator begin end texts line")
-
-
-# ---------------------------------------------------------------- the operators
-
-
-def masked(source):
-    """The source with all that is not to be changed blanked out; every character keeps its place."""
-    blank = lambda m: re.sub(r"[^\n]", " ", m.group(0))
-    text = re.sub(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|(?<![0-9a-fA-F])\'(?:\\.|[^\'\\\n])\'', blank, source, flags=re.S)
-    text = re.sub(r"^[ \t]*#(?:[^\n]*\\\n)*[^\n]*", blank, text, flags=re.M)
-    text = re.sub(r"\[\[.*?\]\]", blank, text)
-    text = re.sub(r"\boperator\s*(?:<=>|[-+*/%=!<>&|^~]+|\(\)|\[\])", blank, text)
-    out = list(text)
-
-    def erase(begin, end):
-        for k in range(begin, end):
-            if out[k] != "\n":
-                out[k] = " "
-
-    for m in re.finditer(r"\b(static_assert|noexcept|alignas|decltype|sizeof)\s*\(", text):
-        erase(m.start() if m.group(1) == "static_assert" else m.end(), closing(text, m.end() - 1))
-    for m in re.finditer(r"\btemplate\s*<", text):
-        erase(m.start(), closing_angle(text, m.end() - 1))
-    for m in re.finditer(r"\bconcept\b[^;]*?(\{.*?\n\}|;)", text, flags=re.S):
-        erase(m.start(), m.end())
-    # A requires clause ends where its declaration goes on: on the next line, in this layout.
-    for m in re.finditer(r"^[ \t]*requires\b[^\n]*(?:\n[ \t]+(?:&&|\|\|)[^\n]*)*|\brequires\s*[({][^\n]*", text, flags=re.M):
-        if m.group(0).rstrip().endswith("{") or "if constexpr" in text[text.rfind("\n", 0, m.start()) + 1:m.start()]:
-            continue
-        erase(m.start(), m.end())
-    return "".join(out)
-
-
-def closing(text, opening):
-    depth = 0
-    for k in range(opening, len(text)):
-        depth += (text[k] in "([{") - (text[k] in ")]}")
-        if depth == 0:
-            return k + 1
-    return len(text)
-
-
-def closing_angle(text, opening):
-    depth = 0
-    for k in range(opening, len(text)):
-        depth += (text[k] == "<") - (text[k] == ">" and text[k - 1] != "-")
-        if depth == 0:
-            return k + 1
-    return len(text)
-
-
-CONTROL = re.compile(r"^\s*(?:\}\s*)?(?:else\s+)?(?:if|for|while|switch|catch|else|do|try)\b")
-
-
-def bodies_and_statements(text):
-    """Where functions begin, and the statements in them: [(position after the brace)], [(begin, end)]."""
-    bodies, statements = [], []
-    stack = [["scope", 0, 0]]  # kind, begin of the statement at hand, parentheses open at the brace
-    parens = 0
-    for i, c in enumerate(text):
-        if c in "([":
-            parens += 1
-        elif c in ")]":
-            parens -= 1
-        elif c == "{":
-            top = stack[-1]
-            # Inside parentheses (a lambda that is an argument), what is before says which brace it is.
-            head = text[top[1]:i]
-            last = head.rstrip()[-1:]
-            if parens == top[2] and re.search(r"\b(namespace|class|struct|enum|union)\b[^()=]*$", head):
-                kind = "scope"
-            elif last in (")", "]", "}") or re.search(r"(\b(const|noexcept|mutable|else|do|try)|->\s*[\w:<>,&\s*]+)\s*$", head):
-                kind = "code"
-            elif last == "" and top[0] == "code":
-                kind = "code"
-            else:
-                kind = "init"
-            if kind == "code" and not CONTROL.match(head) and last != "" and text[i + 1:i + 2] != "}":
-                bodies.append(i + 1)
-            stack.append([kind, i + 1, parens])
-        elif c == "}":
-            kind = stack.pop()[0]
-            if kind == "code" and parens == stack[-1][2]:
-                tail = text[i + 1:i + 2]
-                if tail not in (";", ",", ")", "("):
-                    stack[-1][1] = i + 1
-        elif c == ";" and parens == stack[-1][2]:
-            if stack[-1][0] == "code":
-                statements.append((stack[-1][1], i + 1))
-            stack[-1][1] = i + 1
-    return bodies, statements
-
-
-SWAPS = [
-    ("compare", r"(?<= )<=(?= )", "<"), ("compare", r"(?<= )<(?= )", "<="),
-    ("compare", r"(?<= )>=(?= )", ">"), ("compare", r"(?<= )>(?= )", ">="),
-    ("equal", r"(?<= )==(?= )", "!="), ("equal", r"(?<= )!=(?= )", "=="),
-    ("arithmetic", r"(?<= )\+(?= )", "-"), ("arithmetic", r"(?<= )-(?= )", "+"),
-    ("arithmetic", r"(?<= )\*(?= )", "/"), ("arithmetic", r"(?<= )/(?= )", "*"), ("arithmetic", r"(?<= )%(?= )", "/"),
-    ("assign", r"(?<= )\+=(?= )", "-="), ("assign", r"(?<= )-=(?= )", "+="),
-    ("step", r"\+\+", "--"), ("step", r"(?<!-)--(?!-)", "++"),
-    ("bits", r"(?<= )&(?= )", "|"), ("bits", r"(?<= )\|(?= )", "&"),
-    ("bits", r"(?<= )<<(?= )", ">>"), ("bits", r"(?<= )>>(?= )", "<<"), ("bits", r"~(?=\w|\()", ""),
-    ("logic", r"(?<= )&&(?= )", "||"), ("logic", r"(?<= )\|\|(?= )", "&&"),
-    ("negation", r"(?<![\w)\]])!(?=[\w(])", ""),
-    ("truth", r"\btrue\b", "false"), ("truth", r"\bfalse\b", "true"),
-    ("bound", r"(?<=std::)min(?=[(<])", "max"), ("bound", r"(?<=std::)max(?=[(<])", "min"),
-    ("bound", r"\bsaturating_add\b(?=\()", "saturating_sub"), ("bound", r"\bsaturating_sub\b(?=\()", "saturating_add"),
-    ("bound", r"(?<=\.)floor\b", "ceil"), ("bound", r"(?<=\.)ceil\b", "floor"),
-    ("bound", r"\bmul_div_floor\b", "mul_div_ceil"), ("bound", r"\bmul_div_ceil\b", "mul_div_floor"),
-    ("bound", r"(?<=::)min(?=\(\))", "max"), ("bound", r"(?<=::)max(?=\(\))", "min"),
-]
-ORDERS = [("order", r"memory_order_acquire\b", "memory_order_relaxed"), ("order", r"memory_order_release\b", "memory_order_relaxed"),
-          ("order", r"memory_order_acq_rel\b", "memory_order_acquire"), ("order", r"memory_order_acq_rel\b", "memory_order_release")]
-NO_STATEMENT = re.compile(r"^(using|typedef|static_assert|friend|template|return|static|struct|class|enum|goto)\b")
-LABEL = re.compile(r"^\s*(?:case\b[^:]+|default|public|private|protected)\s*:(?!:)")
-
-
-def mutants_of(header, source):
-    text = masked(source)
-    bodies, statements = bodies_and_statements(text)
-    found = []
-
-    def add(operator, begin, end, *texts):
-        found.append(Mutant(header, operator, begin, end, texts, source.count("\n", 0, begin) + 1))
-
-    for operator, pattern, replacement in SWAPS + ORDERS:
-        for m in re.finditer(pattern, text):
-            add(operator, m.start(), m.end(), replacement)
-    for m in re.finditer(r"(?<![\w.'<])(\d[\d']*|0x[\da-fA-F']+)([uUlL]*)\b(?![.'>])", text):
-        value = int(m.group(1).replace("'", ""), 0)
-        add("constant", m.start(), m.end(), f"{value + 1}{m.group(2)}")
-        if value > 0:
-            add("constant", m.start(), m.end(), f"{value - 1}{m.group(2)}")
-    for m in re.finditer(r"\bif \(", text):
-        end = closing(text, m.end() - 1)
-        add("condition", m.end(), end - 1, "true")
-        add("condition", m.end(), end - 1, "false")
-    for begin, end in statements:
-        label = LABEL.match(text[begin:end])
-        begin += label.end() if label else 0
-        begin += len(text[begin:end]) - len(text[begin:end].lstrip())
-        if begin < end - 1 and not NO_STATEMENT.match(text[begin:end]):
-            add("delete", begin, end, "{}" if text[begin:end].startswith("else") is False else "else {}")
-    for at in bodies:
-        if text[at:closing(text, at - 1) - 1].strip():
-            add("early return", at, at, " return {};", " return;")
-    # A change that yields the same text as another is none of its own.
-    seen, unique = set(), []
-    for m in found:
-        key = (m.begin, m.end, m.texts) if m.begin != m.end else (m.begin, m.texts)
-        if key not in seen:
-            seen.add(key)
-            unique.append(m)
-    return unique
+NOT_JUDGES = re.compile(r"(^|/)((qwen_\w+|quota_judge|\w+_simulation|dashscope_\w+|stress)_test\.cpp$|(noexcept|qwen|dashscope|stress|examples)/)")
 
 
 # ---------------------------------------------------------------- the judges
@@ -237,13 +89,25 @@ def files_of(path, cache):
         cache[path] = {path}
         with open(path, encoding="utf-8") as f:
             for kind, name in re.findall(r'^\s*#\s*include\s*([<"])([^>"]+)', f.read(), flags=re.M):
-                folders = [INCLUDE] if kind == "<" else [os.path.dirname(path), os.path.join(ROOT, "tests"), INCLUDE]
+                folders = [INCLUDE] if kind == "<" else [os.path.dirname(path), os.path.join(ROOT, "tests"), ROOT, INCLUDE]
                 for folder in folders:
                     other = os.path.realpath(os.path.join(folder, name))
                     if os.path.isfile(other):
                         cache[path] |= files_of(other, cache)
                         break
     return cache[path]
+
+
+def linked_with(files, cache):
+    """The sources that a test needs in addition to itself: x.cpp of each x.hpp that it or they include, outside of include/."""
+    sources, todo = set(), set(files)
+    while todo:
+        path = todo.pop()
+        source = os.path.splitext(path)[0] + ".cpp"
+        if path.endswith(".hpp") and not path.startswith(INCLUDE + os.sep) and os.path.isfile(source) and source not in sources:
+            sources.add(source)
+            todo |= files_of(source, cache)
+    return sorted(sources)
 
 
 def digest_of(paths, more=()):
@@ -261,9 +125,10 @@ class Judge:
         self.source = source
         files = files_of(source, cache)
         self.includes = {os.path.relpath(p, os.path.join(INCLUDE, "weir")) for p in files if p.startswith(INCLUDE + os.sep)}
-        self.version = digest_of(files, FLAGS)
+        self.linked_with = linked_with(files, cache)
+        self.version = digest_of([*files, *self.linked_with], FLAGS)
         self.name = os.path.relpath(source, os.path.join(ROOT, "tests"))[:-len("_test.cpp")]
-        self.model = self.name.startswith("model/")
+        self.model = "model" in self.name.split("/")
         self.lock = threading.Lock()
         self.digest = None
         self.reason = None
@@ -272,15 +137,15 @@ class Judge:
         self.optimised = None
 
 
-# The library's assertions: what is undefined must not look as if it worked.
+# The assertions of the standard library: undefined behaviour must not look as if it worked.
 FLAGS = ["-std=c++20", "-w", "-Werror=return-type", "-D_GLIBCXX_ASSERTIONS", "-pthread"]
 LEFT_OUT = ["*_slow.*", "*_slow/*", "*_long.*"]
-LONG = 0.7  # seconds: tests that take longer are asked when no other has noticed anything
+LONG = 0.7  # seconds: tests that take longer run when no other test has noticed the mutant
 STATED = re.compile(r"static assertion failed|non-constant condition|constant expression|constexpr")
 
 
 class CutOff(Exception):
-    """The time that was given is over."""
+    """The time limit is reached."""
 
 
 def used(pid, program):
@@ -310,7 +175,7 @@ class Lane:
         shutil.copytree(INCLUDE, self.include)
 
     def call(self, command, cpu, waits=True, **more):
-        """(code, output); None for one that does not end: more CPU seconds than that, or, unless it waits for others, nothing done for 10 s."""
+        """(code, output). The code is None where it does not end: it uses more CPU seconds or, unless `waits`, does nothing for 10 s."""
         program = os.path.realpath(command[0])
         command = ["prlimit", f"--cpu={int(cpu) + 1}:{int(cpu) + 3}", "--core=0", *self.options.launcher, *command]
         idle = 0
@@ -336,7 +201,7 @@ class Lane:
 
     def flags(self, model, optimised=False):
         level = ["-O2", "-U_FORTIFY_SOURCE"] if model else ["-O1" if optimised else "-O0"]
-        return [*FLAGS, *level, f"-I{self.include}", f"-I{ROOT}/tests", f"-ffile-prefix-map={self.include}=include"]
+        return [*FLAGS, *level, f"-I{self.include}", f"-I{ROOT}/tests", f"-I{ROOT}", f"-ffile-prefix-map={self.include}=include"]
 
     def pch(self, model, shared):
         folder = os.path.join(shared, ("model-" if model else "plain-") + digest_of([], FLAGS)[:8])
@@ -363,10 +228,10 @@ class Lane:
 
     def link(self, judge, program):
         more = []
-        for source in LINKED_WITH.get(judge.name, []):
+        for source in judge.linked_with:
             more.append(os.path.join(self.work, os.path.basename(source) + ".o"))
             if not os.path.exists(more[-1]):
-                command = [self.options.compiler, "-std=c++20", "-w", f"-I{INCLUDE}", "-c", os.path.join(ROOT, source), "-o", more[-1]]
+                command = [self.options.compiler, "-std=c++20", "-w", f"-I{INCLUDE}", f"-I{ROOT}", "-c", source, "-o", more[-1]]
                 if self.call(command, 300)[0] != 0:
                     sys.exit(f"does not compile: {shlex.join(command)}")
         command = [self.options.compiler, "-pthread", os.path.join(self.work, "test.o"), *more, "-lgtest", "-lgtest_main", "-o", program]
@@ -378,13 +243,13 @@ class Lane:
         return self.call([program, f"--gtest_{mode}", f"--gtest_filter={tests}"], cpu, waits=False, cwd=os.path.dirname(judge.source))
 
     def baseline(self, judge, shared):
-        """Builds and runs the test with the unchanged headers, which must be what this lane holds."""
+        """Builds and runs the test with the unchanged headers, which this lane must hold."""
         with judge.lock:
             if judge.digest is not None or judge.reason is not None:
                 return
             program = os.path.join(shared, judge.name.replace("/", "."))
-            known = {}  # what took long in an earlier version need not be run to know that
-            if os.path.exists(program + ".json"):  # of a run before, in a folder that was kept
+            known = {}  # tests that took long in an earlier version: not run again to learn that
+            if os.path.exists(program + ".json"):  # of an earlier run, in a folder that was kept
                 with open(program + ".json", encoding="utf-8") as f:
                     kept = json.load(f)
                 if kept["version"] == judge.version:
@@ -409,7 +274,7 @@ class Lane:
             judge.digest = digest
 
     def noticed(self, j, program, long):
-        """By which of the judge's tests, the long or the others, or None."""
+        """The name of the judge's test that fails, of the long ones or of the others; None where all pass."""
         tests = [name for name, seconds in j.took.items() if seconds > LONG]
         seconds = sum(s for s in j.took.values() if (s > LONG) == long)
         if not long:
@@ -430,16 +295,16 @@ class Lane:
         return failed[0] if self.run(j, j.program, 900, ":".join(failed))[0] == 0 else None
 
     def noticed_at_length(self, j, program):
-        """By the suites that take minutes, which say of every order that it is needed: until the first failure, since what they go on to is not asked."""
+        """The same for the suites that take minutes: they show that each memory order is needed. They stop at the first failure."""
         code, _ = self.run(j, program, 1200, ":".join(LEFT_OUT), "throw_on_failure")
         return None if code == 0 else f"{j.name}: its long cases"
 
     def trial(self, mutant, judges, shared):
-        """(verdict, by whom): 'found', 'survived', 'same' (no object differs), 'invalid' (does not compile)."""
+        """(verdict, test): 'found', 'survived', 'same' (no object differs), 'invalid' (does not compile)."""
         path = os.path.join(self.include, "weir", mutant.header)
         with open(path, encoding="utf-8") as f:
             source = f.read()
-        # The checker alone sees memory orders. It is asked about all else when no other test has noticed anything.
+        # Only the checker sees memory orders. It judges other mutants when no other test has noticed them.
         asked = [[j for j in judges[mutant.header] if not j.model], [j for j in judges[mutant.header] if j.model]]
         if mutant.operator == "order":
             asked = asked[1:]
@@ -481,18 +346,18 @@ class Lane:
                     programs.append((j, program))
                     differs.append(j)
                     self.link(j, program)
-                    who = self.noticed(j, program, False)
-                    if who:
-                        return "found", who
+                    by = self.noticed(j, program, False)
+                    if by:
+                        return "found", by
                 for j, program in [] if self.options.quick else programs:
-                    who = self.noticed(j, program, True)
-                    if who:
-                        return "found", who
+                    by = self.noticed(j, program, True)
+                    if by:
+                        return "found", by
             for j, program in [] if self.options.quick or mutant.operator != "order" else programs:
-                who = self.noticed_at_length(j, program)
-                if who:
-                    return "found", who
-            # What the optimizer sees to be the same is the same.
+                by = self.noticed_at_length(j, program)
+                if by:
+                    return "found", by
+            # Where the optimiser makes the same code, nothing changed.
             for j in differs:
                 with j.lock:
                     if j.optimised is None:
@@ -509,34 +374,53 @@ class Lane:
 # ---------------------------------------------------------------- the whole
 
 
-def describe(mutant, source, text):
-    """The changed line before and after, which survives a change of line numbers."""
-    begin = source.rfind("\n", 0, mutant.begin) + 1
-    end = source.find("\n", mutant.end)
-    squeeze = lambda s: re.sub(r"\s+", " ", re.sub(r"\s*//.*", "", s)).strip()
-    return squeeze(source[begin:end]), squeeze(source[begin:mutant.begin] + text + source[mutant.end:end])
+def test_files():
+    return sorted(glob.glob(os.path.join(ROOT, "tests", "**", "*_test.cpp"), recursive=True))
+
+
+def plain_name(path):
+    """A test's or a header's name as in NEAREST."""
+    return re.sub(r"(_test\.cpp|\.hpp)$", "", os.path.basename(path)).removeprefix("llm_")
+
+
+def check_nearest():
+    """How many names in NEAREST name nothing."""
+    headers, tests = {plain_name(h) for h in headers_in(INCLUDE)}, {plain_name(t) for t in test_files()}
+    bad = [f"no header {h}" for h in NEAREST if h not in headers]
+    bad += [f"no test {t}" for t in sorted({t for ts in NEAREST.values() for t in ts}) if t not in tests]
+    for b in bad:
+        print(f"NEAREST: {b}")
+    return len(bad)
 
 
 def main():
+    global ROOT, INCLUDE
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--header", action="append", help="a header under include/weir; all without it")
+    parser.add_argument("--header", action="append", help="a header, by its name or by its path from include/weir; all without it")
     parser.add_argument("--operator", action="append", help="an operator's name; all without it")
+    parser.add_argument("--id", action="append", help="a mutant's id, as --list prints it")
     parser.add_argument("--sample", type=int, default=0, help="stop when so many have counted")
-    parser.add_argument("--share", type=float, default=1, help="draw from that share of all mutants, the same ones for each header alone")
-    parser.add_argument("--each", type=int, default=0, help="and of each header and of each operator at least so many")
+    parser.add_argument("--share", type=float, default=1, help="draw this share of all mutants; the draw of one does not depend on the others")
+    parser.add_argument("--each", type=int, default=0, help="and at least so many of each header and of each operator")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--judges", type=int, default=0, help="ask only so many tests, the nearest: finds no more, and sooner")
+    parser.add_argument("--judges", type=int, default=0, help="use only so many tests, the nearest: quicker, and finds fewer mutants")
     parser.add_argument("--lanes", type=int, default=2)
     parser.add_argument("--at-least", type=float, default=0, metavar="PERCENT")
     parser.add_argument("--tolerate", type=int, default=0, help="how many unexplained survivors are no failure")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop then, whatever runs")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after that time, whatever runs")
     parser.add_argument("--compiler", default=os.environ.get("CXX", "g++"))
     parser.add_argument("--launcher", default=[], type=shlex.split, help="a command to put before every build and run")
     parser.add_argument("--json", help="a file to write each verdict to")
     parser.add_argument("--quick", action="store_true", help="leave out the single tests that take most of the time")
-    parser.add_argument("--keep", help="a folder for what is built of the unchanged headers, to go on, by --json, where a run of the same sources ended")
-    parser.add_argument("--again", action="store_true", help="judge those anew that survived in the run that is gone on with")
-    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--keep", help="a folder for what is built of the unchanged headers; with --json, to continue where an earlier run ended")
+    parser.add_argument("--again", action="store_true", help="judge again the survivors of the run that is continued")
+    parser.add_argument("--list", action="store_true", help="print the mutants")
+    parser.add_argument("--check", action="store_true", help="report the entries of survivors.md that name no mutant")
+    parser.add_argument("--rekey", action="store_true", help="give those entries the ids of similar mutants")
+    parser.add_argument("--rename", nargs="+", action="extend", default=[], metavar="OLD=NEW", help="for --rekey: identifiers that were renamed")
+    parser.add_argument("--similar", type=float, default=0.8, help="for --rekey: how similar a mutant must be, from 0 to 1")
+    parser.add_argument("--root", default=ROOT, help="a tree with include/ and tests/ to use instead of this one")
+    parser.add_argument("--survivors", default=SURVIVORS, help="a file to use instead of survivors.md")
     options = parser.parse_args()
     options.deadline = time.monotonic() + options.seconds
 
@@ -546,41 +430,50 @@ def main():
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
 
-    headers = sorted(os.path.relpath(p, os.path.join(INCLUDE, "weir"))
-                     for p in glob.glob(os.path.join(INCLUDE, "weir", "**", "*.hpp"), recursive=True))
-    for h in options.header or []:
-        if h not in headers:
+    ROOT = os.path.realpath(options.root)
+    INCLUDE = os.path.join(ROOT, "include")
+    every = mutants_in(INCLUDE)
+    if options.rekey:
+        if bad := [r for r in options.rename if not re.fullmatch(r"\w+=\w+", r)]:
+            parser.error(f"not OLD=NEW: {bad[0]}")
+        return 1 if survivors.rekey(options.survivors, every, dict(r.split("=") for r in options.rename), options.similar) else 0
+    if options.check:
+        return 1 if survivors.check(options.survivors, every) + check_nearest() else 0
+
+    headers = headers_in(INCLUDE)
+    chosen = set()
+    for h in options.header or headers:
+        named = [x for x in headers if f"/{x}".endswith("/" + h.removeprefix("include/").removeprefix("weir/"))]
+        if not named:
             parser.error(f"no header {h}")
-    sources, all_mutants = {}, []
-    for h in headers:
-        with open(os.path.join(INCLUDE, "weir", h), encoding="utf-8") as f:
-            sources[h] = f.read()
-        if not options.header or h in options.header:
-            all_mutants += [m for m in mutants_of(h, sources[h]) if not options.operator or m.operator in options.operator]
+        chosen |= set(named)
+    for i in options.id or []:
+        if not any(m.id == i for m in every):
+            parser.error(f"no mutant {i}")
+    all_mutants = [m for m in every if m.header in chosen and (not options.operator or m.operator in options.operator) and
+                   (not options.id or m.id in options.id)]
 
     cache = {}
-    tests = [Judge(p, cache) for p in sorted(glob.glob(os.path.join(ROOT, "tests", "**", "*_test.cpp"), recursive=True))
-             if not NOT_JUDGES.search(p) and "/noexcept/" not in p]
+    tests = [Judge(p, cache) for p in test_files()
+             if not NOT_JUDGES.search(os.path.relpath(p, os.path.join(ROOT, "tests")))]
     judges = {}
     for h in headers:
-        stem = os.path.basename(h)[:-4]
-        near = NEAREST.get(h, [stem, "llm_" + stem])
+        stem = plain_name(h)
+        near = NEAREST.get(stem, [stem])
 
         def rank(j):
-            name = os.path.basename(j.name)
-            return (j.model, near.index(name) if name in near else 9, not name.startswith((stem, "llm_" + stem)), len(j.includes))
+            name = plain_name(j.source)
+            return (j.model, near.index(name) if name in near else 9, not name.startswith(stem), len(j.includes))
 
         judges[h] = sorted((j for j in tests if h in j.includes), key=rank)
         if options.judges:
             judges[h] = [j for model in (False, True) for j in [j for j in judges[h] if j.model == model][:options.judges]]
     unjudged = [m for m in all_mutants if m.operator == "order" and not any(j.model for j in judges[m.header])]
-    all_mutants = [m for m in all_mutants if m not in set(unjudged) and judges[m.header]]
+    all_mutants = [m for m in all_mutants if judges[m.header] and m not in unjudged]
 
-    # Drawn by what they are: a change of one header leaves the draw of the others as it was.
+    # Drawn by their ids: a change of one header leaves the draw of the others as it was.
     def draw(m):
-        what = "|".join([str(options.seed), m.header, m.operator, str(m.begin - sources[m.header].rfind("\n", 0, m.begin)),
-                         *describe(m, sources[m.header], m.texts[0])])
-        return int.from_bytes(hashlib.sha256(what.encode()).digest()[:8], "big") / 2**64
+        return int.from_bytes(hashlib.sha256(f"{options.seed}|{m.id}".encode()).digest()[:8], "big") / 2**64
 
     all_mutants.sort(key=draw)
     drawn, of_each = [], Counter()
@@ -591,17 +484,14 @@ def main():
     all_mutants = drawn
     if options.list:
         for m in all_mutants:
-            before, after = describe(m, sources[m.header], m.texts[0])
-            print(f"{m.header}:{m.line}: {m.operator}: {before}  =>  {after}")
+            print(f"{m.header}:{m.line}: {m.id}: {m.before}  =>  {m.after}")
         print(f"{len(all_mutants)} mutants: {dict(Counter(m.operator for m in all_mutants))}")
         return 0
 
     wanted = options.sample or len(all_mutants)
-    explained, equivalent = set(), set()
-    with open(SURVIVORS, encoding="utf-8") as f:
-        for section in re.split(r"^## ", f.read(), flags=re.M)[1:]:
-            into = equivalent if section.startswith("Equivalent") else explained
-            into |= set(re.findall(r"^- (\S+): `(.+?)` => `(.*?)`$", section, flags=re.M))
+    _, entries = survivors.read(options.survivors)
+    equivalent = {e.id for e in entries if e.equivalent}
+    explained = {e.id for e in entries if not e.equivalent}
 
     work_folder = tempfile.mkdtemp(prefix="weir-mutation-")
     shared = os.path.abspath(options.keep) if options.keep else work_folder
@@ -612,11 +502,11 @@ def main():
     if options.keep and options.json and os.path.exists(options.json):
         with open(options.json, encoding="utf-8") as f:
             results = json.load(f)
-        mine = {draw(m) for m in all_mutants}
-        results = [r for r in results if r["draw"] in mine and r["version"] == versions[r["header"]] and
-                   not (options.again and r["verdict"] == "survived" and (r["header"], r["before"], r["after"]) not in equivalent | explained)]
-        done = {r["draw"] for r in results}
-        all_mutants = [m for m in all_mutants if draw(m) not in done]
+        mine = {m.id for m in all_mutants}
+        results = [r for r in results if r["id"] in mine and r["version"] == versions.get(r["header"]) and
+                   not (options.again and r["verdict"] == "survived" and r["id"] not in equivalent | explained)]
+        done = {r["id"] for r in results}
+        all_mutants = [m for m in all_mutants if m.id not in done]
     cut_off = 0
     lock = threading.Lock()
     try:
@@ -628,7 +518,7 @@ def main():
         queue = iter(all_mutants)
 
         def verdict_of(r):
-            return "equivalent" if r["verdict"] == "survived" and (r["header"], r["before"], r["after"]) in equivalent else r["verdict"]
+            return "equivalent" if r["verdict"] == "survived" and r["id"] in equivalent else r["verdict"]
 
         def work(lane):
             nonlocal cut_off
@@ -644,13 +534,12 @@ def main():
                     with lock:
                         cut_off += 1
                     return
-                before, after = describe(m, sources[m.header], m.texts[0])
                 with lock:
-                    results.append({"header": m.header, "line": m.line, "operator": m.operator, "before": before, "after": after, "draw": draw(m),
+                    results.append({"id": m.id, "header": m.header, "line": m.line, "before": m.before, "after": m.after,
                                     "version": versions[m.header], "verdict": verdict, "by": by})
                     if verdict == "survived":
-                        known = " (equivalent)" if verdict_of(results[-1]) != verdict else " (explained)" if (m.header, before, after) in explained else ""
-                        print(f"survived{known}: {m.header}:{m.line}: {m.operator}\n  - {before}\n  + {after}", flush=True)
+                        known = " (equivalent)" if m.id in equivalent else " (explained)" if m.id in explained else ""
+                        print(f"survived{known}: {m.header}:{m.line}\n{survivors.lines_of(m)}", flush=True)
                     if options.json:
                         with open(options.json, "w", encoding="utf-8") as f:
                             json.dump(results, f, indent=1)
@@ -670,12 +559,12 @@ def main():
         if j.reason:
             print(f"not asked: {j.name} {j.reason}")
     if unjudged:
-        print(f"{len(unjudged)} memory orders in {sorted({m.header for m in unjudged})} have no test under tests/model to judge them")
+        print(f"{len(unjudged)} memory orders in {sorted({m.header for m in unjudged})} have no test in tests/model to judge them")
     left = len(all_mutants) + len(done) - len(results)
     if cut_off or time.monotonic() > options.deadline:
-        print(f"cut off, {cut_off} in the middle of a trial; {left} not judged")
+        print(f"cut off, {cut_off} during a trial; {left} not judged")
     percent = 100 * verdicts["found"] / counted if counted else 0
-    unknown = [r for r in results if verdict_of(r) == "survived" and (r["header"], r["before"], r["after"]) not in explained]
+    unknown = [r for r in results if verdict_of(r) == "survived" and r["id"] not in explained]
     print(f"{verdicts['found']} of {counted} mutants found ({percent:.1f}%), {verdicts['survived']} survived, {len(unknown)} of them unexplained; "
           f"{verdicts['equivalent']} are equivalent, {verdicts['invalid']} did not compile, {verdicts['same']} changed no object code; "
           f"seed {options.seed}, {time.monotonic() - begin:.0f} s")
