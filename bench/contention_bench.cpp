@@ -4,6 +4,7 @@
 // (processor time, so that what else the machine does counts little); exchanges that failed for each that succeeded; and
 // what the slowest thread got in the time it ran, as a share of the fastest. Rounds of all are interleaved, and medians of
 // --rounds (5) of --milliseconds (100) are printed.
+#include <weir/llm.hpp>
 #include <weir/weir.hpp>
 
 #if defined(__linux__)
@@ -305,7 +306,7 @@ int main(int argc, char** argv) {
         if (std::strcmp(argv[i], "--rounds") == 0) rounds = static_cast<unsigned>(std::atoi(argv[i + 1]));
         if (std::strcmp(argv[i], "--milliseconds") == 0) length = std::chrono::milliseconds{std::atoi(argv[i + 1])};
     }
-    weir::bounded_clock const bounded;
+    weir::upper_bound_clock const bounded;
     weir::tsc_clock const counter;
     struct row {
         std::string name;
@@ -316,7 +317,8 @@ int main(int argc, char** argv) {
         {"time given: one bucket", [](unsigned n) { return shared<no_clock, weir::std_atomics>(n); }},
         {"time given: one bucket, failures counted", [](unsigned n) { return shared<no_clock, counting<0>>(n); }},
         {"time given: one bucket, backoff from 1 pause", [](unsigned n) { return shared<no_clock, counting<1>>(n); }},
-        {"time given: one bucket, backoff from 32 pauses", [](unsigned n) { return shared<no_clock, counting<32>>(n); }},
+        {"time given: one bucket, backoff from 32 pauses",
+         [](unsigned n) { return shared<no_clock, counting<32>>(n); }},
         {"time given: a shard each, with stealing", sharded},
         {"time given: leases of 8", [](unsigned n) { return leased<no_clock>(n, 8); }},
         {"time given: leases of 64", [](unsigned n) { return leased<no_clock>(n, 64); }},
@@ -324,10 +326,13 @@ int main(int argc, char** argv) {
         {"steady_clock: a bucket each", [](unsigned n) { return independent<steady_clock>(n); }},
         {"steady_clock: one bucket", [](unsigned n) { return shared<steady_clock, weir::std_atomics>(n); }},
         {"steady_clock: leases of 64", [](unsigned n) { return leased<steady_clock>(n, 64); }},
-        {"bounded_clock: one bucket", [&](unsigned n) { return shared<weir::bounded_clock const&, weir::std_atomics>(n, bounded); }},
-        {"bounded_clock: leases of 64", [&](unsigned n) { return leased<weir::bounded_clock const&>(n, 64, bounded); }},
+        {"upper_bound_clock: one bucket",
+         [&](unsigned n) { return shared<weir::upper_bound_clock const&, weir::std_atomics>(n, bounded); }},
+        {"upper_bound_clock: leases of 64",
+         [&](unsigned n) { return leased<weir::upper_bound_clock const&>(n, 64, bounded); }},
         {"tsc_clock: a bucket each", [&](unsigned n) { return independent<weir::tsc_clock const&>(n, counter); }},
-        {"tsc_clock: one bucket", [&](unsigned n) { return shared<weir::tsc_clock const&, weir::std_atomics>(n, counter); }},
+        {"tsc_clock: one bucket",
+         [&](unsigned n) { return shared<weir::tsc_clock const&, weir::std_atomics>(n, counter); }},
         {"tsc_clock: leases of 64", [&](unsigned n) { return leased<weir::tsc_clock const&>(n, 64, counter); }},
     };
     constexpr std::array<unsigned, 3> threads = {1, 2, 16};
@@ -342,8 +347,8 @@ int main(int argc, char** argv) {
             }
         }
     }
-    std::printf("%-48s %27s %20s %20s\n", "million granted a second, by threads:", "1       2      16", "failed: 2     16",
-                "slowest: 2     16");
+    std::printf("%-48s %27s %20s %20s\n", "million granted a second, by threads:", "1       2      16",
+                "failed: 2     16", "slowest: 2     16");
     std::vector<std::array<double, 3>> speed(rows.size());
     for (std::size_t i = 0; i < rows.size(); ++i) {
         std::printf("%-48s ", rows[i].name.c_str());
@@ -370,7 +375,9 @@ int main(int argc, char** argv) {
                     m >= 0.8 ? "PASS" : "UNDER");
     }
 
-    std::printf("\n10,000 a second in bursts of 200; one thread asks for most, fifteen for 40 a second each; slices live 10 ms\n");
+    std::printf(
+        "\n10,000 a second in bursts of 200; one thread asks for most, fifteen for 40 a second each; slices live 10 "
+        "ms\n");
     std::printf("%-12s %40s %40s\n", "", "granted, of 96% of the rate asked for", "of the rate, 126% of it asked for");
     std::printf("%-12s %20s %20s %20s %20s\n", "slice", "of one size", "adapting", "of one size", "adapting");
     using bucket = weir::token_bucket<weir::manual_clock&>;

@@ -38,12 +38,12 @@ weir::tsc_clock const& counter() {
     return clock;
 }
 
-weir::bounded_clock const& bounded() {
-    static weir::bounded_clock const clock;
+weir::upper_bound_clock const& bounded() {
+    static weir::upper_bound_clock const clock;
     return clock;
 }
-weir::coarse_glance_clock const& coarse() {
-    static weir::coarse_glance_clock const clock;
+weir::hybrid_clock const& coarse() {
+    static weir::hybrid_clock const clock;
     return clock;
 }
 
@@ -217,12 +217,12 @@ void add_limiters() {
             expect<true>(both.try_acquire(1, given{nanoseconds{t}}));
         });
 
-    using quota = weir::quota_limiter<no_clock>;
+    using quota = weir::llm::quota_limiter<no_clock>;
     // As much as fits, so that time can run slowly and a segment holds many calls; or, as with LLMs, so that every call finds a
     // new segment. By one thread: two that are given their own times would leave each other behind.
-    weir::quota const ample{.rpm = 240'000'000, .rps = 4'000'000, .tpm = 240'000'000, .tps = 4'000'000};
-    auto const with = [&](weir::accounting how) {
-        weir::quota_options options;
+    weir::llm::quota const ample{.rpm = 240'000'000, .rps = 4'000'000, .tpm = 240'000'000, .tps = 4'000'000};
+    auto const with = [&](weir::llm::accounting how) {
+        weir::llm::quota_options options;
         options.accounting = how;
         options.server_timeout = 0s;  // what is never settled must fit
         return std::make_shared<quota>(ample, options, no_clock{});
@@ -231,23 +231,23 @@ void add_limiters() {
                                       std::tuple{"quota_limiter, each in a new segment", 0.0, 2'000'000}}) {
         add(
             name, "exchange loop", target, tick,
-            [l = with(weir::accounting::reserve)](std::int64_t t) {
-                expect<true>(l->try_acquire(weir::tokens{1, 0}, given{nanoseconds{t}}));
+            [l = with(weir::llm::accounting::reserve)](std::int64_t t) {
+                expect<true>(l->try_acquire(weir::llm::tokens{1, 0}, given{nanoseconds{t}}));
             },
             1);
     }
     add(
         "quota_limiter, any, granted", "exchange loop", 9.0, 20'000,
-        [l = with(weir::accounting::any)](std::int64_t t) {
-            expect<true>(l->try_acquire(weir::tokens{1, 1}, given{nanoseconds{t}}));
+        [l = with(weir::llm::accounting::any)](std::int64_t t) {
+            expect<true>(l->try_acquire(weir::llm::tokens{1, 1}, given{nanoseconds{t}}));
         },
         1);
     add(
         "quota_limiter, any, granted and settled", "exchange loop", 0, 1000,
-        [l = with(weir::accounting::any)](std::int64_t t) {
-            auto d = l->try_acquire(weir::tokens{1, 1}, given{nanoseconds{t}});
+        [l = with(weir::llm::accounting::any)](std::int64_t t) {
+            auto d = l->try_acquire(weir::llm::tokens{1, 1}, given{nanoseconds{t}});
             expect<true>(d);
-            l->settle(d, weir::tokens{1, 1}, given{nanoseconds{t}});
+            l->settle(d, weir::llm::tokens{1, 1}, given{nanoseconds{t}});
         },
         1);
     // A whole call that is let go at once and answered: line, chain, pool, quota, verdict, counters.
@@ -259,35 +259,34 @@ void add_limiters() {
     };
     add(
         "session, a call granted and answered", "quota_limiter, any, granted and settled", 5.0, 1000,
-        [w = [&] {
-            auto all = std::make_shared<whole>();
-            weir::quota_options options;
-            options.server_timeout = 0s;
-            all->accounts.add({"https://endpoint", "account", "region", "model"}, "key", ample, options);
-            all->models.add("model", all->accounts);
-            all->session.emplace(all->models);
-            return all;
-        }()](std::int64_t t) {
+        [w =
+             [&] {
+                 auto all = std::make_shared<whole>();
+                 weir::llm::quota_options options;
+                 options.server_timeout = 0s;
+                 all->accounts.add({"https://endpoint", "account", "region", "model"}, "key", ample, options);
+                 all->models.add("model", all->accounts);
+                 all->session.emplace(all->models);
+                 return all;
+             }()](std::int64_t t) {
             given const now{nanoseconds{t}};
-            weir::llm::session<whole::pool>::call call{*w->session, {.bound = weir::tokens{1, 1}}, now};
+            weir::llm::session<whole::pool>::call call{*w->session, {.bound = weir::llm::tokens{1, 1}}, now};
             if (call.next(now).what != weir::llm::step_kind::send) ++surprises_here;
             weir::llm::reply r;
             r.answer.status = 200;
             r.answer.now = std::chrono::sys_seconds{1s};
-            r.used = weir::tokens{1, 1};
+            r.used = weir::llm::tokens{1, 1};
             call.ended(r, now);
         },
         1);
     add("quota_limiter, 4 limits, denied", "load, compare, branch", 0, 1, [l = [&] {
-            auto q = std::make_shared<quota>(weir::quota{.rpm = 1, .rps = 1, .tpm = 1000, .tps = 100}, no_clock{});
-            q->try_acquire(weir::tokens{1, 1}, given{});
+            auto q = std::make_shared<quota>(weir::llm::quota{.rpm = 1, .rps = 1, .tpm = 1000, .tps = 100}, no_clock{});
+            q->try_acquire(weir::llm::tokens{1, 1}, given{});
             return q;
-        }()](std::int64_t) {
-        expect<false>(l->try_acquire(weir::tokens{1, 1}, given{}));
-    });
+        }()](std::int64_t) { expect<false>(l->try_acquire(weir::llm::tokens{1, 1}, given{})); });
 
-    add_refused("bounded_clock", bounded(), "read counter", 1.2);
-    add_refused("coarse_glance_clock", coarse(), "read coarse_clock", 2);
+    add_refused("upper_bound_clock", bounded(), "read counter", 1.2);
+    add_refused("hybrid_clock", coarse(), "read coarse_clock", 2);
     add_own<steady_clock>("steady_clock", "read steady_clock", 1.3);
     add_own<weir::tsc_clock const&>("tsc_clock", "read tsc_clock", 1.15, std::cref(counter()));
 }

@@ -25,10 +25,10 @@ LIMITERS = [
     ("sliding_window_log", "weir::sliding_window_log<>", "sliding_window_log.hpp"),
     ("sliding_window_counter", "weir::sliding_window_counter<>", "sliding_window_counter.hpp"),
     ("all_of, two buckets", "weir::all_of<weir::token_bucket<>&, weir::token_bucket<>&>", "all_of.hpp"),
-    ("quota_limiter", "weir::quota_limiter<>", "quota_limiter.hpp"),
+    ("quota_limiter", "weir::llm::quota_limiter<>", "quota_limiter.hpp"),
     ("lease of a token_bucket", "weir::lease<weir::token_bucket<>>", "lease.hpp"),
-    ("token_bucket by bounded_clock", "weir::token_bucket<weir::bounded_clock const&>", "bounded_clock.hpp"),
-    ("token_bucket, plain_cells", "weir::token_bucket<std::chrono::steady_clock, weir::plain_cells>", "token_bucket.hpp"),
+    ("token_bucket by upper_bound_clock", "weir::token_bucket<weir::upper_bound_clock const&>", "upper_bound_clock.hpp"),
+    ("token_bucket, unsynchronized", "weir::token_bucket<std::chrono::steady_clock, weir::unsynchronized>", "token_bucket.hpp"),
 ]
 # What a limiter allocates beside its object.
 ALLOCATES = {
@@ -69,7 +69,7 @@ def objects(compiler, nm, scratch):
 
 def code(compiler, nm, kind, header, scratch):
     """Bytes of one attempt that reads the clock, of one with the time given, and of what they call out of line, once."""
-    cost = "weir::tokens{100, 100}" if "quota" in kind else "1"
+    cost = "weir::llm::tokens{100, 100}" if "quota" in kind else "1"
     source = (f"#include <weir/{header}>\n#include <weir/token_bucket.hpp>\n"
               f"using limiter = {kind};\n"
               f'extern "C" bool own(limiter& l) {{ return l.try_acquire({cost}).granted(); }}\n'

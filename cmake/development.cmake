@@ -7,7 +7,7 @@ set(CMAKE_CXX_EXTENSIONS OFF) # weir is standard C++: its own programs hold it t
 find_package(Threads REQUIRED)
 
 add_library(weir_development INTERFACE)
-target_link_libraries(weir_development INTERFACE weir::weir Threads::Threads)
+target_link_libraries(weir_development INTERFACE weir::advice Threads::Threads)
 target_compile_options(weir_development INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wshadow
                                                   $<$<BOOL:${WEIR_WERROR}>:-Werror>)
 if(CMAKE_CXX_FLAGS MATCHES "-fsanitize=" AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")

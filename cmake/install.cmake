@@ -7,7 +7,7 @@ include(GNUInstallDirs)
 set(weir_package_dir "${CMAKE_INSTALL_DATADIR}/cmake/weir")
 set(weir_pkgconfig_dir "${CMAKE_INSTALL_DATADIR}/pkgconfig")
 
-install(TARGETS weir EXPORT weir-targets FILE_SET HEADERS DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
+install(TARGETS weir weir_llm weir_advice EXPORT weir-targets FILE_SET HEADERS DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
 install(EXPORT weir-targets NAMESPACE weir:: FILE weir-config.cmake DESTINATION "${weir_package_dir}")
 
 # While the major version is 0, a minor version may break the API.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Coroutines of standalone Asio that wait in line for a limiter, beside a thread that waits in the same line.
 #include <weir/token_bucket.hpp>
-#include <weir/waiting_line.hpp>
+#include <weir/wait/wait_queue.hpp>
 
 #if defined(__clang__) && !defined(ASIO_HAS_CO_AWAIT)
 #define ASIO_HAS_CO_AWAIT 1  // Asio 1.22 looks for <experimental/coroutine>, though clang has the standard's
@@ -86,7 +86,7 @@ asio::awaitable<typename Line::admission> acquire(Line& line, Cost cost) {
 int main() {
     constexpr int coroutines = 20;
     weir::token_bucket bucket{weir::rate{200, 1s}, 1};
-    weir::waiting_line line{bucket};
+    weir::wait_queue line{bucket};
     auto const start = bucket.clock().now();
 
     asio::io_context context;

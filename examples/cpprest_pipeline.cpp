@@ -7,7 +7,7 @@
 #include <weir/llm/async_run.hpp>
 #include <weir/llm/fallback_chain.hpp>
 #include <weir/llm/session.hpp>
-#include <weir/task.hpp>
+#include <weir/wait/task.hpp>
 
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -28,7 +28,7 @@
 #include <utility>
 #include <vector>
 
-#include "qwen/simulator.hpp"
+#include "simulator/simulator.hpp"
 
 using namespace std::chrono_literals;
 using web::http::http_request;
@@ -133,7 +133,7 @@ private:
             try {
                 awaited<http_response> sending{next_stage()->propagate(request)};
                 http_response response = co_await sending;
-                call.heard();
+                call.on_response();
                 awaited<std::string> text{response.extract_string(true)};
                 std::string const said = co_await text;
                 auto const header = [&](std::string_view name) -> std::optional<std::string_view> {
@@ -160,12 +160,13 @@ private:
         co_return *last;
     }
 
-    static std::optional<weir::tokens> usage_in(std::string const& body) {
+    static std::optional<weir::llm::tokens> usage_in(std::string const& body) {
         std::error_code error;
         auto const json = web::json::value::parse(body, error);
         if (error || !json.has_object_field("usage")) return std::nullopt;
         auto const& usage = json.at("usage");
-        return weir::tokens{usage.at("prompt_tokens").as_number().to_uint64(), usage.at("completion_tokens").as_number().to_uint64()};
+        return weir::llm::tokens{usage.at("prompt_tokens").as_number().to_uint64(),
+                                 usage.at("completion_tokens").as_number().to_uint64()};
     }
 
     Session& session_;
@@ -180,7 +181,8 @@ int main() {
     server.start();
 
     weir::llm::account_pool accounts;
-    accounts.add({server.base_url(), "main", "intl", "qwen3-max"}, "sk-simulator", {.rpm = 600, .rps = 10, .tpm = 1'000'000}, {.jitter = 100ms});
+    accounts.add({server.base_url(), "main", "intl", "qwen3-max"}, "sk-simulator",
+                 {.rpm = 600, .rps = 10, .tpm = 1'000'000}, {.jitter = 100ms});
     weir::llm::fallback_chain models;
     models.add("qwen3-max", accounts);
     weir::llm::session session{models, {.retry = {.base = 200ms}}};
@@ -196,7 +198,10 @@ int main() {
         body["messages"][0]["role"] = web::json::value::string("user");
         body["messages"][0]["content"] = web::json::value::string("Question " + std::to_string(i));
         answers.push_back(client.request(web::http::methods::POST, "/chat/completions", body)
-                              .then([](http_response r) { return r.status_code() == 200 ? r.extract_json() : pplx::task_from_result(web::json::value{}); })
+                              .then([](http_response r) {
+                                  return r.status_code() == 200 ? r.extract_json()
+                                                                : pplx::task_from_result(web::json::value{});
+                              })
                               .then([](web::json::value const& json) { return json.has_array_field("choices"); }));
     }
     int answered = 0;
@@ -209,8 +214,8 @@ int main() {
     }
     auto const report = server.report();
     auto const& n = session.counters();
-    std::printf("%d of %d answered; %llu sent again after a failure, %llu waited for a limit, %llu times 429\n", answered, requests,
-                static_cast<unsigned long long>(n[weir::llm::counted_event::retries]),
+    std::printf("%d of %d answered; %llu sent again after a failure, %llu waited for a limit, %llu times 429\n",
+                answered, requests, static_cast<unsigned long long>(n[weir::llm::counted_event::retries]),
                 static_cast<unsigned long long>(n[weir::llm::counted_event::waits]),
                 static_cast<unsigned long long>(report.answered(429)));
     return answered == requests && report.answered(200) == requests && n[weir::llm::counted_event::waits] != 0 ? 0 : 1;

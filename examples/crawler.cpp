@@ -4,7 +4,7 @@
 #include <weir/all_of.hpp>
 #include <weir/sliding_window_log.hpp>
 #include <weir/token_bucket.hpp>
-#include <weir/waiting_line.hpp>
+#include <weir/wait/wait_queue.hpp>
 
 #include <atomic>
 #include <chrono>
@@ -20,7 +20,7 @@ int main() {
     weir::sliding_window_log per_day{budget, 24h};          // and no more than this in any day
     weir::all_of both{politeness, per_day};
     // Workers are served in turn. One who would have to wait for tomorrow is told so at once.
-    weir::waiting_line line{both, {.refuse_too_late = true}};
+    weir::wait_queue line{both, {.refuse_too_late = true}};
 
     std::atomic<int> pages{0};
     std::atomic<int> out_of_budget{0};
@@ -32,7 +32,7 @@ int main() {
             for (;;) {
                 auto const turn = line.try_acquire_for(1, 10s);
                 if (!turn) {
-                    if (turn.why() == weir::waited::too_late) ++out_of_budget;
+                    if (turn.why() == weir::wait_status::too_late) ++out_of_budget;
                     return;
                 }
                 std::this_thread::sleep_for(1ms);  // fetch it

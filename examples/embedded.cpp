@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A limiter as a member of another project's class. The clock is a parameter of that class, so that its tests need not
 // sleep. A class that lives on one thread takes plain cells and pays for no atomics.
-#include <weir/manual_clock.hpp>
+#include <weir/clock/manual_clock.hpp>
 #include <weir/token_bucket.hpp>
 
 #include <chrono>
@@ -29,7 +29,7 @@ public:
     int held_back() const { return held_back_; }
 
 private:
-    weir::token_bucket<Clock, weir::plain_cells> limit_{weir::rate{1, 1min}, 3};
+    weir::token_bucket<Clock, weir::unsynchronized> limit_{weir::rate{1, 1min}, 3};
     int held_back_ = 0;
 };
 

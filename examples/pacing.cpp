@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Pacing a loop: every round leaves at its own moment, 5 ms after the one before, however long the work takes.
+#include <weir/detail/parker.hpp>
 #include <weir/leaky_bucket_queue.hpp>
-#include <weir/wait_point.hpp>
 
 #include <chrono>
 #include <cstdio>

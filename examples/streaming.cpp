@@ -14,7 +14,7 @@
 #include <string>
 #include <string_view>
 
-#include "qwen/simulator.hpp"
+#include "simulator/simulator.hpp"
 
 using namespace std::chrono_literals;
 using nlohmann::json;
@@ -39,7 +39,8 @@ int main() {
     server.start();
 
     weir::llm::account_pool accounts;
-    accounts.add({server.base_url(), "main", "intl", "qwen3-max"}, "sk-simulator", {.rpm = 600, .rps = 10, .tpm = 1'000'000}, {.jitter = 100ms});
+    accounts.add({server.base_url(), "main", "intl", "qwen3-max"}, "sk-simulator",
+                 {.rpm = 600, .rps = 10, .tpm = 1'000'000}, {.jitter = 100ms});
     weir::llm::fallback_chain models;
     models.add("qwen3-max", accounts);
     weir::llm::session session{models};
@@ -49,11 +50,12 @@ int main() {
     int partial = 0;
     for (int i = 0; i < calls; ++i) {
         std::string text;
-        auto const end = session.run({.bound = weir::tokens{50, 40}}, [&](auto& call) {
+        auto const end = session.run({.bound = weir::llm::tokens{50, 40}}, [&](auto& call) {
             httplib::Request request;
             request.method = "POST";
             request.path = "/compatible-mode/v1/chat/completions";
-            request.headers = {{"Authorization", "Bearer " + std::string{call.key()}}, {"Content-Type", "application/json"}};
+            request.headers = {{"Authorization", "Bearer " + std::string{call.key()}},
+                               {"Content-Type", "application/json"}};
             request.body = json{{"model", call.model()},
                                 {"stream", true},
                                 {"stream_options", {{"include_usage", true}}},
@@ -67,7 +69,7 @@ int main() {
             weir::llm::reply reply;
             reply.answer.dialect = weir::llm::dialect::dashscope;
             request.content_receiver = [&](char const* data, std::size_t size, std::uint64_t, std::uint64_t) {
-                call.heard();
+                call.on_response();
                 all.append(data, size);
                 read_events(rest, {data, size}, [&](std::string_view event) {
                     done = done || event.find("[DONE]") != std::string_view::npos;
@@ -75,7 +77,7 @@ int main() {
                     if (!j.is_object()) return;
                     if (j.contains("code")) failure = event;
                     if (auto const u = j.find("usage"); u != j.end() && u->is_object()) {
-                        reply.used = weir::tokens{u->at("prompt_tokens"), u->at("completion_tokens")};
+                        reply.used = weir::llm::tokens{u->at("prompt_tokens"), u->at("completion_tokens")};
                     }
                     if (auto const c = j.find("choices"); c != j.end() && !c->empty()) {
                         text += c->at(0).at("delta").value("content", "");  // to whoever reads along
@@ -92,7 +94,9 @@ int main() {
         });
         whole += end.answered() ? 1 : 0;
         partial += end.how == weir::llm::call_end::partial ? 1 : 0;
-        if (!end.answered()) std::printf("%d: %s (%s), %zu bytes were read\n", i, to_string(end.how).data(), end.why.data(), text.size());
+        if (!end.answered())
+            std::printf("%d: %s (%s), %zu bytes were read\n", i, to_string(end.how).data(), end.why.data(),
+                        text.size());
     }
     std::printf("%d whole, %d broke off, %llu requests\n", whole, partial,
                 static_cast<unsigned long long>(session.counters()[weir::llm::counted_event::attempts]));

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include <weir/manual_clock.hpp>
+#include <weir/clock/manual_clock.hpp>
 #include <weir/sliding_window_counter.hpp>
 #include <weir/sliding_window_log.hpp>
 #include <weir/token_bucket.hpp>
@@ -11,9 +11,9 @@
 #include <random>
 #include <vector>
 
-#include "exact_log.hpp"
-#include "gcra_oracle.hpp"
-#include "hammer.hpp"
+#include "support/exact_log.hpp"
+#include "support/gcra_oracle.hpp"
+#include "support/stress.hpp"
 
 namespace {
 
@@ -143,9 +143,7 @@ TEST(all_of, flattens_what_is_nested_and_merges_across_the_nesting) {
 TEST(all_of, owns_what_it_is_given_in_place_or_by_pointer) {
     manual_clock clock;
     bucket shared{weir::rate{1, 1s}, 9, clock};
-    weir::all_of all{weir::own([&] {
-                         return bucket{weir::rate{1, 1s}, 2, clock};
-                     }),
+    weir::all_of all{weir::own([&] { return bucket{weir::rate{1, 1s}, 2, clock}; }),
                      std::make_unique<counter>(permits{3}, 1s, clock), shared};
     EXPECT_TRUE(all.try_acquire(2));
     EXPECT_FALSE(all.try_acquire());
@@ -178,8 +176,8 @@ TEST(all_of, grants_nothing_asked_for_and_takes_nothing) {
 
 TEST(all_of, works_on_plain_cells) {
     manual_clock clock;
-    weir::token_bucket<manual_clock&, weir::plain_cells> a{weir::rate{1, 1s}, 2, clock};
-    weir::sliding_window_counter<manual_clock&, weir::plain_cells> b{3, 1s, clock};
+    weir::token_bucket<manual_clock&, weir::unsynchronized> a{weir::rate{1, 1s}, 2, clock};
+    weir::sliding_window_counter<manual_clock&, weir::unsynchronized> b{3, 1s, clock};
     weir::all_of both{a, b};
     EXPECT_TRUE(both.try_acquire(2));
     EXPECT_FALSE(both.try_acquire());

@@ -161,7 +161,8 @@ TEST(backoff, a_hint_too_long_for_nanoseconds_does_not_wrap) {
     // Finer than a nanosecond is rounded up.
     EXPECT_EQ(policy.next(0, lowest{}, std::chrono::duration<std::int64_t, std::pico>{5'000'000'000'001}), 5s + 1ns);
     // What fits is exact, though its count of nanoseconds times the unit's divisor does not.
-    EXPECT_EQ(policy.next(0, lowest{}, std::chrono::duration<std::int64_t, std::ratio<1, 3>>{24'000'000'000}), 8'000'000'000s);
+    EXPECT_EQ(policy.next(0, lowest{}, std::chrono::duration<std::int64_t, std::ratio<1, 3>>{24'000'000'000}),
+              8'000'000'000s);
     backoff const spread{.budget = duration::max(), .jitter = jitter::none, .hint_spread = 1h};
     EXPECT_EQ(spread.next(0, highest{}, duration::max()), duration::max());
 }
@@ -289,7 +290,14 @@ TEST(backoff, takes_as_many_numbers_whatever_comes_out) {
 
 TEST(backoff, says_which_field_is_bad) {
     EXPECT_FALSE(backoff{}.validate());
-    EXPECT_FALSE((backoff{.base = 0ns, .cap = 0ns, .attempts = 1, .budget = 0ns, .jitter = jitter::additive, .spread = 0ns, .hint_spread = 0ns}.validate()));
+    EXPECT_FALSE((backoff{.base = 0ns,
+                          .cap = 0ns,
+                          .attempts = 1,
+                          .budget = 0ns,
+                          .jitter = jitter::additive,
+                          .spread = 0ns,
+                          .hint_spread = 0ns}
+                      .validate()));
     EXPECT_TRUE(backoff{.base = -1ns}.validate());
     EXPECT_TRUE((backoff{.base = 2s, .cap = 1s}.validate()));
     EXPECT_TRUE(backoff{.attempts = 0}.validate());

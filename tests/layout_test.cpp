@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What objects promise of their layout: nothing on a limiter's lines but itself, decisions that are cheap to return and to
 // drop, and sizes. docs/size.md has them all.
+#include <weir/llm.hpp>
 #include <weir/weir.hpp>
 
 #include <gtest/gtest.h>
@@ -18,7 +19,7 @@ using meter = weir::leaky_bucket<>;
 using queue = weir::leaky_bucket_queue<>;
 using window_log = weir::sliding_window_log<>;
 using window_counter = weir::sliding_window_counter<>;
-using quota = weir::quota_limiter<>;
+using quota = weir::llm::quota_limiter<>;
 using lease = weir::lease<bucket>;
 using both = weir::all_of<bucket&, bucket&>;
 
@@ -27,24 +28,24 @@ static_assert(line == 64);
 
 /// Whole lines of its own, so that no stranger's writes disturb it, in whatever array it stands; and it stays where it is.
 template <class T>
-constexpr bool stands_alone = alignof(T) >= line && sizeof(T) % line == 0 && !std::copy_constructible<T> &&
-                              !std::move_constructible<T>;
+constexpr bool stands_alone =
+    alignof(T) >= line && sizeof(T) % line == 0 && !std::copy_constructible<T> && !std::move_constructible<T>;
 static_assert(stands_alone<bucket> && stands_alone<meter> && stands_alone<queue> && stands_alone<window_log> &&
               stands_alone<window_counter> && stands_alone<quota> && stands_alone<lease> &&
-              stands_alone<weir::bounded_clock>);
+              stands_alone<weir::upper_bound_clock>);
 
 /// Returned by value and dropped in passing: nothing is run for it, and a receipt is in one hand only.
 template <class D>
 constexpr bool passes = std::is_trivially_destructible_v<D> && std::is_nothrow_move_constructible_v<D> &&
                         std::is_nothrow_move_assignable_v<D> && !std::copy_constructible<D>;
-static_assert(passes<bucket::decision> && passes<bucket::reservation> && passes<meter::decision> && passes<queue::decision> &&
-              passes<window_log::decision> && passes<window_counter::decision> && passes<window_counter::receipt> &&
-              passes<quota::decision> && passes<lease::decision>);
+static_assert(passes<bucket::decision> && passes<bucket::reservation> && passes<meter::decision> &&
+              passes<queue::decision> && passes<window_log::decision> && passes<window_counter::decision> &&
+              passes<window_counter::receipt> && passes<quota::decision> && passes<lease::decision>);
 
 /// Plain values: copied as bytes.
 static_assert(std::is_trivially_copyable_v<weir::rate> && std::is_trivially_copyable_v<weir::start> &&
               std::is_trivially_copyable_v<weir::error> && std::is_trivially_copyable_v<weir::gcra> &&
-              std::is_trivially_copyable_v<weir::quota> && std::is_trivially_copyable_v<weir::tsc_clock> &&
+              std::is_trivially_copyable_v<weir::llm::quota> && std::is_trivially_copyable_v<weir::tsc_clock> &&
               std::is_trivially_copyable_v<weir::backoff>);
 
 /// A clock without state takes no room, and one that can be glanced at takes none in the decisions of those that cannot.
@@ -57,8 +58,8 @@ struct beside_a_clock {
 };
 static_assert(sizeof(beside_a_clock) == sizeof(std::int64_t));
 static_assert(sizeof(weir::token_bucket<large_clock>) > sizeof(bucket));
-static_assert(std::is_empty_v<weir::detail::glance_mark<std::chrono::steady_clock>>);
-static_assert(!std::is_empty_v<weir::detail::glance_mark<weir::bounded_clock>>);
+static_assert(std::is_empty_v<weir::detail::approx_mark<std::chrono::steady_clock>>);
+static_assert(!std::is_empty_v<weir::detail::approx_mark<weir::upper_bound_clock>>);
 
 // Where the words are: a limiter whose words needed a lock would be none of weir's.
 static_assert(sizeof(void*) != 8 || std::atomic<std::uint64_t>::is_always_lock_free);
@@ -90,12 +91,13 @@ TEST(layout, decisions_are_no_larger_than_docs_size_says) {
     EXPECT_AT_MOST(lease::decision, 32);
 }
 
-TEST(layout, a_glance_reads_one_line) { EXPECT_EQ(sizeof(weir::bounded_clock), line); }
+TEST(layout, a_glance_reads_one_line) { EXPECT_EQ(sizeof(weir::upper_bound_clock), line); }
 
 TEST(layout, decisions_of_glancing_clocks_are_no_larger_than_the_others) {
-    EXPECT_EQ(sizeof(weir::token_bucket<weir::bounded_clock const&>::decision), sizeof(bucket::decision));
-    EXPECT_EQ(sizeof(weir::sliding_window_log<weir::bounded_clock const&>::decision), sizeof(window_log::decision));
-    EXPECT_EQ(sizeof(weir::sliding_window_counter<weir::bounded_clock const&>::decision), sizeof(window_counter::decision));
+    EXPECT_EQ(sizeof(weir::token_bucket<weir::upper_bound_clock const&>::decision), sizeof(bucket::decision));
+    EXPECT_EQ(sizeof(weir::sliding_window_log<weir::upper_bound_clock const&>::decision), sizeof(window_log::decision));
+    EXPECT_EQ(sizeof(weir::sliding_window_counter<weir::upper_bound_clock const&>::decision),
+              sizeof(window_counter::decision));
 }
 
 }  // namespace

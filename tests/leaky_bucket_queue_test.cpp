@@ -3,11 +3,11 @@
 
 #include <gtest/gtest.h>
 
-#include <weir/manual_clock.hpp>
+#include <weir/clock/manual_clock.hpp>
 
-#include "gcra_oracle.hpp"
-#include "hammer.hpp"
-#include "moved.hpp"
+#include "support/gcra_oracle.hpp"
+#include "support/move_semantics.hpp"
+#include "support/stress.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -319,7 +319,7 @@ TEST(leaky_bucket_queue, made_without_exceptions_is_the_same) {
 constexpr bool works_in_a_constant() {
     using clock = std::chrono::steady_clock;
     using time = clock::time_point;
-    weir::leaky_bucket_queue<clock, weir::plain_cells> pace{rate{10, 1s}, 1, time{1h}, clock{}};
+    weir::leaky_bucket_queue<clock, weir::unsynchronized> pace{rate{10, 1s}, 1, time{1h}, clock{}};
     auto a = pace.try_acquire(1, time{1h});
     auto b = pace.try_acquire(1, time{1h});
     auto const c = pace.try_acquire(1, time{1h});

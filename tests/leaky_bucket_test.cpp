@@ -3,10 +3,10 @@
 
 #include <gtest/gtest.h>
 
-#include <weir/manual_clock.hpp>
+#include <weir/clock/manual_clock.hpp>
 
-#include "gcra_oracle.hpp"
-#include "hammer.hpp"
+#include "support/gcra_oracle.hpp"
+#include "support/stress.hpp"
 
 #include <algorithm>
 #include <chrono>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
+#include <weir/clock/manual_clock.hpp>
 #include <weir/leaky_bucket.hpp>
 #include <weir/lease.hpp>
-#include <weir/manual_clock.hpp>
 #include <weir/sliding_window_counter.hpp>
 #include <weir/sliding_window_log.hpp>
 #include <weir/token_bucket.hpp>
@@ -19,8 +19,8 @@
 #include <utility>
 #include <vector>
 
-#include "hammer.hpp"
-#include "moved.hpp"
+#include "support/move_semantics.hpp"
+#include "support/stress.hpp"
 
 namespace {
 
@@ -297,7 +297,8 @@ TEST(lease_promise, of_windows_holds_over_random_schedules) {
     for (std::uint64_t seed = 0; seed < 60; ++seed) {
         std::size_t const m = 1 + seed % 4;
         permits const slice = 1 + seed % 9;
-        lease_options const o{.slice = slice, .age = nanoseconds{(1 + static_cast<std::int64_t>(seed) % 5) * 4'000'000}};
+        lease_options const o{.slice = slice,
+                              .age = nanoseconds{(1 + static_cast<std::int64_t>(seed) % 5) * 4'000'000}};
         auto const in_a_window = [&](std::int64_t T) { return T < 50'000'000 ? 40 + m * slice : ~permits{0}; };
         manual_clock clock;
         weir::sliding_window_log<manual_clock&> log{40, 50ms, clock};

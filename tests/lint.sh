@@ -46,7 +46,7 @@ macros) # no macro outlives its header but the version's
     ;;
 atomics) # a limiter's shared state goes through its policy, so that a checker can stand in for std::atomic
     for file in $(headers); do
-        case $file in */policy.hpp | */*clock.hpp | */wait_point.hpp) continue ;; esac
+        case $file in */policy.hpp | */*clock.hpp | */parker.hpp) continue ;; esac
         code "$file" | { grep -nE 'std::atomic' || :; } | complain_of "$file" "not through the policy"
     done
     ;;

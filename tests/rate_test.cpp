@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include "gcra_oracle.hpp"
+#include "support/gcra_oracle.hpp"
 
 #include <chrono>
 #include <cstdint>
@@ -46,7 +46,8 @@ TEST(rate, has_no_fraction_where_either_side_needs_more_than_63_bits) {
     auto const slow = rate{1, twice{std::int64_t{1} << 62U}}.per<std::chrono::nanoseconds>();
     EXPECT_EQ(slow.permits, 0U);
     EXPECT_EQ(slow.ticks, 0U);
-    EXPECT_EQ((rate{(std::uint64_t{1} << 62U) - 1, half{1}}.per<std::chrono::nanoseconds>().permits), (std::uint64_t{1} << 63U) - 2);
+    EXPECT_EQ((rate{(std::uint64_t{1} << 62U) - 1, half{1}}.per<std::chrono::nanoseconds>().permits),
+              (std::uint64_t{1} << 63U) - 2);
 }
 
 TEST(rate, keeps_its_value_for_random_counts_periods_and_ticks) {

@@ -18,12 +18,12 @@
 #include <utility>
 #include <vector>
 
-#include <weir/manual_clock.hpp>
+#include <weir/clock/manual_clock.hpp>
 
-#include "exact_log.hpp"
-#include "hammer.hpp"
-#include "moved.hpp"
 #include "property/counter_model.hpp"
+#include "support/exact_log.hpp"
+#include "support/move_semantics.hpp"
+#include "support/stress.hpp"
 
 namespace {
 
@@ -104,8 +104,8 @@ constexpr bool ceilings_bound_what_head_may_count() {
 static_assert(ceilings_bound_what_head_may_count());
 
 constexpr auto plan_of(permits limit, nanoseconds window, std::uint32_t segments) {
-    return weir::detail::counter_plan::make(limit, window.count(), segments, 1,
-                                            weir::detail::counter_plan::horizon<nanoseconds>());
+    return weir::detail::window_layout::make(limit, window.count(), segments, 1,
+                                             weir::detail::window_layout::horizon<nanoseconds>());
 }
 // The table at the head of the header.
 static_assert(plan_of(1, 1s, 125).count_bits == 23 && plan_of(1, 1s, 125).max_limit() == 4'194'303);
@@ -164,9 +164,9 @@ void follow(setup const& s, std::uint64_t seed) {
         }
         // Some callers read the clock long ago.
         std::int64_t const t =
-            below(8) == 0 ? std::max<std::int64_t>(
-                                0, now - static_cast<std::int64_t>(below(static_cast<std::uint64_t>(window))))
-                          : now;
+            below(8) == 0
+                ? std::max<std::int64_t>(0, now - static_cast<std::int64_t>(below(static_cast<std::uint64_t>(window))))
+                : now;
         if (below(4) == 0 && !receipts.empty()) {
             auto const which = receipts.begin() + static_cast<std::ptrdiff_t>(below(receipts.size()));
             auto& [receipt, taken] = *which;
@@ -351,10 +351,10 @@ TEST(sliding_window_counter, an_origin_far_below_zero_is_no_danger) {
 
 TEST(sliding_window_counter, answers_at_any_time_point_whatever_its_origin) {
     using limits = std::numeric_limits<std::int64_t>;
-    for (std::int64_t const origin : {limits::min(), limits::min() + 1, std::int64_t{-1}, std::int64_t{0}, limits::max() - 1'500'000'000,
-                                      limits::max() - 1, limits::max()}) {
-        for (std::int64_t const t : {limits::min(), std::int64_t{-2}, std::int64_t{-1}, std::int64_t{0}, std::int64_t{1}, limits::max() - 1,
-                                     limits::max()}) {
+    for (std::int64_t const origin : {limits::min(), limits::min() + 1, std::int64_t{-1}, std::int64_t{0},
+                                      limits::max() - 1'500'000'000, limits::max() - 1, limits::max()}) {
+        for (std::int64_t const t : {limits::min(), std::int64_t{-2}, std::int64_t{-1}, std::int64_t{0},
+                                     std::int64_t{1}, limits::max() - 1, limits::max()}) {
             manual_clock clock{at(origin)};
             counter c{2, 1s, clock};
             EXPECT_TRUE(c.check(2, at(t)));
@@ -464,13 +464,13 @@ TEST(sliding_window_counter, a_refund_at_once_of_a_past_segment_is_seen_at_once_
     auto a = c.try_acquire(4, at(0));
     auto b = c.try_acquire(5, at(0));
     ASSERT_FALSE(c.try_acquire(2, at(0) + 100ms));
-    EXPECT_EQ(c.refund_at_once(a.receipt()), 4U);
-    EXPECT_EQ(c.refund_at_once(a.receipt()), 0U);
+    EXPECT_EQ(c.refund_visible(a.receipt()), 4U);
+    EXPECT_EQ(c.refund_visible(a.receipt()), 0U);
     EXPECT_EQ(c.used(at(0) + 100ms), 5U);
     EXPECT_EQ(c.first_fit(5, at(0) + 100ms), at(0) + 100ms);
     ASSERT_TRUE(c.check(5, at(0) + 200ms));
     EXPECT_EQ(c.used(at(0) + 200ms), 5U);
-    EXPECT_EQ(c.refund_at_once(b.receipt()), 5U);
+    EXPECT_EQ(c.refund_visible(b.receipt()), 5U);
     EXPECT_EQ(c.used(at(0) + 200ms), 0U);
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include <weir/manual_clock.hpp>
+#include <weir/clock/manual_clock.hpp>
 #include <weir/sliding_window_log.hpp>
 
 #include <gtest/gtest.h>
@@ -21,10 +21,10 @@
 #include <utility>
 #include <vector>
 
-#include "exact_log.hpp"
-#include "hammer.hpp"
-#include "interrupted_cells.hpp"
-#include "moved.hpp"
+#include "support/exact_log.hpp"
+#include "support/move_semantics.hpp"
+#include "support/preemption_injection.hpp"
+#include "support/stress.hpp"
 
 namespace {
 
@@ -221,7 +221,9 @@ TEST(sliding_window_log, a_single_permit_goes_back_to_what_its_slot_was_before_h
     for (int way = 0; way < 3; ++way) {
         log_of<> log{1, 1s, clock};
         clock.advance_to(std::max(clock.now(), at(10s)));
-        auto d = way == 0 ? log.try_acquire() : way == 1 ? log.try_acquire(1, clock.now()) : log.try_acquire(clock.now());
+        auto d = way == 0   ? log.try_acquire()
+                 : way == 1 ? log.try_acquire(1, clock.now())
+                            : log.try_acquire(clock.now());
         ASSERT_TRUE(d);
         EXPECT_EQ(log.refund(d), 1U);
         EXPECT_TRUE(log.check(1, clock.now() - 500ms)) << way;
@@ -455,8 +457,8 @@ TEST(sliding_window_log, is_exact_for_thirty_years_and_denies_after_its_end) {
 std::size_t cells_made = 0;
 struct counted_cells {
     template <class T>
-    struct atomic : weir::plain_cells::atomic<T> {
-        atomic(T value) noexcept : weir::plain_cells::atomic<T>{value} { ++cells_made; }
+    struct atomic : weir::unsynchronized::atomic<T> {
+        atomic(T value) noexcept : weir::unsynchronized::atomic<T>{value} { ++cells_made; }
     };
 };
 
@@ -578,7 +580,7 @@ TEST(sliding_window_log, decides_as_the_exact_log_where_time_does_not_go_back) {
 
 TEST(sliding_window_log, decides_alike_with_plain_cells) {
     for (std::uint64_t seed = 1; seed <= 60; ++seed) {
-        EXPECT_EQ(follow_the_exact_log<weir::plain_cells>(seed), follow_the_exact_log<weir::std_atomics>(seed));
+        EXPECT_EQ(follow_the_exact_log<weir::unsynchronized>(seed), follow_the_exact_log<weir::std_atomics>(seed));
         if (HasFailure()) return;
     }
 }
@@ -665,7 +667,7 @@ TEST(sliding_window_log, a_deep_tree_finds_what_is_free_and_denies_only_when_not
         SCOPED_TRACE(testing::Message() << "seed " << seed);
         std::mt19937_64 rng{seed};
         auto const size = static_cast<std::uint32_t>(1 + draw(rng, 40));
-        weir::detail::log_slots<weir::plain_cells, 2> slots{size, size, 100, 0, 0};
+        weir::detail::log_slots<weir::unsynchronized, 2> slots{size, size, 100, 0, 0};
         whole_log exact{size, 100};
         std::vector<weir::detail::log_grip> grips;
         std::int64_t now = 1 << 30;
@@ -701,7 +703,7 @@ TEST(sliding_window_log, a_deep_tree_finds_what_is_free_and_denies_only_when_not
 // ---- others in between ----
 
 struct crowd {
-    using table = weir::detail::log_slots<interrupted_cells, 2>;
+    using table = weir::detail::log_slots<preemption_injection, 2>;
     struct held {
         weir::detail::log_grip grip;
         std::int64_t t;
@@ -717,12 +719,12 @@ struct crowd {
           slots{capacity, capacity, static_cast<std::uint64_t>(window), 0, 0},
           exact{capacity, window} {
         current = this;
-        interrupted_cells::interrupt = [] { current->maybe_operate(); };
-        interrupted_cells::fails = [] { return current->rng() % 16 == 0; };
+        preemption_injection::interrupt = [] { current->maybe_operate(); };
+        preemption_injection::fails = [] { return current->rng() % 16 == 0; };
     }
     crowd(crowd const&) = delete;
     crowd& operator=(crowd const&) = delete;
-    ~crowd() { interrupted_cells::interrupt = nullptr; }
+    ~crowd() { preemption_injection::interrupt = nullptr; }
 
     void maybe_operate() {
         if (depth == 0 || depth > 3 || quiet || rng() % 8 != 0) return;
@@ -900,8 +902,8 @@ TEST(sliding_window_log, wherever_another_comes_first_a_take_of_many_leaves_noth
         slots = &all;
         steps = at;
         other = false;
-        interrupted_cells::fails = [] { return false; };
-        interrupted_cells::interrupt = [] {
+        preemption_injection::fails = [] { return false; };
+        preemption_injection::interrupt = [] {
             if (--steps != 0) return;
             weir::detail::log_grip g;
             std::uint64_t oldest = 0;
@@ -911,14 +913,14 @@ TEST(sliding_window_log, wherever_another_comes_first_a_take_of_many_leaves_noth
         std::uint64_t oldest = 0;
         bool const granted = all.take_many(40, x, g, oldest);
         bool const came = steps <= 0;
-        interrupted_cells::interrupt = [] {};
+        preemption_injection::interrupt = [] {};
         ASSERT_TRUE(granted || other) << at;
         ASSERT_FALSE(granted && other) << at;
         ASSERT_EQ(all.count_free(x, 60), 20U) << at;
         lost += other ? 1 : 0;
         if (!came) break;
     }
-    interrupted_cells::interrupt = nullptr;
+    preemption_injection::interrupt = nullptr;
     EXPECT_GT(lost, 20);
 }
 

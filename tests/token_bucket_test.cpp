@@ -3,11 +3,11 @@
 
 #include <gtest/gtest.h>
 
-#include <weir/manual_clock.hpp>
+#include <weir/clock/manual_clock.hpp>
 
-#include "gcra_oracle.hpp"
-#include "hammer.hpp"
-#include "moved.hpp"
+#include "support/gcra_oracle.hpp"
+#include "support/move_semantics.hpp"
+#include "support/stress.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -34,7 +34,7 @@ using weir::rate;
 using weir::start;
 
 using bucket = weir::token_bucket<manual_clock&>;
-using plain_bucket = weir::token_bucket<manual_clock&, weir::plain_cells>;
+using plain_bucket = weir::token_bucket<manual_clock&, weir::unsynchronized>;
 
 constexpr auto horizon = static_cast<std::int64_t>(weir::gcra::horizon<nanoseconds>());
 
@@ -830,7 +830,7 @@ struct still_clock {
 
 constexpr bool works_in_a_constant() {
     using time = still_clock::time_point;
-    weir::token_bucket<still_clock, weir::plain_cells> b{rate{10, 1s}, 2, start::full(), time{1h}, still_clock{}};
+    weir::token_bucket<still_clock, weir::unsynchronized> b{rate{10, 1s}, 2, start::full(), time{1h}, still_clock{}};
     bool ok = b.try_acquire(2, time{1h}).granted() && b.available(time{1h}) == 0;
     auto const d = b.try_acquire(1, time{1h});
     ok = ok && !d && !d.never() && d.retry_after() == 100ms && d.retry_at() == time{1h + 100ms};
@@ -988,7 +988,7 @@ TEST(token_bucket, asks_for_one_permit_where_none_is_named) {
     EXPECT_FALSE(l.check());
 }
 
-TEST(gcra_cell, a_time_point_is_exact_to_the_end_of_its_clock_and_is_that_end_beyond) {
+TEST(gcra_state, a_time_point_is_exact_to_the_end_of_its_clock_and_is_that_end_beyond) {
     using time_point = manual_clock::time_point;
     using weir::detail::time_since;
     constexpr std::uint64_t last = std::numeric_limits<std::int64_t>::max();

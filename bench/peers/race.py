@@ -36,8 +36,8 @@ limiters = {
     "cas": ("C++ bucket, `double` exchanged", "cpp", "weir", "own"),
     "guava": ("Guava `RateLimiter`", "java", "weir", "own"),
     "go": ("Go `x/time/rate`", "go", "weir", "own"),
-    "weir-bounded": ("**weir**, `bounded_clock`", "cpp", None, "own"),
-    "weir-glance": ("**weir**, `coarse_glance_clock`", "cpp", None, "own"),
+    "weir-bounded": ("**weir**, `upper_bound_clock`", "cpp", None, "own"),
+    "weir-glance": ("**weir**, `hybrid_clock`", "cpp", None, "own"),
     "weir-tsc": ("**weir**, `tsc_clock`", "cpp", None, "tsc"),
     "mutex-tsc": ("C++ bucket, `std::mutex`, `tsc_clock`", "cpp", "weir-tsc", "tsc"),
     "spin-tsc": ("C++ bucket, spinlock, `tsc_clock`", "cpp", "weir-tsc", "tsc"),
@@ -49,7 +49,7 @@ only_granted = {"rocksdb"}
 # Ratio tables: the row of weir's, the title, the rows that it is held against, which may meet another row of weir's there.
 comparisons = [
     ("weir", "Each by its own clock, weir by `steady_clock`", [("weir", k) for k in ("mutex", "spin", "cas", "guava", "go")]),
-    ("weir-bounded", "The same, weir by `bounded_clock`, which answers as `steady_clock` does and refuses without reading it",
+    ("weir-bounded", "The same, weir by `upper_bound_clock`, which answers as `steady_clock` does and refuses without reading it",
      [("weir-bounded", k) for k in ("mutex", "spin", "cas", "guava", "go")]),
     ("weir-tsc", "All by one `weir::tsc_clock`", [("weir-tsc", k) for k in ("mutex-tsc", "spin-tsc", "cas-tsc")]),
     ("weir-coarse", "RocksDB, which reads its clock when it has run out of bytes; weir by `coarse_clock`, which steps as a tick does",
@@ -266,7 +266,7 @@ why = {
     "cas": "The same idea as weir's, one exchange of one word, with fewer checks around it: no change of rate in use, no refund, no horizon. "
            "That is half a nanosecond or so of an attempt. What weir has for it is exactness: permits counted in integers, for 30 years.",
     "mutex": "Threads that find the mutex taken sleep, and the one that runs makes many attempts in a row: throughput bought with waiting.",
-    "bounded": "A grant by `bounded_clock` pays for the glance and for `steady_clock`: it is for where nearly all is refused.",
+    "bounded": "A grant by `upper_bound_clock` pays for the glance and for `steady_clock`: it is for where nearly all is refused.",
 }
 
 
@@ -340,7 +340,7 @@ def write_markdown(path, results, present, arguments):
         where = "; ".join(f"{'' if reason != 'bounded' else plain(limiters[k][0]) + ', '}{column_name(c)}"
                           f"{'' if m in ('weir', 'weir-bounded') else ' by ' + m.removeprefix('weir-') + '_clock'}: {times(a, b, h)}"
                           for m, k, c, a, b, h in cells)
-        title = "`bounded_clock`" if reason == "bounded" else limiters[reason][0]
+        title = "`upper_bound_clock`" if reason == "bounded" else limiters[reason][0]
         lines.append(f"- {title}: {where}. {why.get(reason, '')}")
     late = slower(results, present)
     if late:

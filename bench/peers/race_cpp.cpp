@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The C++ limiters of the race that need the standard library alone: weir's, and the buckets beside this file.
-#include <weir/bounded_clock.hpp>
-#include <weir/coarse_clock.hpp>
-#include <weir/coarse_glance_clock.hpp>
+#include <weir/clock/coarse_clock.hpp>
+#include <weir/clock/hybrid_clock.hpp>
+#include <weir/clock/tsc_clock.hpp>
+#include <weir/clock/upper_bound_clock.hpp>
 #include <weir/token_bucket.hpp>
-#include <weir/tsc_clock.hpp>
 
 #include "buckets.hpp"
 #include "race.hpp"
@@ -75,15 +75,15 @@ void add_peers(race::field& f, std::string const& with, Clock const& clock) {
 int main() {
     std::chrono::steady_clock const steady;
     weir::tsc_clock const tsc{200ms};
-    weir::bounded_clock const bounded;
+    weir::upper_bound_clock const bounded;
     weir::coarse_clock const coarse;
-    weir::coarse_glance_clock const glance;
+    weir::hybrid_clock const glance;
 
     race::field f;
     f.add("timer", [](bool) { return std::make_unique<nothing>(); });
     add<weirs<std::chrono::steady_clock>>(f, "weir", steady);
-    add<weirs<weir::bounded_clock const&>>(f, "weir-bounded", bounded);
-    add<weirs<weir::coarse_glance_clock const&>>(f, "weir-glance", glance);
+    add<weirs<weir::upper_bound_clock const&>>(f, "weir-bounded", bounded);
+    add<weirs<weir::hybrid_clock const&>>(f, "weir-glance", glance);
     add<weirs<weir::tsc_clock const&>>(f, "weir-tsc", tsc);
     add<weirs<weir::coarse_clock const&>>(f, "weir-coarse", coarse);
     add_peers(f, "", steady);

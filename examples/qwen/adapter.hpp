@@ -29,7 +29,8 @@ public:
         auto const step = call.next();
         switch (step.what) {
             case weir::llm::step_kind::send:  // its stamp is this instant: nothing slow may come before the send
-                mine.to = {call.account().endpoint, std::string(call.key()), std::string(call.model()), call.queue().wait};
+                mine.to = {call.account().endpoint, std::string(call.key()), std::string(call.model()),
+                           call.queue().wait};
                 return admission::go(&mine.to);
             case weir::llm::step_kind::wait:
             case weir::llm::step_kind::pause:
@@ -37,7 +38,8 @@ public:
             case weir::llm::step_kind::over:
                 break;
         }
-        auto refusal = admission::impossible(code_of(call.result().how), explain(call.result()), all_would_fail(call.result(), true));
+        auto refusal = admission::impossible(code_of(call.result().how), explain(call.result()),
+                                             all_would_fail(call.result(), true));
         refusal.last = std::move(mine.last);
         calls_.erase(c.id);
         return refusal;
@@ -92,15 +94,22 @@ private:
         return text;
     }
     static std::string code_of(weir::llm::call_end how) {
-        return how == weir::llm::call_end::never ? "exceeds_quota" : how == weir::llm::call_end::deadline ? "deadline" : "refused";
+        return how == weir::llm::call_end::never      ? "exceeds_quota"
+               : how == weir::llm::call_end::deadline ? "deadline"
+                                                      : "refused";
     }
     static charge charge_of(weir::llm::charged_as c) {
         switch (c) {
-            case weir::llm::charged_as::nothing: return charge::nothing;
-            case weir::llm::charged_as::request: return charge::request;
-            case weir::llm::charged_as::used: return charge::used;
-            case weir::llm::charged_as::bound: return charge::bound;
-            case weir::llm::charged_as::held: break;
+            case weir::llm::charged_as::nothing:
+                return charge::nothing;
+            case weir::llm::charged_as::request:
+                return charge::request;
+            case weir::llm::charged_as::used:
+                return charge::used;
+            case weir::llm::charged_as::max_estimate:
+                return charge::bound;
+            case weir::llm::charged_as::reserved:
+                break;
         }
         return charge::unknown;
     }
@@ -109,8 +118,9 @@ private:
         using weir::llm::cause;
         if (o.how == weir::llm::call_end::exhausted && o.last.cause == cause::transport) return !connected;
         return o.how == weir::llm::call_end::refused &&
-               (o.last.cause == cause::authentication || o.last.cause == cause::billing || o.last.cause == cause::no_model ||
-                o.last.cause == cause::free_quota || o.last.cause == cause::plan_quota);
+               (o.last.cause == cause::authentication || o.last.cause == cause::billing ||
+                o.last.cause == cause::no_model || o.last.cause == cause::free_quota ||
+                o.last.cause == cause::plan_quota);
     }
     // A clock that runs faster than the world tells when its time comes; any other is std::chrono::steady_clock.
     steady_time steady(typename Session::time_point t) const {

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "advice_report.hpp"
 
-#include <weir/llm/advice_text.hpp>
+#include <weir/llm/advice/advice_text.hpp>
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <utility>
 
-#include "simulator.hpp"
+#include "../simulator/simulator.hpp"
 
 namespace qwen {
 
@@ -43,22 +43,26 @@ weir::llm::setup as_it_is(advice_request const& r) {
 
 // Down the chain that users of Qwen are told: qwen3-max, qwen-plus, qwen-turbo.
 std::optional<weir::llm::setup_model> next_model_of(std::string_view model) {
-    std::string_view const next = model == "qwen-plus" ? "qwen-turbo" : model == "qwen-turbo" || model == "qwen-flash" ? "" : "qwen-plus";
+    std::string_view const next = model == "qwen-plus"                             ? "qwen-turbo"
+                                  : model == "qwen-turbo" || model == "qwen-flash" ? ""
+                                                                                   : "qwen-plus";
     if (next.empty()) return std::nullopt;
-    return weir::llm::setup_model{std::string(next), {{"this account", *limits_of(next), in_millionths(price_of(next))}}};
+    return weir::llm::setup_model{std::string(next),
+                                  {{"this account", *limits_of(next), in_millionths(price_of(next))}}};
 }
 
 }  // namespace
 
 std::optional<listed_price> price_of(std::string_view model) {
-    auto const found = std::find_if(listings.begin(), listings.end(), [&](listing const& l) { return l.model == model; });
+    auto const found =
+        std::find_if(listings.begin(), listings.end(), [&](listing const& l) { return l.model == model; });
     return found == listings.end() ? std::nullopt : std::optional{found->price};
 }
 
-std::optional<weir::quota> limits_of(std::string_view model) {
+std::optional<weir::llm::quota> limits_of(std::string_view model) {
     for (auto const& known : international_models()) {
         if (known.name != model) continue;
-        weir::quota q{.rpm = known.limits.rpm, .tpm = known.limits.tpm};
+        weir::llm::quota q{.rpm = known.limits.rpm, .tpm = known.limits.tpm};
         if (q.rpm) q.rps = std::max<std::uint64_t>(1, (*q.rpm + 59) / 60);
         return q;
     }
@@ -66,14 +70,16 @@ std::optional<weir::quota> limits_of(std::string_view model) {
 }
 
 std::chrono::nanoseconds rehearsed_time(std::vector<weir::llm::planned_call> const& calls, advice_request const& r) {
-    return weir::llm::foresee(calls, as_it_is(r)).whole;
+    return weir::llm::simulate(calls, as_it_is(r)).whole;
 }
 
 std::string advice_report(std::vector<weir::llm::planned_call> const& calls, advice_request const& r) {
     using namespace weir::llm;
     auto const now = as_it_is(r);
-    setup_account const proxy{"a proxy at " + weir::detail::decimal_text(in_millionths(r.price, r.proxy_price).per_mille, 3) + " of the price", r.limits,
-                              in_millionths(r.price, r.proxy_price)};
+    setup_account const proxy{"a proxy at " +
+                                  weir::detail::decimal_text(in_millionths(r.price, r.proxy_price).per_mille, 3) +
+                                  " of the price",
+                              r.limits, in_millionths(r.price, r.proxy_price)};
     std::vector<setup> remedies{with_raised_quota(now, 2000), with_accounts(now, 2)};
     auto const lesser = next_model_of(r.model);
     if (lesser) remedies.push_back(with_fallback(now, *lesser, r.patience));
@@ -87,8 +93,8 @@ std::string advice_report(std::vector<weir::llm::planned_call> const& calls, adv
     } else {
         auto unlimited = now;
         unlimited.models.front().accounts.front().limits = {};
-        auto const at_best = foresee(calls, unlimited).whole;
-        o.goal.whole = std::max(foresee(calls, now).whole / 2, at_best + at_best / 4);
+        auto const at_best = simulate(calls, unlimited).whole;
+        o.goal.whole = std::max(simulate(calls, now).whole / 2, at_best + at_best / 4);
     }
     auto const a = advise(calls, now, remedies, o);
     money const dollars;  // of which prices are in millionths

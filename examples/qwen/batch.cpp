@@ -227,7 +227,7 @@ void line_file::append(std::string line) {
             done += static_cast<std::size_t>(n);
         } else if (n < 0 && errno != EINTR) {
             int const error = errno;
-            struct stat now {};
+            struct stat now{};
             if (done > 0 && ::fstat(fd_, &now) == 0 && S_ISREG(now.st_mode)) {
                 // Half a line would be read as a fault of the file.
                 [[maybe_unused]] auto const cut = ::ftruncate(fd_, now.st_size - static_cast<off_t>(done));
@@ -256,8 +256,7 @@ std::string to_line(batch_answer const& answer) {
     } else {
         // The body as the server sent it, not as a parser would print it again. A line break in JSON is only white space.
         std::string body = answer.body;
-        std::replace_if(
-            body.begin(), body.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
+        std::replace_if(body.begin(), body.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
         if (!json::accept(body)) body = json(answer.body).dump(-1, ' ', false, json::error_handler_t::replace);
         line += "{\"status_code\":" + std::to_string(answer.status) +
                 ",\"request_id\":" + json(answer.request_id).dump(-1, ' ', false, json::error_handler_t::replace) +
@@ -283,7 +282,7 @@ bool for_each_line(std::string const& path, Each each) {
         if (errno == ENOENT) return false;
         fail(path, cause(errno));
     }
-    struct stat status {};
+    struct stat status{};
     if (::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode)) return true;
     std::string text;
     off_t whole = 0;

@@ -23,7 +23,8 @@ namespace qwen {
 /// key, the account, the model, the URL), an account in arrears, and an endpoint that stayed unreachable for all attempts of a call.
 class plain_driver : public call_driver {
 public:
-    explicit plain_driver(weir::backoff retry, std::uint64_t seed = 1, std::chrono::nanoseconds server_second = std::chrono::seconds{1})
+    explicit plain_driver(weir::backoff retry, std::uint64_t seed = 1,
+                          std::chrono::nanoseconds server_second = std::chrono::seconds{1})
         : retry_{retry}, random_{seed}, server_second_{server_second} {}
 
     next_step ended(attempt& a) override {
@@ -34,10 +35,12 @@ public:
         if (a.withdrawn) return next_step::again_at(a.done);
         auto const first = first_.try_emplace(a.id, a.stamp).first->second;
         if (a.status == 0 || a.status == 200 || a.status == 408 || a.status == 429 || a.status >= 500) {
-            if (auto const pause = retry_.next(a.number, random_, hint(a), a.done - first)) return next_step::again_at(a.done + *pause);
+            if (auto const pause = retry_.next(a.number, random_, hint(a), a.done - first))
+                return next_step::again_at(a.done + *pause);
         }
         first_.erase(a.id);
-        return next_step::fail({}, a.status == 401 || a.status == 403 || a.status == 404 || a.code == "Arrearage" || !a.connected);
+        return next_step::fail(
+            {}, a.status == 401 || a.status == 403 || a.status == 404 || a.code == "Arrearage" || !a.connected);
     }
 
 private:

@@ -52,7 +52,8 @@ std::optional<std::uint64_t> count_of(nlohmann::json const& object, char const* 
 
 // They would become headers of their own.
 void refuse_controls(std::string const& text) {
-    if (std::any_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; })) {
+    if (std::any_of(text.begin(), text.end(),
+                    [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; })) {
         throw client_error("a line break or control character in the base URL or the key");
     }
 }
@@ -60,8 +61,9 @@ void refuse_controls(std::string const& text) {
 std::string_view trimmed(std::string_view text) {
     auto const from = text.find_first_not_of(" \t");
     auto const until = text.find_last_not_of(" \t\r\n");
-    return from == std::string_view::npos || until == std::string_view::npos || until < from ? std::string_view{}
-                                                                                              : text.substr(from, until - from + 1);
+    return from == std::string_view::npos || until == std::string_view::npos || until < from
+               ? std::string_view{}
+               : text.substr(from, until - from + 1);
 }
 
 }  // namespace
@@ -108,9 +110,9 @@ private:
         bool is_call = true, announced = false, has_socket = false;
         std::uint32_t number = 0;
         CURL* easy = nullptr;
-        std::string head;       // sent in place of the first `skip` bytes of the body
+        std::string head;  // sent in place of the first `skip` bytes of the body
         std::size_t skip = 0;
-        std::size_t read = 0;   // of both, by libcurl
+        std::size_t read = 0;  // of both, by libcurl
         attempt now;
         std::string stamp_text, queue_text;
         curl_slist stamp_header{}, queue_header{};  // ahead of the headers that all share
@@ -212,7 +214,8 @@ curl_slist* qwen_client::impl::headers_for(std::string const& key) {
     if (found != headers_.end()) return found->second;
     refuse_controls(key);
     curl_slist* list = nullptr;
-    for (char const* text : {"Content-Type: application/json", "Accept: application/json", "Expect:"}) list = curl_slist_append(list, text);
+    for (char const* text : {"Content-Type: application/json", "Accept: application/json", "Expect:"})
+        list = curl_slist_append(list, text);
     if (!key.empty()) list = curl_slist_append(list, ("Authorization: Bearer " + key).c_str());
     headers_.emplace(key, list);
     return list;
@@ -335,7 +338,8 @@ void qwen_client::impl::direct(transfer& t, target const* to) {
         t.queue_header = {t.queue_text.data(), headers};
         headers = &t.queue_header;
         if (options_.timeout > 0ms) {
-            curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, static_cast<long>((options_.timeout + to->server_queue).count()));
+            curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS,
+                             static_cast<long>((options_.timeout + to->server_queue).count()));
         }
     }
     if (options_.send_stamps) {
@@ -347,12 +351,14 @@ void qwen_client::impl::direct(transfer& t, target const* to) {
     constexpr std::string_view begin = R"({"model":")";
     if (to != nullptr && !to->model.empty()) {
         t.now.model = to->model;
-        if (auto const end = t.call.body.find('"', begin.size()); t.call.body.starts_with(begin) && end != std::string::npos) {
+        if (auto const end = t.call.body.find('"', begin.size());
+            t.call.body.starts_with(begin) && end != std::string::npos) {
             t.head = R"({"model":)" + nlohmann::json(to->model).dump();
             t.skip = end + 1;
         }
     }
-    curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(t.head.size() + t.call.body.size() - t.skip));
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE,
+                     static_cast<curl_off_t>(t.head.size() + t.call.body.size() - t.skip));
 }
 
 void qwen_client::impl::start(transfer_ptr t) {
@@ -642,7 +648,8 @@ void qwen_client::impl::end_for_good(attempt& a, std::string const& why, bool fa
     observer_.failed(a);
     if (!fatal) return;
     if (!a.connected) throw client_error("cannot reach " + options_.base_url + " any more: " + a.message);
-    throw client_error("the endpoint refuses every call: " + std::to_string(a.status) + " " + a.code + ": " + a.message);
+    throw client_error("the endpoint refuses every call: " + std::to_string(a.status) + " " + a.code + ": " +
+                       a.message);
 }
 
 // Sleeps in the kernel while there is time, then watches the clock: a thread that sleeps wakes late, by up to milliseconds.

@@ -6,7 +6,7 @@
 #pragma once
 
 #include <weir/llm/estimate.hpp>
-#include <weir/quota.hpp>
+#include <weir/llm/quota.hpp>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -30,9 +30,10 @@ using call_id = std::uint64_t;
 
 struct chat_call {
     call_id id = 0;
-    std::string body;    ///< JSON, with max_tokens; begins with {"model":"…" where a driver may choose another model
-    weir::tokens bound{0, 0};       ///< what it may use at most: the estimate of its input, and max_tokens; 0: a driver estimates from …
-    weir::llm::text_size size{};    ///< … its texts' size
+    std::string body;  ///< JSON, with max_tokens; begins with {"model":"…" where a driver may choose another model
+    weir::llm::tokens bound{
+        0, 0};  ///< what it may use at most: the estimate of its input, and max_tokens; 0: a driver estimates from …
+    weir::llm::text_size size{};  ///< … its texts' size
 };
 
 /// What the server has charged for an attempt, as far as the client can know.
@@ -55,10 +56,11 @@ struct attempt {
     std::string code,
         message;  ///< of the error, in any of the vendor's shapes; of the transport's failure if status is 0; of a 200 that is no answer
     qwen::charge charge = charge::unknown;
-    weir::tokens bound, usage;
+    weir::llm::tokens bound, usage;
     bool connected = true;  ///< false: there was no connection
-    bool withdrawn = false; ///< taken back at the last moment, since it would have left too late (client_options::stall)
-    std::string model{};    ///< that was asked, where the driver chose
+    bool withdrawn =
+        false;            ///< taken back at the last moment, since it would have left too late (client_options::stall)
+    std::string model{};  ///< that was asked, where the driver chose
     /// A header of the answer, by its name in lower case.
     [[nodiscard]] std::optional<std::string_view> header(std::string_view name) const;
     [[nodiscard]] bool answered() const noexcept { return status == 200 && code.empty(); }
@@ -73,15 +75,17 @@ struct target {
 /// An answer to "may this call go now?"
 struct admission {
     enum class kind { now, later, over } what = kind::now;
-    steady_time ask_at{};    ///< later: when to ask again; the client also asks again whenever a call has ended
-    std::string_view limit;  ///< later: what denied it
-    target const* to = nullptr;   ///< now: null for the client's own
-    std::string code, message;    ///< over: why it will not be sent
-    bool fatal = false;           ///< over: nor would any other be
+    steady_time ask_at{};           ///< later: when to ask again; the client also asks again whenever a call has ended
+    std::string_view limit;         ///< later: what denied it
+    target const* to = nullptr;     ///< now: null for the client's own
+    std::string code, message;      ///< over: why it will not be sent
+    bool fatal = false;             ///< over: nor would any other be
     std::optional<attempt> last{};  ///< over: the attempt after which it was known, if there was one
 
     static admission go(target const* to = nullptr) { return {kind::now, {}, {}, to, {}, {}, false, {}}; }
-    static admission not_before(steady_time t, std::string_view by) { return {kind::later, t, by, nullptr, {}, {}, false, {}}; }
+    static admission not_before(steady_time t, std::string_view by) {
+        return {kind::later, t, by, nullptr, {}, {}, false, {}};
+    }
     static admission impossible(std::string code, std::string message, bool fatal = false) {
         return {kind::over, {}, {}, nullptr, std::move(code), std::move(message), fatal, {}};
     }

@@ -8,9 +8,9 @@
 #include <unistd.h>
 
 #include <weir/backoff.hpp>
+#include <weir/clock/scaled_clock.hpp>
+#include <weir/llm/quota_limiter.hpp>
 #include <weir/llm/session.hpp>
-#include <weir/quota_limiter.hpp>
-#include <weir/scaled_clock.hpp>
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -33,14 +33,14 @@
 #include <utility>
 #include <vector>
 
+#include "../../tests/support/ideal.hpp"
+#include "../simulator/simulator.hpp"
 #include "adapter.hpp"
 #include "advice_report.hpp"
 #include "batch.hpp"
-#include "ideal.hpp"
 #include "plain_driver.hpp"
 #include "qwen_client.hpp"
 #include "scenarios.hpp"
-#include "simulator.hpp"
 #include "svg.hpp"
 
 #ifndef QWEN_SAMPLES
@@ -123,7 +123,7 @@ struct settings {
     std::size_t first = 0, in_flight = 1000;
     std::optional<std::uint64_t> rpm, rps, tpm, tps;
     std::chrono::duration<double, std::milli> jitter{10};
-    weir::accounting accounting = weir::accounting::any;
+    weir::llm::accounting accounting = weir::llm::accounting::any;
     qwen::token_mode token_mode = qwen::token_mode::actual;
     weir::llm::dialect dialect = weir::llm::dialect::dashscope;
     std::uint64_t max_tokens = 1024, seed = 1;
@@ -246,15 +246,22 @@ settings read_arguments(int count, char** arguments) {
             using w = advice_when;
             s.advice = one_of<w>(option, value(), {{"only", w::only}, {"before", w::before}, {"after", w::after}});
         } else if (option == "--accounting") {
-            using a = weir::accounting;
+            using a = weir::llm::accounting;
             s.accounting = one_of<a>(
                 option, value(),
                 {{"any", a::any}, {"actual", a::actual}, {"input-strict", a::input_strict}, {"reserve", a::reserve}});
         } else if (option == "--dialect") {
             using d = weir::llm::dialect;
             s.dialect = one_of<d>(option, value(),
-                                  {{"dashscope", d::dashscope}, {"openai", d::openai}, {"azure", d::azure}, {"anthropic", d::anthropic},
-                                   {"gemini", d::gemini}, {"groq", d::groq}, {"mistral", d::mistral}, {"llama.cpp", d::llama_cpp}, {"http", d::http}});
+                                  {{"dashscope", d::dashscope},
+                                   {"openai", d::openai},
+                                   {"azure", d::azure},
+                                   {"anthropic", d::anthropic},
+                                   {"gemini", d::gemini},
+                                   {"groq", d::groq},
+                                   {"mistral", d::mistral},
+                                   {"llama.cpp", d::llama_cpp},
+                                   {"http", d::http}});
         } else if (option == "--token-mode") {
             using m = qwen::token_mode;
             s.token_mode = one_of<m>(
@@ -268,17 +275,20 @@ settings read_arguments(int count, char** arguments) {
         if (option == "--latency-rate" && s.latency.tokens_per_s <= 0)
             throw usage_error("--latency-rate must be above 0");
         if (option == "--jitter" && s.jitter > 10s) throw usage_error("--jitter: above 10 s");
-        if (option == "--expect" && s.expect > 100) throw usage_error("--expect: an answer is no longer than max_tokens, 100");
+        if (option == "--expect" && s.expect > 100)
+            throw usage_error("--expect: an answer is no longer than max_tokens, 100");
         if (option == "--patience" && s.patience > 24h) throw usage_error("--patience: above a day");
-        if (option == "--advice-within" && (s.advice_within > 24h * 365 || s.advice_within == 0s)) throw usage_error("--advice-within: not within a year");
+        if (option == "--advice-within" && (s.advice_within > 24h * 365 || s.advice_within == 0s))
+            throw usage_error("--advice-within: not within a year");
     }
-    if (s.advice != advice_when::none && !s.scenario.empty()) throw usage_error("--advice is of a batch, not of a --scenario");
+    if (s.advice != advice_when::none && !s.scenario.empty())
+        throw usage_error("--advice is of a batch, not of a --scenario");
     return s;
 }
 
 // Each limit that there is. RPS is taken as enforced, since the vendor says that it may be.
-weir::quota quota_of(settings const& s, std::string const& model) {
-    weir::quota q{.rpm = s.rpm, .rps = s.rps, .tpm = s.tpm, .tps = s.tps};
+weir::llm::quota quota_of(settings const& s, std::string const& model) {
+    weir::llm::quota q{.rpm = s.rpm, .rps = s.rps, .tpm = s.tpm, .tps = s.tps};
     for (auto const& known : qwen::international_models()) {
         if (known.name != model) continue;
         if (!q.rpm) q.rpm = known.limits.rpm;
@@ -312,7 +322,7 @@ std::string minutes(double seconds) {
     return format("%llu:%02llu", static_cast<unsigned long long>(s / 60), static_cast<unsigned long long>(s % 60));
 }
 
-std::string to_text(weir::quota const& q) {
+std::string to_text(weir::llm::quota const& q) {
     std::string text;
     auto const add = [&](std::optional<std::uint64_t> limit, char const* name) {
         if (limit) text += (text.empty() ? "" : ", ") + grouped(*limit) + " " + name;
@@ -486,7 +496,7 @@ private:
 // A line that is drawn anew on a terminal, every 200 ms; a line every five seconds elsewhere.
 class display {
 public:
-    display(progress& p, weir::quota const& limits, std::size_t total, double average_tokens, std::int64_t speed,
+    display(progress& p, weir::llm::quota const& limits, std::size_t total, double average_tokens, std::int64_t speed,
             std::string name)
         : progress_{p},
           limits_{limits},
@@ -573,7 +583,7 @@ private:
     }
 
     progress& progress_;
-    weir::quota limits_;
+    weir::llm::quota limits_;
     std::size_t total_;
     double average_tokens_;
     std::int64_t speed_;
@@ -757,7 +767,8 @@ private:
         r.options = {.jitter = jitter_, .server_timeout = server_timeout, .accounting = s_.accounting};
         r.in_flight = s_.in_flight;
         r.price = qwen::price_of(batch_.model);
-        if (s_.price_in || s_.price_out) r.price = qwen::listed_price{s_.price_in.value_or(0), s_.price_out.value_or(0)};
+        if (s_.price_in || s_.price_out)
+            r.price = qwen::listed_price{s_.price_in.value_or(0), s_.price_out.value_or(0)};
         r.proxy_price = s_.proxy_price;
         r.patience = std::chrono::duration_cast<nanoseconds>(s_.patience);
         if (s_.advice_within) r.within = std::chrono::duration_cast<nanoseconds>(*s_.advice_within);
@@ -772,9 +783,13 @@ private:
         guess.first_token = nanoseconds{std::llround(std::min(s_.latency.first_token_s, 86'400.0) * 1e9)};
         guess.tokens_per_second = static_cast<std::uint64_t>(std::clamp(std::round(s_.latency.tokens_per_s), 1.0, 1e6));
         std::vector<weir::llm::planned_call> calls;
-        for (auto const i : todo_) calls.push_back(weir::llm::expected_call({batch_.items[i].input_tokens, batch_.items[i].max_tokens}, guess));
-        std::printf("\nWhat would help, from the batch alone, in virtual time: answers of %g%% of max_tokens, %g s and then %g tokens a second\n\n", s_.expect,
-                    s_.latency.first_token_s, s_.latency.tokens_per_s);
+        for (auto const i : todo_)
+            calls.push_back(
+                weir::llm::expected_call({batch_.items[i].input_tokens, batch_.items[i].max_tokens}, guess));
+        std::printf(
+            "\nWhat would help, from the batch alone, in virtual time: answers of %g%% of max_tokens, %g s and then %g "
+            "tokens a second\n\n",
+            s_.expect, s_.latency.first_token_s, s_.latency.tokens_per_s);
         std::printf("%s\n", qwen::advice_report(calls, advice_request(false)).c_str());
         std::fflush(stdout);
     }
@@ -788,15 +803,21 @@ private:
             first = std::min(first, a.stamp);
             last = std::max(last, a.done);
             auto const& item = batch_.items[a.item];
-            in_order.push_back({a.item, {nanoseconds{0}, {item.input_tokens, item.max_tokens}, {a.input, a.output}, (a.done - a.stamp) * s_.speed}});
+            in_order.push_back({a.item,
+                                {nanoseconds{0},
+                                 {item.input_tokens, item.max_tokens},
+                                 {a.input, a.output},
+                                 (a.done - a.stamp) * s_.speed}});
         }
         if (in_order.empty()) return;
         std::sort(in_order.begin(), in_order.end(), [](auto const& x, auto const& y) { return x.first < y.first; });
         std::vector<weir::llm::planned_call> calls;
         for (auto const& [item, call] : in_order) calls.push_back(call);
         auto const request = advice_request(true);
-        std::printf("\nWhat would have helped, from the run's %zu answers, in virtual time. First send to last answer: %.1f s in the run, %.1f s rehearsed\n\n", calls.size(),
-                    in_seconds((last - first) * s_.speed), in_seconds(qwen::rehearsed_time(calls, request)));
+        std::printf(
+            "\nWhat would have helped, from the run's %zu answers, in virtual time. First send to last answer: %.1f s "
+            "in the run, %.1f s rehearsed\n\n",
+            calls.size(), in_seconds((last - first) * s_.speed), in_seconds(qwen::rehearsed_time(calls, request)));
         std::printf("%s", qwen::advice_report(calls, request).c_str());
     }
 
@@ -805,7 +826,7 @@ private:
     }
     // A device or a pipe has no neighbours.
     static bool regular(std::string const& path) {
-        struct stat status {};
+        struct stat status{};
         return ::stat(path.c_str(), &status) != 0 || S_ISREG(status.st_mode);
     }
 
@@ -887,13 +908,18 @@ private:
             }
             case strategy::weir: {
                 result.name = "weir";
-                weir::quota_options const qo{
+                weir::llm::quota_options const qo{
                     .jitter = jitter_, .server_timeout = server_timeout, .accounting = s_.accounting};
                 accounts.add({options.base_url, "main", {}, batch_.model}, options.key, quota_, qo, 0, clock);
                 restore(accounts.limits(0), clock);
                 models.add(batch_.model, accounts);
                 weir::llm::session_options so;
-                so.retry = {.base = 1s, .cap = 60s, .attempts = 6, .budget = 30min, .jitter = weir::jitter::additive, .spread = 1s};
+                so.retry = {.base = 1s,
+                            .cap = 60s,
+                            .attempts = 6,
+                            .budget = 30min,
+                            .jitter = weir::jitter::additive,
+                            .spread = 1s};
                 so.seed = s_.seed;
                 so.timeout = server_timeout + 10s;
                 session = std::make_unique<weir::llm::session<pool>>(models, so, clock);
@@ -1086,7 +1112,7 @@ private:
     interruption& interruption_;
     bool simulated_ = false;
     qwen::batch batch_;
-    weir::quota quota_;
+    weir::llm::quota quota_;
     nanoseconds jitter_{};
     std::vector<std::size_t> todo_;
     qwen::line_file out_, errors_;
@@ -1097,7 +1123,9 @@ private:
 
 int run_scenarios(settings const& s) {
     if (s.scenario == "list") {
-        for (auto const& one : qwen::scenarios()) std::printf("%-14.*s %.*s\n", static_cast<int>(one.name.size()), one.name.data(), static_cast<int>(one.summary.size()), one.summary.data());
+        for (auto const& one : qwen::scenarios())
+            std::printf("%-14.*s %.*s\n", static_cast<int>(one.name.size()), one.name.data(),
+                        static_cast<int>(one.summary.size()), one.summary.data());
         return 0;
     }
     qwen::scenario_options o;
@@ -1113,7 +1141,8 @@ int run_scenarios(settings const& s) {
         auto const r = one.run(o);
         std::printf("%s", to_text(one, r).c_str());
         if (r.spread_ms > s.jitter.count()) {
-            std::printf("  VOID        arrivals were spread over %.1f ms, more than J = %g ms: the machine stalled\n", r.spread_ms, s.jitter.count());
+            std::printf("  VOID        arrivals were spread over %.1f ms, more than J = %g ms: the machine stalled\n",
+                        r.spread_ms, s.jitter.count());
         }
         std::fflush(stdout);
         held = held && r.held();

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "scenarios.hpp"
 
+#include <weir/clock/scaled_clock.hpp>
 #include <weir/llm/session.hpp>
-#include <weir/scaled_clock.hpp>
 #include <algorithm>
 #include <array>
 #include <cstdio>
@@ -15,10 +15,10 @@
 #include <thread>
 #include <utility>
 
+#include "../simulator/simulator.hpp"
 #include "adapter.hpp"
 #include "plain_driver.hpp"
 #include "qwen_client.hpp"
-#include "simulator.hpp"
 
 namespace qwen {
 
@@ -40,7 +40,7 @@ using pool = weir::llm::account_pool<clock_type&>;
 using chain = weir::llm::fallback_chain<pool>;
 using session = weir::llm::session<pool>;
 
-constexpr weir::quota qwen3_max{.rpm = 600, .rps = 10, .tpm = 1'000'000};
+constexpr weir::llm::quota qwen3_max{.rpm = 600, .rps = 10, .tpm = 1'000'000};
 constexpr char max_name[] = "qwen3-max", plus_name[] = "qwen-plus";
 
 struct work {
@@ -50,7 +50,7 @@ struct work {
 
 struct member {
     std::string account, key;
-    weir::quota limits = qwen3_max;
+    weir::llm::quota limits = qwen3_max;
 };
 struct link {
     std::string model;
@@ -61,7 +61,7 @@ struct link {
 struct client_plan {
     std::vector<link> links;
     weir::llm::session_options session{};
-    weir::quota_options quota{};
+    weir::llm::quota_options quota{};
     weir::llm::dialect dialect = weir::llm::dialect::dashscope;
     nanoseconds delays{0};  // from stamp to send, drawn up to this, of the server's time; one request in four
     std::vector<work> calls;
@@ -74,7 +74,8 @@ public:
     admission admit(chat_call const& c) override {
         auto a = to_.admit(c);
         if (a.what == admission::kind::now && most_ > 0ns && random_() % 4 == 0) {
-            std::this_thread::sleep_for(nanoseconds{static_cast<std::int64_t>(random_() % static_cast<std::uint64_t>(most_.count()))});
+            std::this_thread::sleep_for(
+                nanoseconds{static_cast<std::int64_t>(random_() % static_cast<std::uint64_t>(most_.count()))});
         }
         return a;
     }
@@ -93,9 +94,11 @@ struct attempt_seen {
 };
 
 std::string body_of(std::size_t id, work const& w) {
-    std::string text = R"({"model":"qwen3-max","messages":[{"role":"user","content":"call )" + std::to_string(id) + R"("}])";
+    std::string text =
+        R"({"model":"qwen3-max","messages":[{"role":"user","content":"call )" + std::to_string(id) + R"("}])";
     if (w.says_max_tokens) text += R"(,"max_tokens":)" + std::to_string(w.bound);
-    return text + R"(,"metadata":{"input_tokens":")" + std::to_string(w.input) + R"(","output_tokens":")" + std::to_string(w.output) + "\"}}";
+    return text + R"(,"metadata":{"input_tokens":")" + std::to_string(w.input) + R"(","output_tokens":")" +
+           std::to_string(w.output) + "\"}}";
 }
 
 // What happened to one client's calls.
@@ -105,14 +108,16 @@ public:
 
     void ended(attempt const& a, bool) override {
         if (a.withdrawn) return;
-        auto const v = weir::llm::classify({.dialect = weir::llm::dialect::dashscope, .status = a.status == 0 ? std::nullopt : std::optional{a.status},
-                                            .body = a.body, .transport_failed = a.status == 0});
+        auto const v = weir::llm::classify({.dialect = weir::llm::dialect::dashscope,
+                                            .status = a.status == 0 ? std::nullopt : std::optional{a.status},
+                                            .body = a.body,
+                                            .transport_failed = a.status == 0});
         attempts.push_back({0, a.status, v.cause});
         stamps.push_back(a.stamp);
         if (answers_[a.id] != 0) ++sent_after_success;
         if (verbose_ && !a.answered()) {
-            std::fprintf(stderr, "call %llu, attempt %u: %d %s: %s\n", static_cast<unsigned long long>(a.id), a.number + 1, a.status,
-                         a.code.c_str(), a.message.c_str());
+            std::fprintf(stderr, "call %llu, attempt %u: %d %s: %s\n", static_cast<unsigned long long>(a.id),
+                         a.number + 1, a.status, a.code.c_str(), a.message.c_str());
         }
     }
     void answered(attempt const& a) override {
@@ -181,7 +186,8 @@ struct world {
         std::vector<std::string> errors(clients.size());
         for (auto const& c : clients) records.push_back(std::make_unique<record>(c.calls.size(), options.verbose));
         for (std::size_t i = 0; i < clients.size(); ++i) {
-            threads.emplace_back([&, i] { errors[i] = run_client(clients[i], simulator.base_url(), clock, *records[i]); });
+            threads.emplace_back(
+                [&, i] { errors[i] = run_client(clients[i], simulator.base_url(), clock, *records[i]); });
         }
         for (auto& t : threads) t.join();
         report = simulator.report();
@@ -191,7 +197,8 @@ struct world {
         scenario_result r;
         double first = std::numeric_limits<double>::infinity(), last = 0;
         auto const server_time = [&](steady_time t) {
-            return server_start + std::chrono::duration<double>(t - steady_start).count() * static_cast<double>(options.speed);
+            return server_start +
+                   std::chrono::duration<double>(t - steady_start).count() * static_cast<double>(options.speed);
         };
         std::size_t twice = 0, after = 0, silent = 0;
         for (std::size_t i = 0; i < clients.size(); ++i) {
@@ -222,9 +229,11 @@ struct world {
         began = first;
         r.seconds = last - first;
         r.spread_ms = static_cast<double>(report.judge.delay.spread_ns()) / 1e6;
-        r.claims.push_back({"nothing is lost: each call is answered once or fails once, and says why", twice == 0 && silent == 0 && r.answered + r.failed == r.calls});
+        r.claims.push_back({"nothing is lost: each call is answered once or fails once, and says why",
+                            twice == 0 && silent == 0 && r.answered + r.failed == r.calls});
         std::uint64_t const served = report.answered(200);
-        r.claims.push_back({"nothing is sent again after it was answered (" + std::to_string(served) + " answers, " + std::to_string(r.answered) + " calls)",
+        r.claims.push_back({"nothing is sent again after it was answered (" + std::to_string(served) + " answers, " +
+                                std::to_string(r.answered) + " calls)",
                             after == 0 && (served == r.answered || answers_are_lost)});
         return r;
     }
@@ -292,12 +301,8 @@ std::string number(double x) {
     return text.data();
 }
 
-void all_answered(scenario_result& r) {
-    r.claims.push_back({"every call is answered", r.answered == r.calls});
-}
-void no_refusal(scenario_result& r) {
-    r.claims.push_back({"no request is refused", r.refused() == 0});
-}
+void all_answered(scenario_result& r) { r.claims.push_back({"every call is answered", r.answered == r.calls}); }
+void no_refusal(scenario_result& r) { r.claims.push_back({"no request is refused", r.refused() == 0}); }
 
 // Where a rate is to be found out: a delay of the machine, times the speed, must be small beside a second.
 scenario_options slowly(scenario_options o) {
@@ -331,9 +336,12 @@ scenario_result two_keys(scenario_options const& o) {
     auto r = two.run();
     all_answered(r);
     no_refusal(r);
-    double const one_rate = static_cast<double>(same.answered) / same.seconds, two_rate = static_cast<double>(r.answered) / r.seconds;
-    r.measured = number(one_rate * 60) + " a minute with two keys of one account, " + number(two_rate * 60) + " with two accounts";
-    r.claims.push_back({"two keys of one account gain nothing, and provoke nothing", one_rate * 60 <= 610 && same.refused() == 0});
+    double const one_rate = static_cast<double>(same.answered) / same.seconds,
+                 two_rate = static_cast<double>(r.answered) / r.seconds;
+    r.measured = number(one_rate * 60) + " a minute with two keys of one account, " + number(two_rate * 60) +
+                 " with two accounts";
+    r.claims.push_back(
+        {"two keys of one account gain nothing, and provoke nothing", one_rate * 60 <= 610 && same.refused() == 0});
     r.claims.push_back({"two accounts double", two_rate >= 1.8 * one_rate});
     return r;
 }
@@ -342,9 +350,9 @@ scenario_result too_large(scenario_options const& o) {
     world w(o);
     w.server.judge.derive_tps = true;
     w.server.models[0].limits.tpm = 60'000;
-    weir::quota const q{.rpm = 600, .rps = 10, .tpm = 60'000, .tps = 1000};
+    weir::llm::quota const q{.rpm = 600, .rps = 10, .tpm = 60'000, .tps = 1000};
     auto& c = w.client({{max_name, {{"a", "sk-a", q}}}}, 40, {.input = 300, .output = 50, .bound = 60});
-    c.quota.oversize = weir::oversize::alone;
+    c.quota.oversize = weir::llm::oversize::alone;
     c.calls[10] = {.input = 5'000, .output = 50, .bound = 60};   // above TPS
     c.calls[20] = {.input = 80'000, .output = 50, .bound = 60};  // above TPM
     auto r = w.run();
@@ -357,20 +365,23 @@ scenario_result too_large(scenario_options const& o) {
 scenario_result misjudged(scenario_options const& o) {
     world w(o);
     w.server.models[0].limits.tpm = 100'000;
-    weir::quota const q{.rpm = 600, .rps = 10, .tpm = 100'000};
+    weir::llm::quota const q{.rpm = 600, .rps = 10, .tpm = 100'000};
     // The first hundred answers are ten times as long as was thought, and it had said no max_tokens.
-    auto& c = w.client({{max_name, {{"a", "sk-a", q}}}}, 400, {.input = 200, .output = 100, .bound = 100, .says_max_tokens = false});
+    auto& c = w.client({{max_name, {{"a", "sk-a", q}}}}, 400,
+                       {.input = 200, .output = 100, .bound = 100, .says_max_tokens = false});
     for (std::size_t i = 0; i < 100; ++i) c.calls[i].output = 1000;
     auto r = w.run();
     all_answered(r);
     double const storm = static_cast<double>(r.refused()) / static_cast<double>(r.attempts);
-    r.measured = std::to_string(r.refused()) + " of " + std::to_string(r.attempts) + " requests refused, all within the first " +
-                 number([&] {
+    r.measured = std::to_string(r.refused()) + " of " + std::to_string(r.attempts) +
+                 " requests refused, all within the first " + number([&] {
                      double last = 0;
                      for (auto const& q_ : w.requests)
-                         if (q_.status == 429) last = std::max(last, static_cast<double>(q_.arrival_ns) / 1e9 - w.began);
+                         if (q_.status == 429)
+                             last = std::max(last, static_cast<double>(q_.arrival_ns) / 1e9 - w.began);
                      return last;
-                 }()) + " s";
+                 }()) +
+                 " s";
     r.claims.push_back({"no storm of refusals: fewer than 5%", storm < 0.05});
     r.claims.push_back({"none after the first window and the time of an answer", w.seen(100, 1e9, 429) == 0});
     return r;
@@ -383,10 +394,13 @@ scenario_result free_quota(scenario_options const& o) {
     w.client({{max_name, {{"a", "sk-a"}}}, {plus_name, {{"a", "sk-a"}}}}, 600);
     auto r = w.run();
     all_answered(r);
-    r.measured = std::to_string(r.answered_by[max_name]) + " by qwen3-max, " + std::to_string(r.answered_by[plus_name]) + " by qwen-plus, " +
-                 std::to_string(r.refused()) + " refused at the turn";
-    r.claims.push_back({"the first model answers until it is used up, the second goes on", r.answered_by[max_name] > 100 && r.answered_by[plus_name] > 100});
-    r.claims.push_back({"what is refused was in flight, or asked whether it is back: 5% at most", r.refused() <= r.calls / 20});
+    r.measured = std::to_string(r.answered_by[max_name]) + " by qwen3-max, " +
+                 std::to_string(r.answered_by[plus_name]) + " by qwen-plus, " + std::to_string(r.refused()) +
+                 " refused at the turn";
+    r.claims.push_back({"the first model answers until it is used up, the second goes on",
+                        r.answered_by[max_name] > 100 && r.answered_by[plus_name] > 100});
+    r.claims.push_back(
+        {"what is refused was in flight, or asked whether it is back: 5% at most", r.refused() <= r.calls / 20});
     return r;
 }
 
@@ -397,7 +411,8 @@ scenario_result cut_off(scenario_options const& o) {
     auto r = w.run();
     all_answered(r);
     r.measured = number(r.seconds) + " s, " + std::to_string(r.refused()) + " refused at the turn";
-    r.claims.push_back({"what is refused was in flight, or asked whether it is back: 2% at most", r.refused() <= r.calls / 50});
+    r.claims.push_back(
+        {"what is refused was in flight, or asked whether it is back: 2% at most", r.refused() <= r.calls / 50});
     return r;
 }
 
@@ -410,10 +425,13 @@ scenario_result halved(scenario_options const& given) {
     c.session.adaptive = weir::llm::adaptive_range{};
     auto r = w.run();
     all_answered(r);
-    double const low = static_cast<double>(w.seen(240, 360, 200)) / 600, high = static_cast<double>(w.seen(540, 600, 200)) / 600;
+    double const low = static_cast<double>(w.seen(240, 360, 200)) / 600,
+                 high = static_cast<double>(w.seen(540, 600, 200)) / 600;
     double const refused = static_cast<double>(r.refused()) / static_cast<double>(r.attempts);
-    r.measured = percent(low) + " of the halved limit two minutes later, " + percent(high) + " of the restored one after three; " + percent(refused) + " refused";
-    r.claims.push_back({"at least 80% of the halved limit after two minutes, and of the restored one after three", low >= 0.8 && high >= 0.8});
+    r.measured = percent(low) + " of the halved limit two minutes later, " + percent(high) +
+                 " of the restored one after three; " + percent(refused) + " refused";
+    r.claims.push_back({"at least 80% of the halved limit after two minutes, and of the restored one after three",
+                        low >= 0.8 && high >= 0.8});
     r.claims.push_back({"fewer than 2% refused", refused < 0.02});
     return r;
 }
@@ -425,7 +443,8 @@ scenario_result outage(scenario_options const& o) {
     auto r = w.run();
     all_answered(r);
     r.measured = number(r.seconds) + " s for a minute's calls, " + std::to_string(r.refused()) + " attempts failed";
-    r.claims.push_back({"retries do not multiply it: fewer than 3 attempts for each call that met it", r.refused() < 150});
+    r.claims.push_back(
+        {"retries do not multiply it: fewer than 3 attempts for each call that met it", r.refused() < 150});
     return r;
 }
 
@@ -437,13 +456,14 @@ scenario_result burst(scenario_options const& o) {
     world w(o);
     w.server.burst.on = true;
     auto& c = w.client({{max_name, {{"a", "sk-a"}}}}, 200);
-    c.session.ramp = weir::llm::ramp_options{.jitter = o.jitter * o.speed};
+    c.session.ramp = weir::ramp_options{.jitter = o.jitter * o.speed};
     auto r = w.run();
     all_answered(r);
     no_refusal(r);
     auto const without = storm.refusals.contains("burst") ? storm.refusals.at("burst") : 0;
-    r.measured = std::to_string(without) + " refused for growing too fast without the ramp, " + std::to_string(r.refused()) + " with it, in " +
-                 number(storm.seconds) + " and " + number(r.seconds) + " s";
+    r.measured = std::to_string(without) + " refused for growing too fast without the ramp, " +
+                 std::to_string(r.refused()) + " with it, in " + number(storm.seconds) + " and " + number(r.seconds) +
+                 " s";
     r.claims.push_back({"a cold start at the full rate is refused without the ramp", without > 0});
     return r;
 }
@@ -457,8 +477,10 @@ scenario_result queued(scenario_options const& o) {
     all_answered(r);
     std::size_t held = 0;
     for (auto const& q : w.requests) held += q.queued_ns > 0;
-    r.measured = std::to_string(held) + " of " + std::to_string(r.calls) + " requests were held by the server, " + std::to_string(r.refused()) + " refused, in " + number(r.seconds) + " s";
-    r.claims.push_back({"the server's queue takes what burst protection would refuse", held > 0 && !r.refusals.contains("burst")});
+    r.measured = std::to_string(held) + " of " + std::to_string(r.calls) + " requests were held by the server, " +
+                 std::to_string(r.refused()) + " refused, in " + number(r.seconds) + " s";
+    r.claims.push_back(
+        {"the server's queue takes what burst protection would refuse", held > 0 && !r.refusals.contains("burst")});
     return r;
 }
 
@@ -469,8 +491,10 @@ scenario_result plan_gone(scenario_options const& o) {
     (void)c;
     auto r = w.run();
     all_answered(r);
-    r.measured = std::to_string(r.refused()) + " refused at the turn, all answered in " + number(r.seconds) + " s though the plan comes again in days";
-    r.claims.push_back({"nobody waits for the plan: what was in flight is all that is refused", r.refused() <= 40 && r.seconds < 120});
+    r.measured = std::to_string(r.refused()) + " refused at the turn, all answered in " + number(r.seconds) +
+                 " s though the plan comes again in days";
+    r.claims.push_back(
+        {"nobody waits for the plan: what was in flight is all that is refused", r.refused() <= 40 && r.seconds < 120});
     return r;
 }
 
@@ -489,9 +513,11 @@ scenario_result dialects(scenario_options const& o) {
     auto const there = one(weir::llm::dialect::openai);
     all_answered(r);
     std::string const why = there.failures.empty() ? "" : there.failures.begin()->first;
-    r.measured = "DashScope: " + std::to_string(r.refused()) + " refused, all answered. OpenAI: ended after " + std::to_string(there.answered) + " with \"" + why + "\"";
-    r.claims.push_back({"insufficient_quota is waited out here, and ends the run at OpenAI, with the reason",
-                        r.refusals.contains("token rate") && there.failed > 0 && why.find("credit") != std::string::npos});
+    r.measured = "DashScope: " + std::to_string(r.refused()) + " refused, all answered. OpenAI: ended after " +
+                 std::to_string(there.answered) + " with \"" + why + "\"";
+    r.claims.push_back(
+        {"insufficient_quota is waited out here, and ends the run at OpenAI, with the reason",
+         r.refusals.contains("token rate") && there.failed > 0 && why.find("credit") != std::string::npos});
     return r;
 }
 
@@ -508,7 +534,8 @@ scenario_result jitter(scenario_options const& o) {
     all_answered(r);
     no_refusal(r);
     r.spread_ms = 0;  // they are spread on purpose
-    r.measured = std::to_string(without.refused()) + " refused without a margin, " + std::to_string(r.refused()) + " with one of 200 ms more than the machine's";
+    r.measured = std::to_string(without.refused()) + " refused without a margin, " + std::to_string(r.refused()) +
+                 " with one of 200 ms more than the machine's";
     r.claims.push_back({"an exact client without a margin is refused", without.refused() > 0});
     return r;
 }
@@ -517,7 +544,11 @@ scenario_result mishaps(scenario_options const& o) {
     world w(o);
     w.answers_are_lost = true;
     w.server.faults = {{failure::internal_error, 0.02}, {failure::model_unavailable, 0.01}};
-    w.server.mishaps = {.dropped_before = 0.02, .dropped_after = 0.02, .truncated_body = 0.02, .garbage_body = 0.02, .soft_failure_rate = 0.02};
+    w.server.mishaps = {.dropped_before = 0.02,
+                        .dropped_after = 0.02,
+                        .truncated_body = 0.02,
+                        .garbage_body = 0.02,
+                        .soft_failure_rate = 0.02};
     auto& c = w.client({{max_name, {{"a", "sk-a"}}}}, 600);
     c.quota.server_timeout = 30s;
     auto r = w.run();
@@ -538,8 +569,10 @@ scenario_result strangers(scenario_options const& given) {
     all_answered(r);
     // After convergence, and while both have calls.
     double const good = static_cast<double>(w.seen(240, 540, 200)) / 3000;
-    double const refused = static_cast<double>(w.seen(240, 540, 429)) / static_cast<double>(std::max<std::size_t>(w.seen(240, 540), 1));
-    r.measured = percent(good) + " of the limit together from the fourth minute to the ninth, " + percent(refused) + " refused";
+    double const refused =
+        static_cast<double>(w.seen(240, 540, 429)) / static_cast<double>(std::max<std::size_t>(w.seen(240, 540), 1));
+    r.measured =
+        percent(good) + " of the limit together from the fourth minute to the ninth, " + percent(refused) + " refused";
     r.claims.push_back({"the pair gets 90% of the limit after convergence", good >= 0.9});
     r.claims.push_back({"fewer than 1% refused after convergence", refused < 0.01});
     return r;
@@ -574,8 +607,9 @@ std::string to_text(scenario const& s, scenario_result const& r) {
     auto const row = [&](std::string_view name, std::string const& value) {
         text += "  " + std::string(name) + std::string(name.size() < 12 ? 12 - name.size() : 1, ' ') + value + "\n";
     };
-    row("calls", std::to_string(r.calls) + ", " + std::to_string(r.answered) + " answered, " + std::to_string(r.failed) + " failed, by " +
-                     std::to_string(r.attempts) + " requests in " + number(r.seconds) + " s of the server's");
+    row("calls", std::to_string(r.calls) + ", " + std::to_string(r.answered) + " answered, " +
+                     std::to_string(r.failed) + " failed, by " + std::to_string(r.attempts) + " requests in " +
+                     number(r.seconds) + " s of the server's");
     for (auto const& [why, n] : r.failures) row("failed", std::to_string(n) + ": " + why);
     for (auto const& [cause, n] : r.refusals) row("refused", std::to_string(n) + " (" + cause + ")");
     row("measured", r.measured);

@@ -15,10 +15,10 @@
 namespace qwen {
 
 struct scenario_options {
-    std::int64_t speed = 10;  ///< time passes so many times as fast
+    std::int64_t speed = 10;                                         ///< time passes so many times as fast
     std::chrono::nanoseconds jitter{std::chrono::milliseconds{15}};  ///< J, real time
     std::uint64_t seed = 1;
-    bool verbose = false;     ///< a line for each attempt that failed
+    bool verbose = false;  ///< a line for each attempt that failed
 };
 
 /// Something that was promised, and whether it was kept.
@@ -30,12 +30,12 @@ struct claim {
 /// What came of the clients of a scenario, all together. Times are of the server's clock.
 struct scenario_result {
     std::size_t calls = 0, answered = 0, failed = 0, attempts = 0;
-    std::map<std::string, std::size_t> refusals;      ///< by what weir took them for
-    std::map<std::string, std::size_t> answered_by;   ///< "model at account"
-    std::map<std::string, std::size_t> failures;      ///< by the reason that reached the user
-    double seconds = 0;       ///< first send to last answer
-    std::string measured;     ///< the scenario's own figure, in words
-    double spread_ms = 0;     ///< of (arrival - stamp), real time
+    std::map<std::string, std::size_t> refusals;     ///< by what weir took them for
+    std::map<std::string, std::size_t> answered_by;  ///< "model at account"
+    std::map<std::string, std::size_t> failures;     ///< by the reason that reached the user
+    double seconds = 0;                              ///< first send to last answer
+    std::string measured;                            ///< the scenario's own figure, in words
+    double spread_ms = 0;                            ///< of (arrival - stamp), real time
     std::vector<claim> claims;
     [[nodiscard]] std::size_t refused() const;
     [[nodiscard]] bool held() const;

@@ -22,8 +22,8 @@
 #include <type_traits>
 #include <utility>
 
-#include "clock.hpp"
-#include "decision.hpp"
+#include "clock/clock.hpp"
+#include "limiter.hpp"
 
 namespace weir::inline v0 {
 
@@ -142,7 +142,8 @@ public:
     class decision;
 
     template <class... Args>
-        requires(sizeof...(Args) == sizeof...(Parts)) && (!(sizeof...(Args) == 1 && (std::is_same_v<std::remove_cvref_t<Args>, all_of> && ...)))
+        requires(sizeof...(Args) == sizeof...(Parts)) &&
+                (!(sizeof...(Args) == 1 && (std::is_same_v<std::remove_cvref_t<Args>, all_of> && ...)))
     explicit all_of(Args&&... args) : parts_{std::forward<Args>(args)...} {
         arrange(std::make_index_sequence<size>{});
     }

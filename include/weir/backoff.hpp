@@ -73,9 +73,9 @@ struct backoff {
         static constexpr duration saturated(std::chrono::duration<Rep, Period> d) noexcept {
             using in_nanoseconds = std::ratio_divide<Period, std::nano>;
             if (d.count() <= 0) return duration::zero();
-            std::uint64_t const n =
-                detail::mul_div_ceil(static_cast<std::uint64_t>(d.count()), static_cast<std::uint64_t>(in_nanoseconds::num),
-                                     static_cast<std::uint64_t>(in_nanoseconds::den));
+            std::uint64_t const n = detail::mul_div_ceil(static_cast<std::uint64_t>(d.count()),
+                                                         static_cast<std::uint64_t>(in_nanoseconds::num),
+                                                         static_cast<std::uint64_t>(in_nanoseconds::den));
             auto const most = static_cast<std::uint64_t>(duration::max().count());
             return duration{static_cast<duration::rep>(std::min(n, most))};
         }

@@ -53,8 +53,8 @@ public:
     constexpr permits level(time_point t) const noexcept { return capacity() - available(t); }
 };
 
-leaky_bucket(rate, permits)->leaky_bucket<std::chrono::steady_clock>;
-leaky_bucket(rate, permits, start)->leaky_bucket<std::chrono::steady_clock>;
+leaky_bucket(rate, permits) -> leaky_bucket<std::chrono::steady_clock>;
+leaky_bucket(rate, permits, start) -> leaky_bucket<std::chrono::steady_clock>;
 template <class C>
     requires clock<C>
 leaky_bucket(rate, permits, C&&) -> leaky_bucket<C>;

@@ -27,7 +27,7 @@ namespace weir::inline v0 {
 template <class Clock = std::chrono::steady_clock, class Atomics = std_atomics>
     requires clock<Clock>
 class alignas(detail::cache_line) leaky_bucket_queue {
-    using cell = detail::gcra_cell<Atomics>;
+    using cell = detail::gcra_state<Atomics>;
 
 public:
     using clock_type = typename detail::clock_traits<Clock>::type;
@@ -109,7 +109,9 @@ private:
         auto g = gcra::make<duration>(r, waiting + 1, resolution_of(c));
         return g ? *g : gcra{};
     }
-    constexpr std::uint64_t since_origin(time_point t) const noexcept { return detail::ticks_since<duration>(t, origin_); }
+    constexpr std::uint64_t since_origin(time_point t) const noexcept {
+        return detail::ticks_since<duration>(t, origin_);
+    }
     constexpr time_point from_origin(std::uint64_t t) const noexcept {
         return detail::time_since<time_point>(origin_, t);
     }
@@ -127,8 +129,13 @@ public:
     decision(decision const&) = delete;
     decision& operator=(decision const&) = delete;
     constexpr decision(decision&& other) noexcept
-        : queue_{other.queue_}, t_{other.t_}, departs_at_{other.departs_at_}, n_{other.n_},
-          live_{std::exchange(other.live_, 0)}, made_{other.made_}, never_{other.never_} {}
+        : queue_{other.queue_},
+          t_{other.t_},
+          departs_at_{other.departs_at_},
+          n_{other.n_},
+          live_{std::exchange(other.live_, 0)},
+          made_{other.made_},
+          never_{other.never_} {}
     constexpr decision& operator=(decision&& other) noexcept {
         permits const live = std::exchange(other.live_, 0);
         queue_ = other.queue_;
@@ -166,7 +173,12 @@ private:
 
     constexpr decision(leaky_bucket_queue const* queue, time_point t, permits n, typename cell::attempt const& a,
                        time_point departs_at) noexcept
-        : queue_{queue}, t_{t}, departs_at_{departs_at}, n_{n}, live_{a.what.granted ? n : 0}, made_{a.what},
+        : queue_{queue},
+          t_{t},
+          departs_at_{departs_at},
+          n_{n},
+          live_{a.what.granted ? n : 0},
+          made_{a.what},
           never_{a.too_many} {}
 
     leaky_bucket_queue const* queue_;
@@ -178,7 +190,7 @@ private:
     bool never_;
 };
 
-leaky_bucket_queue(rate, permits)->leaky_bucket_queue<std::chrono::steady_clock>;
+leaky_bucket_queue(rate, permits) -> leaky_bucket_queue<std::chrono::steady_clock>;
 template <class C>
     requires clock<C>
 leaky_bucket_queue(rate, permits, C&&) -> leaky_bucket_queue<C>;

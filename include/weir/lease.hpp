@@ -22,10 +22,10 @@
 #include <type_traits>
 #include <utility>
 
-#include "clock.hpp"
-#include "decision.hpp"
+#include "atomics.hpp"
+#include "clock/clock.hpp"
 #include "error.hpp"
-#include "policy.hpp"
+#include "limiter.hpp"
 
 namespace weir::inline v0 {
 
@@ -56,7 +56,7 @@ struct lease_options {
 /// many slices.
 ///
 /// Cost: a spend is two comparisons and a subtraction on a line of its own, and the clock's read where no time is given
-/// (with a bounding_clock its glance); a new slice is one attempt on the limiter, two where it has not got a whole one,
+/// (with a upper_bounding_clock its glance); a new slice is one attempt on the limiter, two where it has not got a whole one,
 /// and a refund where something was left. Lock-free as the limiter is.
 template <leasable L>
 class alignas(detail::cache_line) lease {
@@ -85,7 +85,7 @@ public:
     /// Spends n permits of the slice; where that has lapsed or has not got so many, gives back what is left and takes a
     /// new one. A time point before that of the slice counts as it.
     [[gnu::always_inline]] decision try_acquire(permits n = 1) noexcept {
-        if constexpr (glancing_clock<clock_type>) {
+        if constexpr (approximate_clock<clock_type>) {
             if (n <= left_ && lasts()) [[likely]]
                 return spend(n);
             return take(n, [this](permits k) { return limiter_.try_acquire(k); });
@@ -127,9 +127,9 @@ private:
     }
 
     bool lasts() const noexcept {
-        if constexpr (bounding_clock<clock_type>) {
+        if constexpr (upper_bounding_clock<clock_type>) {
             // The precise time is no later.
-            if (limiter_.clock().glance() <= until_) [[likely]]
+            if (limiter_.clock().now_approx() <= until_) [[likely]]
                 return true;
         }
         return limiter_.clock().now() <= until_;
@@ -184,7 +184,10 @@ public:
     decision(decision const&) = delete;
     decision& operator=(decision const&) = delete;
     constexpr decision(decision&& other) noexcept
-        : lease_{other.lease_}, live_{std::exchange(other.live_, permits{0})}, slice_{other.slice_}, granted_{other.granted_} {}
+        : lease_{other.lease_},
+          live_{std::exchange(other.live_, permits{0})},
+          slice_{other.slice_},
+          granted_{other.granted_} {}
     constexpr decision& operator=(decision&& other) noexcept {
         permits const live = std::exchange(other.live_, permits{0});
         lease_ = other.lease_;

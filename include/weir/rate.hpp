@@ -6,8 +6,8 @@
 #include <chrono>
 #include <cstdint>
 
-#include "decision.hpp"
 #include "error.hpp"
+#include "limiter.hpp"
 
 namespace weir::inline v0 {
 
@@ -51,7 +51,8 @@ public:
     constexpr fraction per() const noexcept {
         // One period is ticks_ * num_/den_ seconds; one tick of Duration is period::num/period::den seconds. Each factor
         // above the line is reduced with each one below, so that a product overflows only where the fraction does not fit.
-        std::uint64_t above[3] = {count_, static_cast<std::uint64_t>(den_), static_cast<std::uint64_t>(Duration::period::num)};
+        std::uint64_t above[3] = {count_, static_cast<std::uint64_t>(den_),
+                                  static_cast<std::uint64_t>(Duration::period::num)};
         std::uint64_t below[3] = {static_cast<std::uint64_t>(ticks_), static_cast<std::uint64_t>(num_),
                                   static_cast<std::uint64_t>(Duration::period::den)};
         for (std::uint64_t& a : above) {

@@ -12,7 +12,7 @@
 //     closed   segment | 0          | total of the B segments before it: V + C
 //     ring[i]  segment | 0          | count: V + C                (K >= B + 1 of them, a power of two; i = segment mod K)
 //     limit[v] segment | 0          | the limit named by version v of head: V + C  (the segment it was written in)
-//     released segment | 0          | what refund_at_once gave back of what closed counts: V + C   (of another segment: nothing)
+//     released segment | 0          | what refund_visible gave back of what closed counts: V + C   (of another segment: nothing)
 // and two that only save work, since they follow from these:
 //     ceiling  segment | 0 | version: V | limit less closed's total: C   (what head may reach; another segment or version: unknown)
 //     until    the last tick of the open segment, or of an older one
@@ -36,11 +36,11 @@
 #include <type_traits>
 #include <utility>
 
-#include "clock.hpp"
-#include "decision.hpp"
+#include "atomics.hpp"
+#include "clock/clock.hpp"
 #include "detail/wide.hpp"
 #include "error.hpp"
-#include "policy.hpp"
+#include "limiter.hpp"
 
 namespace weir::inline v0 {
 
@@ -88,7 +88,7 @@ struct reciprocal {
 };
 
 /// How a window is cut, and how a word is. In ticks and segments; no clock.
-struct counter_plan {
+struct window_layout {
     static constexpr unsigned version_bits = 3;
     static constexpr std::uint32_t max_segments = 1U << 16U;
 
@@ -105,9 +105,9 @@ struct counter_plan {
     /// The greatest limit: one bit of the count is for overruns.
     constexpr permits max_limit() const noexcept { return (std::uint64_t{1} << (count_bits - 1)) - 1; }
 
-    static constexpr counter_plan make(permits limit, std::int64_t window, std::uint32_t asked, std::int64_t resolution,
-                                       std::uint64_t horizon) noexcept {
-        counter_plan p;
+    static constexpr window_layout make(permits limit, std::int64_t window, std::uint32_t asked,
+                                        std::int64_t resolution, std::uint64_t horizon) noexcept {
+        window_layout p;
         if (limit == 0) return refuse("a limit of zero permits grants nothing for ever");
         if (window <= 0) return refuse("a window must be longer than nothing");
         if (window >> 60U) return refuse("a window must be shorter than 2^60 ticks of its clock");
@@ -134,8 +134,8 @@ struct counter_plan {
         return p;
     }
 
-    static constexpr counter_plan refuse(char const* reason) noexcept {
-        counter_plan p;
+    static constexpr window_layout refuse(char const* reason) noexcept {
+        window_layout p;
         p.problem = {reason};
         return p;
     }
@@ -151,12 +151,12 @@ struct counter_plan {
 class counter_words {
 public:
     using word = std::uint64_t;
-    static constexpr unsigned versions = 1U << counter_plan::version_bits;
+    static constexpr unsigned versions = 1U << window_layout::version_bits;
 
     constexpr counter_words() = default;
     constexpr explicit counter_words(unsigned count_bits) noexcept
         : count_bits_{count_bits},
-          total_bits_{count_bits + counter_plan::version_bits},
+          total_bits_{count_bits + window_layout::version_bits},
           count_mask_{(word{1} << count_bits_) - 1},
           total_mask_{(word{1} << total_bits_) - 1} {}
 
@@ -211,9 +211,9 @@ public:
 
 private:
     unsigned count_bits_ = 1;
-    unsigned total_bits_ = 1 + counter_plan::version_bits;
+    unsigned total_bits_ = 1 + window_layout::version_bits;
     word count_mask_ = 1;
-    word total_mask_ = (word{1} << (1 + counter_plan::version_bits)) - 1;
+    word total_mask_ = (word{1} << (1 + window_layout::version_bits)) - 1;
 };
 
 }  // namespace weir::inline v0::detail
@@ -242,7 +242,7 @@ template <class Clock = std::chrono::steady_clock, class Atomics = std_atomics>
 class alignas(detail::cache_line) sliding_window_counter {
     using word = std::uint64_t;
     using words = detail::counter_words;
-    using plan = detail::counter_plan;
+    using plan = detail::window_layout;
 
 public:
     using clock_type = typename detail::clock_traits<Clock>::type;
@@ -298,8 +298,8 @@ public:
             permits const limit = limiter_->limit();
             if (!alone_ && asked_ > limit) return time_point::max();
             auto const t = limiter_->first_fit(limit - std::min(asked_, limit), at_);
-            if constexpr (glancing_clock<clock_type>) {
-                if (mark_.at_a_glance) return detail::glanced_retry_at(limiter_->clock(), t);
+            if constexpr (approximate_clock<clock_type>) {
+                if (mark_.is_approx) return detail::approx_retry_at(limiter_->clock(), t);
             }
             return t;
         }
@@ -307,8 +307,8 @@ public:
         /// known, from now on: it reads the clock.
         duration retry_after() const noexcept {
             auto const t = retry_at();
-            if constexpr (glancing_clock<clock_type>) {
-                if (mark_.at_a_glance) return detail::glanced_retry_after(limiter_->clock(), t);
+            if constexpr (approximate_clock<clock_type>) {
+                if (mark_.is_approx) return detail::approx_retry_after(limiter_->clock(), t);
             }
             if (t == time_point::max()) return duration::max();
             return from_ticks<duration>(detail::saturating_sub(detail::ticks(t), detail::ticks(at_)));
@@ -334,7 +334,7 @@ public:
         sliding_window_counter::receipt receipt_{};
         bool granted_ = false;
         bool alone_ = false;
-        [[no_unique_address]] detail::glance_mark<clock_type> mark_{};
+        [[no_unique_address]] detail::approx_mark<clock_type> mark_{};
     };
 
     /// What the window holds, and at what time: the start of the segment that was summed up to.
@@ -364,27 +364,25 @@ public:
 
     /// `limit` permits in any `window`. Time starts at the clock's now().
     /// Errors: see validate. Allocates the ring: 8 bytes for each of the segments, rounded up to a power of two.
-    sliding_window_counter(permits limit, duration window,
-                           counter_options options = {}) requires std::default_initializable<detail::clock_box<Clock>>
+    sliding_window_counter(permits limit, duration window, counter_options options = {})
+        requires std::default_initializable<detail::clock_box<Clock>>
         : sliding_window_counter{detail::clock_box<Clock>{}, limit, window, options} {}
 
     template <class C>
-    requires std::constructible_from<detail::clock_box<Clock>, C &&> &&
-        (!std::same_as<std::remove_cvref_t<C>, counter_options>)sliding_window_counter(permits limit, duration window,
-                                                                                       C&& clock)
+        requires std::constructible_from<detail::clock_box<Clock>, C&&> &&
+                 (!std::same_as<std::remove_cvref_t<C>, counter_options>)
+    sliding_window_counter(permits limit, duration window, C&& clock)
         : sliding_window_counter{detail::clock_box<Clock>{std::forward<C>(clock)}, limit, window, counter_options{}} {}
 
     template <class C>
-    requires std::constructible_from<detail::clock_box<Clock>, C &&> sliding_window_counter(permits limit,
-                                                                                            duration window,
-                                                                                            counter_options options,
-                                                                                            C&& clock)
+        requires std::constructible_from<detail::clock_box<Clock>, C&&>
+    sliding_window_counter(permits limit, duration window, counter_options options, C&& clock)
         : sliding_window_counter{detail::clock_box<Clock>{std::forward<C>(clock)}, limit, window, options} {}
 
     /// As above, but time starts at `origin`: counters that share it, and cut alike, share their segments.
     template <class C>
-    requires std::constructible_from<detail::clock_box<Clock>, C &&> sliding_window_counter(
-        permits limit, duration window, counter_options options, C&& clock, time_point origin)
+        requires std::constructible_from<detail::clock_box<Clock>, C&&>
+    sliding_window_counter(permits limit, duration window, counter_options options, C&& clock, time_point origin)
         : sliding_window_counter{detail::clock_box<Clock>{std::forward<C>(clock)}, limit, window, options, &origin} {}
 
     sliding_window_counter(sliding_window_counter const&) = delete;
@@ -392,15 +390,16 @@ public:
     ~sliding_window_counter() = default;
 
     /// The counter, or the reason why there is none.
-    static result<sliding_window_counter> make(permits limit, duration window, counter_options options = {}) requires
-        std::default_initializable<detail::clock_box<Clock>> {
+    static result<sliding_window_counter> make(permits limit, duration window, counter_options options = {})
+        requires std::default_initializable<detail::clock_box<Clock>>
+    {
         detail::clock_box<Clock> const box{};
         if (auto e = validate(limit, window, options, resolution_of(box.get()))) return e;
         return result<sliding_window_counter>{std::in_place, limit, window, options};
     }
     template <class C>
-    requires std::constructible_from<detail::clock_box<Clock>, C &&> static result<sliding_window_counter> make(
-        permits limit, duration window, counter_options options, C&& clock) {
+        requires std::constructible_from<detail::clock_box<Clock>, C&&>
+    static result<sliding_window_counter> make(permits limit, duration window, counter_options options, C&& clock) {
         if (auto e = validate(limit, window, options, resolution_of(clock))) return e;
         return result<sliding_window_counter>{std::in_place, limit, window, options, std::forward<C>(clock)};
     }
@@ -410,7 +409,7 @@ public:
     /// Takes `n` permits at `t` if the window then holds no more than the limit. 0 is granted and takes nothing; more than the limit
     /// is never granted. A denial charges nothing.
     decision try_acquire(permits n, time_point t) noexcept { return attempt<false>(n, t); }
-    /// With a glancing_clock the window is tried at the glance first, if that is in the open segment: while nobody takes, what
+    /// With a approximate_clock the window is tried at the glance first, if that is in the open segment: while nobody takes, what
     /// the window holds never rises, so what is refused there is refused at an earlier time too.
     decision try_acquire(permits n = 1) noexcept { return attempt_now<false>(n); }
     decision try_acquire(time_point t) noexcept { return attempt<false>(1, t); }
@@ -423,8 +422,8 @@ public:
     /// What try_acquire would answer. Charges nothing (it may advance the counter to the segment of `t`).
     decision check(permits n, time_point t) noexcept { return look<false>(n, t); }
     decision check(permits n = 1) noexcept {
-        if constexpr (glancing_clock<clock_type>) {
-            if (auto d = glance<false>(n); !d) return d;
+        if constexpr (approximate_clock<clock_type>) {
+            if (auto d = check_approx<false>(n); !d) return d;
         }
         return look<false>(n, clock().now());
     }
@@ -451,7 +450,8 @@ public:
     /// until somebody has.
     void advance_to(time_point t) noexcept {
         // (10)
-        if (detail::ticks(t) > until_.load(std::memory_order_acquire)) [[unlikely]] refresh(t);
+        if (detail::ticks(t) > until_.load(std::memory_order_acquire)) [[unlikely]]
+            refresh(t);
     }
 
     /// A look that can be taken up: the word of head on which an attempt would have been granted; none where it would not.
@@ -474,7 +474,8 @@ public:
     /// As try_acquire(n, t), of an offer made for them: one exchange if head is as it was then, whatever happened meanwhile (equal
     /// words mean equal totals and limits, see attempt); a new attempt if not. `r` is what is then to be refunded.
     [[gnu::always_inline]] bool accept(offer o, permits n, time_point t, receipt& r) noexcept {
-        if (claim(o, n, r)) [[likely]] return true;
+        if (claim(o, n, r)) [[likely]]
+            return true;
         decision d = attempt<false>(n, t);
         r = std::move(d.receipt_);
         return d.granted_;
@@ -503,7 +504,7 @@ public:
     /// Why it is safe: head was seen at segment e before the ring's word was lowered, so closed at e had been summed by then, of
     /// words that had been published and not yet lowered by this: it counts them. Noted under e, they are subtracted from closed
     /// at e and from no other.
-    permits refund_at_once(receipt& r) noexcept {
+    permits refund_visible(receipt& r) noexcept {
         permits const k = std::exchange(r.live_, permits{0});
         return k == 0 ? 0 : lower<true>(r.segment_, k);
     }
@@ -584,7 +585,8 @@ public:
             } else if (words_.segment(h) <= after) {
                 // Or head is not what it was, and the slots are of changes since: an exchange of head for itself can tell.
                 // Relaxed: it publishes nothing.
-                if (head_.compare_exchange_weak(h, h, std::memory_order_relaxed, std::memory_order_relaxed)) return busy;
+                if (head_.compare_exchange_weak(h, h, std::memory_order_relaxed, std::memory_order_relaxed))
+                    return busy;
             } else {
                 // Relaxed: published by (2), whoever makes it, since it was read there.
                 written = limits_[next].compare_exchange_weak(slot, words_.cell(words_.segment(h), limit),
@@ -675,8 +677,8 @@ public:
     [[gnu::always_inline]] bool claim(offer o, permits n, receipt& r) noexcept {
         word h = o.head_;
         // (3) - acq_rel-CAS: synchronizes-with itself in other attempts, for what extra() reads. Where there was no offer, it fails.
-        if (!head_.compare_exchange_weak(h, words::charged(h, n), std::memory_order_acq_rel,
-                                         std::memory_order_relaxed)) [[unlikely]] {
+        if (!head_.compare_exchange_weak(h, words::charged(h, n), std::memory_order_acq_rel, std::memory_order_relaxed))
+            [[unlikely]] {
             return false;
         }
         r.segment_ = words_.segment(h);
@@ -804,8 +806,8 @@ private:
 
     template <bool Alone>
     [[gnu::always_inline]] decision attempt_now(permits n) noexcept {
-        if constexpr (glancing_clock<clock_type>) {
-            if (auto d = glance<Alone>(n); !d) return d;
+        if constexpr (approximate_clock<clock_type>) {
+            if (auto d = check_approx<Alone>(n); !d) return d;
         }
         return attempt<Alone>(n, clock().now());
     }
@@ -813,8 +815,8 @@ private:
     /// The refusal that an attempt at the clock's glance is certain of; granted where it is not. It never advances the counter:
     /// the glance may be ahead of the clock.
     template <bool Alone>
-    [[gnu::always_inline]] decision glance(permits n) const noexcept {
-        time_point const t = clock().glance();
+    [[gnu::always_inline]] decision check_approx(permits n) const noexcept {
+        time_point const t = clock().now_approx();
         // (10)
         if (detail::ticks(t) <= until_.load(std::memory_order_acquire)) [[likely]] {
             // (1)
@@ -824,7 +826,7 @@ private:
                 permits const room = words::room(h, c);
                 if (n > room && (!Alone || room < limit_at(h))) {
                     decision d{this, n, t, Alone};
-                    d.mark_.at_a_glance = true;
+                    d.mark_.is_approx = true;
                     return d;
                 }
             }
@@ -898,7 +900,8 @@ private:
             }
             word const desired = words_.overcharged(h, n);
             // Relaxed: as the grant's. The exchange is made even where nothing changes, so that the answer is of one moment.
-            if (head_.compare_exchange_weak(h, desired, std::memory_order_relaxed, std::memory_order_relaxed)) [[likely]] {
+            if (head_.compare_exchange_weak(h, desired, std::memory_order_relaxed, std::memory_order_relaxed))
+                [[likely]] {
                 return desired;
             }
         }

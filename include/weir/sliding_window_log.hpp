@@ -28,11 +28,11 @@
 #include <type_traits>
 #include <utility>
 
-#include "clock.hpp"
-#include "decision.hpp"
+#include "atomics.hpp"
+#include "clock/clock.hpp"
 #include "detail/wide.hpp"
 #include "error.hpp"
-#include "policy.hpp"
+#include "limiter.hpp"
 
 namespace weir::inline v0 {
 
@@ -411,7 +411,7 @@ private:
         std::uint32_t size = 0;
         void operator()(atomic_word* p) const noexcept {
             std::destroy_n(p, size);
-            ::operator delete (p, std::align_val_t{cache_line});
+            ::operator delete(p, std::align_val_t{cache_line});
         }
     };
     using cell_array = std::unique_ptr<atomic_word[], free_cells>;
@@ -420,7 +420,7 @@ private:
     static cell_array make_cells(std::uint32_t n) {
         // Whole lines, so that no stranger's data shares the last one.
         std::size_t const bytes = (n * sizeof(atomic_word) + cache_line - 1) / cache_line * cache_line;
-        return cell_array{static_cast<atomic_word*>(::operator new (bytes, std::align_val_t{cache_line})),
+        return cell_array{static_cast<atomic_word*>(::operator new(bytes, std::align_val_t{cache_line})),
                           free_cells{n}};
     }
 
@@ -613,8 +613,8 @@ private:
         while (n > 0) {
             std::array<std::pair<word, std::uint32_t>, 16> oldest;
             auto const older = [](word a, word b) noexcept { return a < b; };
-            std::uint32_t const size = select(
-                oldest, n, [](word value) noexcept { return w::state_of(value) != w::retired; }, older);
+            std::uint32_t const size =
+                select(oldest, n, [](word value) noexcept { return w::state_of(value) != w::retired; }, older);
             for (std::uint32_t k = 0; k < size; ++k) {
                 word value = oldest[k].first;
                 // A slot that was taken meanwhile may still be older than the next: look again.
@@ -634,8 +634,8 @@ private:
         while (n > 0) {
             std::array<std::pair<word, std::uint32_t>, 16> newest;
             auto const newer = [](word a, word b) noexcept { return a > b; };
-            std::uint32_t const size = select(
-                newest, n, [](word value) noexcept { return w::state_of(value) == w::retired; }, newer);
+            std::uint32_t const size =
+                select(newest, n, [](word value) noexcept { return w::state_of(value) == w::retired; }, newer);
             for (std::uint32_t k = 0; k < size; ++k) {
                 auto const [value, slot] = newest[k];
                 // Nobody else touches a retired slot.
@@ -738,8 +738,8 @@ public:
         /// known, from now on: it reads the limiter's clock.
         constexpr duration retry_after() const noexcept {
             if (granted_) return duration::zero();
-            if constexpr (glancing_clock<clock_type>) {
-                if (mark_.at_a_glance) return detail::glanced_retry_after(owner_->clock(), retry_at_);
+            if constexpr (approximate_clock<clock_type>) {
+                if (mark_.is_approx) return detail::approx_retry_after(owner_->clock(), retry_at_);
             }
             if (retry_at_ == time_point::max()) return duration::max();
             return time_from<duration>(detail::saturating_sub(detail::ticks(retry_at_), detail::ticks(at_)));
@@ -760,7 +760,7 @@ public:
         detail::log_grip grip_{};
         sliding_window_log const* owner_ = nullptr;
         bool granted_ = false;
-        [[no_unique_address]] detail::glance_mark<clock_type> mark_{};
+        [[no_unique_address]] detail::approx_mark<clock_type> mark_{};
     };
 
     /// Another thread is changing the limit: nothing was done.
@@ -832,11 +832,11 @@ public:
             return try_acquire(t);
         return try_many(n, t);
     }
-    /// With a glancing_clock a single permit is tried at the glance first: a slot that is not a window old at a later time is
+    /// With a approximate_clock a single permit is tried at the glance first: a slot that is not a window old at a later time is
     /// not at an earlier one, so a refusal there is one at now() too.
     [[gnu::always_inline]] decision try_acquire(permits n = 1) noexcept {
-        if constexpr (glancing_clock<clock_type>) {
-            if (auto d = glance(n); !d) return d;
+        if constexpr (approximate_clock<clock_type>) {
+            if (auto d = check_approx(n); !d) return d;
         }
         return try_acquire(n, clock().now());
     }
@@ -861,8 +861,8 @@ public:
         return decision{t, oldest > x - slots_.window() ? free_again(oldest) : t};
     }
     [[gnu::always_inline]] decision check(permits n = 1) const noexcept {
-        if constexpr (glancing_clock<clock_type>) {
-            if (auto d = glance(n); !d) return d;
+        if constexpr (approximate_clock<clock_type>) {
+            if (auto d = check_approx(n); !d) return d;
         }
         return check(n, clock().now());
     }
@@ -969,13 +969,13 @@ private:
     }
 
     /// The refusal that an attempt at the clock's glance is certain of; granted where it is not.
-    [[gnu::always_inline]] decision glance(permits n) const noexcept {
-        time_point const t = clock().glance();
+    [[gnu::always_inline]] decision check_approx(permits n) const noexcept {
+        time_point const t = clock().now_approx();
         word oldest{};
         if (n != 1 || slots_.can_take(stamp_of(t), oldest)) return decision{t, detail::log_grip{}, this};
-        decision d{t, detail::glanced_retry_at(clock(), free_again(oldest))};
+        decision d{t, detail::approx_retry_at(clock(), free_again(oldest))};
         d.owner_ = this;
-        d.mark_.at_a_glance = true;
+        d.mark_.is_approx = true;
         return d;
     }
 

@@ -12,12 +12,12 @@
 #include <limits>
 #include <utility>
 
-#include "clock.hpp"
-#include "decision.hpp"
-#include "detail/gcra_cell.hpp"
+#include "atomics.hpp"
+#include "clock/clock.hpp"
+#include "detail/gcra.hpp"
+#include "detail/gcra_state.hpp"
 #include "error.hpp"
-#include "gcra.hpp"
-#include "policy.hpp"
+#include "limiter.hpp"
 #include "rate.hpp"
 
 namespace weir::inline v0 {
@@ -33,7 +33,7 @@ namespace weir::inline v0 {
 template <class Clock = std::chrono::steady_clock, class Atomics = std_atomics>
     requires clock<Clock>
 class alignas(detail::cache_line) token_bucket {
-    using cell = detail::gcra_cell<Atomics>;
+    using cell = detail::gcra_state<Atomics>;
 
 public:
     using clock_type = typename detail::clock_traits<Clock>::type;
@@ -62,7 +62,9 @@ public:
 
     /// The same, with the instant at which it begins.
     constexpr token_bucket(rate r, permits burst, start s, time_point begin, Clock c)
-        : clock_{static_cast<Clock&&>(c)}, origin_{detail::ticks(begin)}, cell_{prepare(r, burst, clock_.get()), s.available} {}
+        : clock_{static_cast<Clock&&>(c)},
+          origin_{detail::ticks(begin)},
+          cell_{prepare(r, burst, clock_.get()), s.available} {}
 
     token_bucket(token_bucket const&) = delete;
     token_bucket& operator=(token_bucket const&) = delete;
@@ -83,11 +85,11 @@ public:
     /// Takes n permits if they are there. n = 0 is granted and takes nothing; n above the burst is denied for ever.
     /// O(1): one exchange when granted; a denial writes nothing. Lock-free.
     /// Always inlined, so that a caller who looks at one bit of the decision pays for no more.
-    /// With a glancing_clock the bucket is tried at the glance first: a TAT that does not allow n at a later time does not allow
+    /// With a approximate_clock the bucket is tried at the glance first: a TAT that does not allow n at a later time does not allow
     /// them earlier, since what is earned never falls, so a refusal there is one at now() too.
     [[gnu::always_inline]] decision try_acquire(permits n = 1) noexcept {
-        if constexpr (glancing_clock<clock_type>) {
-            if (decision d = check_at_a_glance(n); !d) return d;
+        if constexpr (approximate_clock<clock_type>) {
+            if (decision d = check_approx(n); !d) return d;
         }
         return try_acquire(n, clock_.get().now());
     }
@@ -99,8 +101,8 @@ public:
 
     /// What try_acquire would answer. Charges nothing.
     decision check(permits n = 1) const noexcept {
-        if constexpr (glancing_clock<clock_type>) {
-            if (decision d = check_at_a_glance(n); !d) return d;
+        if constexpr (approximate_clock<clock_type>) {
+            if (decision d = check_approx(n); !d) return d;
         }
         return check(n, clock_.get().now());
     }
@@ -171,9 +173,9 @@ public:
     constexpr clock_type const& clock() const noexcept { return clock_.get(); }
 
 private:
-    [[gnu::always_inline]] decision check_at_a_glance(permits n) const noexcept {
-        decision d = check(n, clock_.get().glance());
-        d.mark_.at_a_glance = true;
+    [[gnu::always_inline]] decision check_approx(permits n) const noexcept {
+        decision d = check(n, clock_.get().now_approx());
+        d.mark_.is_approx = true;
         return d;
     }
 
@@ -194,7 +196,9 @@ private:
     static constexpr std::uint64_t add(std::uint64_t a, std::uint64_t b) noexcept {
         return a + b < a ? std::numeric_limits<std::uint64_t>::max() : a + b;
     }
-    constexpr std::uint64_t since_origin(time_point t) const noexcept { return detail::ticks_since<duration>(t, origin_); }
+    constexpr std::uint64_t since_origin(time_point t) const noexcept {
+        return detail::ticks_since<duration>(t, origin_);
+    }
     constexpr time_point from_origin(std::uint64_t t) const noexcept {
         return detail::time_since<time_point>(origin_, t);
     }
@@ -213,8 +217,13 @@ public:
     decision(decision const&) = delete;
     decision& operator=(decision const&) = delete;
     constexpr decision(decision&& other) noexcept
-        : bucket_{other.bucket_}, t_{other.t_}, n_{other.n_}, live_{std::exchange(other.live_, 0)}, made_{other.made_},
-          never_{other.never_}, mark_{other.mark_} {}
+        : bucket_{other.bucket_},
+          t_{other.t_},
+          n_{other.n_},
+          live_{std::exchange(other.live_, 0)},
+          made_{other.made_},
+          never_{other.never_},
+          mark_{other.mark_} {}
     constexpr decision& operator=(decision&& other) noexcept {
         bucket_ = other.bucket_;
         t_ = other.t_;
@@ -254,14 +263,14 @@ private:
         std::uint64_t const at = bucket_->cell_.retry(made_, n_, t);
         if (at == std::numeric_limits<std::uint64_t>::max()) return time_point::max();
         time_point const from = at - t <= wait ? t_ : bucket_->from_origin(at - wait);
-        if constexpr (glancing_clock<clock_type>) {
-            if (mark_.at_a_glance) return detail::glanced_retry_at(bucket_->clock(), from);
+        if constexpr (approximate_clock<clock_type>) {
+            if (mark_.is_approx) return detail::approx_retry_at(bucket_->clock(), from);
         }
         return from;
     }
     constexpr duration after(time_point at) const noexcept {
-        if constexpr (glancing_clock<clock_type>) {
-            if (mark_.at_a_glance) return detail::glanced_retry_after(bucket_->clock(), at);
+        if constexpr (approximate_clock<clock_type>) {
+            if (mark_.is_approx) return detail::approx_retry_after(bucket_->clock(), at);
         }
         return at == time_point::max() ? duration::max() : detail::wait_between(t_, at);
     }
@@ -272,7 +281,7 @@ private:
     permits live_;
     typename cell::charge made_;
     bool never_;
-    [[no_unique_address]] detail::glance_mark<clock_type> mark_{};
+    [[no_unique_address]] detail::approx_mark<clock_type> mark_{};
 };
 
 /// Permits booked for `starts_at()`. A decision otherwise: refund cancels it, settle settles it. Cancelled as the last
@@ -299,8 +308,8 @@ private:
     std::uint64_t wait_;
 };
 
-token_bucket(rate, permits)->token_bucket<std::chrono::steady_clock>;
-token_bucket(rate, permits, start)->token_bucket<std::chrono::steady_clock>;
+token_bucket(rate, permits) -> token_bucket<std::chrono::steady_clock>;
+token_bucket(rate, permits, start) -> token_bucket<std::chrono::steady_clock>;
 template <class C>
     requires clock<C>
 token_bucket(rate, permits, C&&) -> token_bucket<C>;

@@ -4,7 +4,7 @@
 // each is read or refused with a reason, and what was written is read again as it was.
 #include "fuzz.hpp"
 
-#include "batch.hpp"
+#include "../../examples/qwen/batch.hpp"
 
 #include <fcntl.h>
 #include <sys/stat.h>

@@ -50,7 +50,8 @@ void read_times(std::string_view text) {
     if (digits) {
         auto const d = parse_seconds(text);
         std::uint64_t const most = 9'223'372'036;
-        expect(d == (n > most ? nanoseconds::max() : nanoseconds{std::chrono::seconds{n}}), "so many seconds are not so many");
+        expect(d == (n > most ? nanoseconds::max() : nanoseconds{std::chrono::seconds{n}}),
+               "so many seconds are not so many");
         expect(parse_retry_after(text, now) == d, "Retry-After in seconds is not seconds");
     }
 }
@@ -109,7 +110,8 @@ void read_answer(std::uint8_t pick, std::string_view text) {
     std::string const copy{m.body};
     a.body = copy;
     auto const again = classify(a);
-    expect(again.cause == v.cause && again.action == v.action && again.wait == v.wait && again.until == v.until, "another verdict");
+    expect(again.cause == v.cause && again.action == v.action && again.wait == v.wait && again.until == v.until,
+           "another verdict");
 }
 
 void measure_text(std::string_view text) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <cstdio>
 
-#include "../every_limiter.hpp"
+#include "../support/every_limiter.hpp"
 
 bool first_unit_works();
 weir::version_number const* version_of_first_unit();

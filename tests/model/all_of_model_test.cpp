@@ -40,8 +40,8 @@ using model::coverage;
 using model::options;
 using model::outcome;
 using model::scenario;
-using weir::permits;
 using std::chrono::nanoseconds;
+using weir::permits;
 
 using time_point = model::clock::time_point;
 time_point at(std::int64_t t) { return time_point{nanoseconds{t}}; }
@@ -123,9 +123,7 @@ class bucket_part : public part {
 public:
     using part::part;
 
-    decision check(permits n, time_point t) const {
-        return answer(n, t, word_.load(std::memory_order_relaxed));
-    }
+    decision check(permits n, time_point t) const { return answer(n, t, word_.load(std::memory_order_relaxed)); }
     decision try_acquire(permits n, time_point t) {
         std::uint64_t full_at = word_.load(std::memory_order_relaxed);
         while (true) {
@@ -225,9 +223,9 @@ struct program {
     std::vector<std::vector<op>> threads;
     std::array<permits, 2> limits{1, 1};
     std::vector<op> before{};
-    bool asks_when = false;     // who is denied asks for retry_at
-    bool denies_always = false; // instead of asking
-    unsigned most_steps = 0;    // of an operation; and one more for each write by others or failure for nothing
+    bool asks_when = false;      // who is denied asks for retry_at
+    bool denies_always = false;  // instead of asking
+    unsigned most_steps = 0;     // of an operation; and one more for each write by others or failure for nothing
 };
 
 constexpr std::size_t max_calls = 6;
@@ -388,7 +386,11 @@ private:
             return pqs_;
         }
     }
-    auto const& all_of_them(qp_type&) const requires(!std::is_same_v<P, Q>) { return qps_; }
+    auto const& all_of_them(qp_type&) const
+        requires(!std::is_same_v<P, Q>)
+    {
+        return qps_;
+    }
 
     entry const& entry_of(op const& o) const {
         for (auto const& e : history_.entries()) {
@@ -568,17 +570,17 @@ TEST(all_of_model, a_lost_race_costs_a_bucket_at_most_what_it_filled_by_meanwhil
                 bool granted = false;
             };
             auto const r = std::make_shared<race>();
-            return scenario{{[r] { r->granted = r->both.try_acquire({2, 1}, at(0)).granted(); },
-                             [r] { (void)r->q.try_acquire(1, at(0)); },
-                             [r, filled] { r->clock.advance(nanoseconds{filled}); }},
-                            [r, &most, filled] {
-                                std::uint64_t const granted = r->granted ? 2 : 0;
-                                std::uint64_t const lost = r->p.full_at() - granted;
-                                model::check(r->p.full_at() >= granted, "more than was taken was given back");
-                                model::check(lost <= static_cast<std::uint64_t>(filled), "more was lost");
-                                model::check(r->q.full_at() == 1, "the part charged last");
-                                most = std::max(most, lost);
-                            }};
+            return scenario{
+                {[r] { r->granted = r->both.try_acquire({2, 1}, at(0)).granted(); },
+                 [r] { (void)r->q.try_acquire(1, at(0)); }, [r, filled] { r->clock.advance(nanoseconds{filled}); }},
+                [r, &most, filled] {
+                    std::uint64_t const granted = r->granted ? 2 : 0;
+                    std::uint64_t const lost = r->p.full_at() - granted;
+                    model::check(r->p.full_at() >= granted, "more than was taken was given back");
+                    model::check(lost <= static_cast<std::uint64_t>(filled), "more was lost");
+                    model::check(r->q.full_at() == 1, "the part charged last");
+                    most = std::max(most, lost);
+                }};
         });
         model::sees(o, coverage::complete);
         EXPECT_EQ(most, std::min<std::uint64_t>(static_cast<std::uint64_t>(filled), 2)) << "the race was not lost";

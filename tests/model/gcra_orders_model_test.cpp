@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Each memory order of gcra_cell.hpp is needed: weakened alone, it makes one of these fail.
+// Each memory order of gcra_state.hpp is needed: weakened alone, it makes one of these fail.
 #include "gcra_world.hpp"
 #include "model.hpp"
 #include "weakening.hpp"
@@ -87,14 +87,14 @@ outcome refund_of_what_is_last_again() {
                           {{refund(6, 1)}, {advance(20), take(6, by_clock, 4), refund(2, 0), take(3, by_clock, 5)}});
 }
 
-/// A refund that begins when two are over, which ended in the era in which they began. It must not go by a word from before them.
+/// A refund that begins when two are over, which ended in the epoch in which they began. It must not go by a word from before them.
 outcome refund_after_two() {
     return one_preemption(
         8, {take(3, 0, 1), take(3, 0, 2), take(2, 0, 0)},
         {{refund(1, 0)}, {refund(3, 1), refund(3, 2), advance(20), take(6, by_clock, 3), take(3, by_clock, 4)}});
 }
 
-/// The same with a third, of another thread than the two, that begins the era anew.
+/// The same with a third, of another thread than the two, that begins the epoch anew.
 outcome refund_after_two_and_one() {
     return one_preemption(8, {take(2, 0, 1), take(2, 0, 2), take(2, 0, 3), take(2, 0, 0)},
                           {{refund(1, 0)},
@@ -105,18 +105,18 @@ outcome refund_after_two_and_one() {
 TEST(gcra_orders_model, each_is_earned) {
     // The quick ones first.
     auto const all =
-        model::weaken_each("gcra_cell.hpp", {{"refund of what is last again", refund_of_what_is_last_again},
-                                             {"refund after two", refund_after_two},
-                                             {"refund after two and one", refund_after_two_and_one},
-                                             {"refund after a change", refund_beside_attempts_after_a_change},
-                                             {"slot written over", slot_written_over},
-                                             {"change beside attempts", change_beside_attempts},
-                                             {"refund beside attempts", refund_beside_attempts}});
+        model::weaken_each("gcra_state.hpp", {{"refund of what is last again", refund_of_what_is_last_again},
+                                              {"refund after two", refund_after_two},
+                                              {"refund after two and one", refund_after_two_and_one},
+                                              {"refund after a change", refund_beside_attempts_after_a_change},
+                                              {"slot written over", slot_written_over},
+                                              {"change beside attempts", change_beside_attempts},
+                                              {"refund beside attempts", refund_beside_attempts}});
     for (auto const& e : all) {
         std::cout << e.what << ": " << (e.noticed_by.empty() ? "NOBODY" : e.noticed_by) << '\n';
         EXPECT_FALSE(e.noticed_by.empty()) << e.what << ": not needed, or not looked for";
     }
-    EXPECT_EQ(model::unreached("../../include/weir/detail/gcra_cell.hpp", all), std::vector<unsigned>{});
+    EXPECT_EQ(model::unreached("../../include/weir/detail/gcra_state.hpp", all), std::vector<unsigned>{});
 }
 
 TEST(gcra_orders_model, the_cases_pass_with_the_orders_as_they_are) {

@@ -182,7 +182,7 @@ TEST(gcra_refund_model, a_refund_that_stalls_is_not_mistaken_when_another_is_und
 }
 
 TEST(gcra_refund_model, three_threads_frozen_in_the_midst_of_refunds_cost_others_their_refunds_at_most) {
-    // Each leaves one era and stops in the next.
+    // Each leaves one epoch and stops in the next.
     program p;
     p.first = {10, 7};
     for (unsigned i = 0; i < 7; ++i) p.before.push_back(take(1, 0, i));
@@ -204,7 +204,7 @@ TEST(gcra_refund_model, three_threads_frozen_in_the_midst_of_refunds_cost_others
     });
     EXPECT_TRUE(out.passed(coverage::preemption_bounded)) << out;
     EXPECT_NE(nothing, 0U);
-    std::cout << "token_bucket, refunds frozen in three eras: " << out << '\n';
+    std::cout << "token_bucket, refunds frozen in three epochs: " << out << '\n';
 }
 
 }  // namespace

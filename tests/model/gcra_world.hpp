@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Programs for the limiters that stand on one word (gcra_cell.hpp), and what each execution of them must show:
+// Programs for the limiters that stand on one word (gcra_state.hpp), and what each execution of them must show:
 // - decision, retry_at, departure and what a refund gave back are those of the pure algorithm in some order of the
 //   operations (linearizable.hpp), and the word at the end is what that order leaves: nothing is lost, nothing leaks;
 // - over the permits that are live at a grant, the promise, by an exact oracle;
@@ -12,12 +12,12 @@
 #include "model_atomic.hpp"
 #include "program.hpp"
 
-#include <weir/gcra.hpp>
+#include <weir/detail/gcra.hpp>
 #include <weir/leaky_bucket.hpp>
 #include <weir/leaky_bucket_queue.hpp>
 #include <weir/token_bucket.hpp>
 
-#include "gcra_oracle.hpp"
+#include "../support/gcra_oracle.hpp"
 
 #include <algorithm>
 #include <array>

@@ -5,8 +5,8 @@
 #include "model_atomic.hpp"
 #include "program.hpp"
 
+#include <weir/clock/manual_clock.hpp>
 #include <weir/lease.hpp>
-#include <weir/manual_clock.hpp>
 #include <weir/token_bucket.hpp>
 
 #include <gtest/gtest.h>

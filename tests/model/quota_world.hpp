@@ -17,8 +17,8 @@
 #include "model_atomic.hpp"
 #include "program.hpp"
 
-#include <weir/quota.hpp>
-#include <weir/quota_limiter.hpp>
+#include <weir/llm/quota.hpp>
+#include <weir/llm/quota_limiter.hpp>
 
 #include <algorithm>
 #include <array>
@@ -38,9 +38,9 @@ namespace quota_world {
 using model::options;
 using model::outcome;
 using model::scenario;
-using weir::accounting;
-using weir::quota;
-using weir::tokens;
+using weir::llm::accounting;
+using weir::llm::quota;
+using weir::llm::tokens;
 
 /// Steps of six seconds: the coarsest that a quota takes for a minute. Then a minute is ten segments, and a ring 16 words.
 struct coarse_clock {
@@ -55,7 +55,7 @@ struct coarse_clock {
     static constexpr std::int64_t segment = 6;
 };
 
-using limiter = weir::quota_limiter<coarse_clock&, model::atomics>;
+using limiter = weir::llm::quota_limiter<coarse_clock&, model::atomics>;
 
 inline coarse_clock::time_point at(std::int64_t t) { return coarse_clock::time_point{std::chrono::seconds{t}}; }
 
@@ -174,7 +174,9 @@ private:
     bool holding() const { return p_.how != accounting::reserve; }
     bool strict() const { return p_.how == accounting::any || p_.how == accounting::reserve; }
     /// What a call counts at its stamp, and what it holds.
-    std::uint64_t counts(tokens n) const { return !holding() ? n.total() : n.input == 0 && n.output != 0 ? 1 : n.input; }
+    std::uint64_t counts(tokens n) const {
+        return !holding() ? n.total() : n.input == 0 && n.output != 0 ? 1 : n.input;
+    }
     std::uint64_t holds(tokens n) const { return n.total() - counts(n); }
 
     std::int64_t length(bool of_a_minute) const {
@@ -360,10 +362,9 @@ private:
         std::int64_t const last = *std::max_element(times_.begin(), times_.end());
         auto const left = limiter_.available(at(aged ? p_.later : last + coarse_clock::segment));
         auto const is = [&](std::optional<std::uint64_t> const& limit, std::optional<std::uint64_t> const& got,
-                            std::uint64_t taken) {
-            return !limit || *got == (*limit > taken ? *limit - taken : 0);
-        };
-        model::check(is(limits.rpm, left.rpm, calls) && is(limits.rps, left.rps, calls), "requests leaked or were lost");
+                            std::uint64_t taken) { return !limit || *got == (*limit > taken ? *limit - taken : 0); };
+        model::check(is(limits.rpm, left.rpm, calls) && is(limits.rps, left.rps, calls),
+                     "requests leaked or were lost");
         model::check(is(limits.tpm, left.tpm, used) && is(limits.tps, left.tps, used), "tokens leaked or were lost");
     }
 

@@ -15,7 +15,7 @@
 
 #include <weir/sliding_window_counter.hpp>
 
-#include "exact_log.hpp"
+#include "../support/exact_log.hpp"
 
 #include <gtest/gtest.h>
 
@@ -192,7 +192,7 @@ struct world {
             case verb::at_once: {
                 auto& r = held[o.slot];
                 if (r.live() == 0) return {};
-                permits const n = o.what == verb::refund ? c.refund(r, o.n) : c.refund_at_once(r);
+                permits const n = o.what == verb::refund ? c.refund(r, o.n) : c.refund_visible(r);
                 return {true, r.segment(), n};
             }
             case verb::change:
@@ -204,9 +204,8 @@ struct world {
     }
 
     void check() {
-        auto key = h.key([](auto& all, result const& r) {
-            all.push_back((r.segment << 16U | r.n) << 1U | (r.ok ? 1U : 0U));
-        });
+        auto key =
+            h.key([](auto& all, result const& r) { all.push_back((r.segment << 16U | r.n) << 1U | (r.ok ? 1U : 0U)); });
         if (!found.right.contains(key)) {
             linearizable();
             keeps_promise();
@@ -430,8 +429,8 @@ TEST(sliding_window_counter_model, a_change_of_the_limit_is_whole) {
 
 TEST(sliding_window_counter_model, the_segment_moves_on_and_nothing_is_lost) {
     expect_right(options::sc("SC"),
-                    {one_crosses, both_cross, refund_and_cross, part_refund_and_cross, at_once_and_cross,
-                     charge_and_cross, old_tenant, ahead, idle, new_tenant, looks_ahead, look_and_cross});
+                 {one_crosses, both_cross, refund_and_cross, part_refund_and_cross, at_once_and_cross, charge_and_cross,
+                  old_tenant, ahead, idle, new_tenant, looks_ahead, look_and_cross});
     expect_right(options::weak("weak", 0), {both_cross, charge_and_cross, new_tenant, looks_ahead, look_and_cross});
     expect_right(options::weak("weak"), {refund_and_cross, part_refund_and_cross, old_tenant, idle});
 }
@@ -457,7 +456,7 @@ TEST(sliding_window_counter_model_long, three_threads_cross_as_far_as_was_looked
 
 TEST(sliding_window_counter_model, a_thread_that_stops_anywhere_stops_nobody) {
     expect_right(options::sc("SC"),
-                    {at_rest, refunds, three_kinds, change_then_take, two_changes, refund_and_cross, old_tenant}, 1);
+                 {at_rest, refunds, three_kinds, change_then_take, two_changes, refund_and_cross, old_tenant}, 1);
 }
 
 TEST(sliding_window_counter_model_long, a_thread_that_stops_in_a_crossing_stops_nobody) {
@@ -480,7 +479,8 @@ options newest(unsigned preemptions = options::unlimited) {
 TEST(sliding_window_counter_model, two_threads_that_cross_a_boundary_keep_the_limit) {
     for (std::int64_t const t : {0, 1000, 2000, 4000}) {
         // To segments of their own, two preemptions; all of those would be millions.
-        expect_right(newest(t > 1000 ? 2 : options::unlimited), {{2, 2, {take(1, 0)}, {{take(1, 1000)}, {take(1, t)}}}});
+        expect_right(newest(t > 1000 ? 2 : options::unlimited),
+                     {{2, 2, {take(1, 0)}, {{take(1, 1000)}, {take(1, t)}}}});
     }
 }
 
@@ -492,20 +492,25 @@ TEST(sliding_window_counter_model, a_refund_at_a_boundary_gives_back_exactly) {
 
 TEST(sliding_window_counter_model, a_refund_at_once_at_a_boundary_never_shows_too_little) {
     for (std::int64_t const t : {1000, 2000, 3000}) {
-        expect_right(newest(), {{4, 2, {take(2, 0, 1), take(1, 0), take(1, 1000)}, {{at_once(2, 1)}, {take(1, t), used(t)}}}});
+        expect_right(newest(),
+                     {{4, 2, {take(2, 0, 1), take(1, 0), take(1, 1000)}, {{at_once(2, 1)}, {take(1, t), used(t)}}}});
     }
 }
 
 TEST(sliding_window_counter_model, attempts_with_refunds_keep_the_limit_and_lose_nothing) {
     for (std::int64_t const t : {0, 1000, 3000}) {
-        expect_right(newest(2), {{2, 2, {take(1, 0)}, {{take(1, t, 1), refund(1, 1), take(1, 4000)}, {take(1, 1000, 2), refund(1, 2)}}}});
+        expect_right(
+            newest(2),
+            {{2, 2, {take(1, 0)}, {{take(1, t, 1), refund(1, 1), take(1, 4000)}, {take(1, 1000, 2), refund(1, 2)}}}});
     }
 }
 
 TEST(sliding_window_counter_model, each_decides_by_one_limit_or_the_other) {
     for (std::int64_t const t : {0, 1000}) {
         for (permits const to : {1U, 4U}) {
-            expect_right(newest(3), {{4, 2, {change(2, 0), take(1, 0)}, {{change(to, t), used(0), take(1, t)}, {take(1, 0), used(0)}}}});
+            expect_right(
+                newest(3),
+                {{4, 2, {change(2, 0), take(1, 0)}, {{change(to, t), used(0), take(1, t)}, {take(1, 0), used(0)}}}});
         }
     }
 }
@@ -513,7 +518,10 @@ TEST(sliding_window_counter_model, each_decides_by_one_limit_or_the_other) {
 TEST(sliding_window_counter_model, one_of_four_that_stops_anywhere_stops_nobody) {
     for (std::int64_t const a : {0, 1000, 3000}) {
         for (std::int64_t const b : {0, 1000, 2000}) {
-            expect_right(newest(0), {{4, 2, {take(2, 0, 1)}, {{take(1, a), change(3, a)}, {take(1, b)}, {refund(1, 1)}, {change(2, b)}}}}, 1);
+            expect_right(
+                newest(0),
+                {{4, 2, {take(2, 0, 1)}, {{take(1, a), change(3, a)}, {take(1, b)}, {refund(1, 1)}, {change(2, b)}}}},
+                1);
         }
     }
 }
@@ -617,7 +625,7 @@ struct glanced : still {
     using time_point = std::chrono::time_point<glanced>;
     std::int64_t t = 0;
     time_point now() const { return time_point{nanoseconds{t}}; }
-    time_point glance() const { return now(); }
+    time_point now_approx() const { return now(); }
 };
 struct glancing_pair {
     glanced clock;
@@ -712,7 +720,7 @@ std::vector<model::trial> trials_of_orders() {
             "refund at once | used", 3, 2, take_two,
             [](pair_of& s) {
                 s.tell();
-                s.c.refund_at_once(s.taken);
+                s.c.refund_visible(s.taken);
             },
             [](pair_of& s) { s.must_know(s.c.used(at(1000)) == 1); }),
         race(

@@ -15,7 +15,7 @@
 
 #include <weir/sliding_window_log.hpp>
 
-#include "exact_log.hpp"
+#include "../support/exact_log.hpp"
 
 #include <gtest/gtest.h>
 
@@ -154,8 +154,7 @@ struct world {
     model::history<op, result> h;
     std::array<weir::detail::log_grip, receipts> grips{};
 
-    world(program const& what, model::findings& f)
-        : p{what}, found{f}, s{p.limit, p.capacity, window, 0, origin} {
+    world(program const& what, model::findings& f) : p{what}, found{f}, s{p.limit, p.capacity, window, 0, origin} {
         for (auto const& o : p.before) run(o);
     }
 
@@ -456,12 +455,11 @@ TEST(sliding_window_log_model, two_threads_of_two_decide_as_an_exact_log_would_i
         expect_right<shipped>(o, {around_the_edge, levels, more_levels});
     }
     expect_right<deep>(options::sc("SC"), {ahead_of_the_rest, refund_of_what_was_taken_again, refund_take_and_takes,
-                                              refunds_twice, alike_one_by_one, more_levels});
+                                           refunds_twice, alike_one_by_one, more_levels});
 }
 
 TEST(sliding_window_log_model, three_threads_of_one_decide_as_an_exact_log_would_in_some_order) {
-    for (auto const& o : {options::sc("SC"), options::weak("weak")})
-        expect_right<deep>(o, {three_takes, three_kinds});
+    for (auto const& o : {options::sc("SC"), options::weak("weak")}) expect_right<deep>(o, {three_takes, three_kinds});
     expect_right<deep>(options::sc("SC"), {two_refunds});
 }
 
@@ -501,9 +499,9 @@ TEST(sliding_window_log_model, bounds_come_true_again_without_the_help_of_tags) 
 
 TEST(sliding_window_log_model, a_thread_that_stops_anywhere_stops_nobody) {
     expect_right<deep>(options::sc("SC"),
-                          {around_the_edge, refund_and_take, refund_take_and_takes, levels, two_refunds, three_kinds,
-                           several_and_back, several_twice, lowered, lowered_and_refund, raised},
-                          1);
+                       {around_the_edge, refund_and_take, refund_take_and_takes, levels, two_refunds, three_kinds,
+                        several_and_back, several_twice, lowered, lowered_and_refund, raised},
+                       1);
 }
 
 TEST(sliding_window_log_model_long, a_thread_that_stops_anywhere_stops_nobody_with_stale_reads) {

@@ -9,7 +9,7 @@
 #include "program.hpp"
 #include "weakening.hpp"
 
-#include <weir/task.hpp>
+#include <weir/wait/task.hpp>
 
 #include <gtest/gtest.h>
 

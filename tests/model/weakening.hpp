@@ -2,7 +2,7 @@
 //
 // Whether each memory order of a header is earned: weakened by one step, alone, it must make a case fail.
 //
-//     for (auto const& e : model::weaken_each("gcra_cell.hpp", {{"change", [] { return change_case(); }}, ...})) {
+//     for (auto const& e : model::weaken_each("gcra_state.hpp", {{"change", [] { return change_case(); }}, ...})) {
 //         EXPECT_FALSE(e.noticed_by.empty()) << e.what << " is not needed, or the cases are blind";
 //     }
 #pragma once

@@ -5,7 +5,7 @@
 #error "to be compiled with -fno-exceptions -fno-rtti"
 #endif
 
-#include "../every_limiter.hpp"
+#include "../support/every_limiter.hpp"
 
 bool bad_argument_expected = false;
 

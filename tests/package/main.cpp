@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // A program of somebody else's, who has got weir by one way or another.
-#include <weir/manual_clock.hpp>
+#include <weir/clock/manual_clock.hpp>
 #include <weir/token_bucket.hpp>
 #include <weir/version.hpp>
 

@@ -10,7 +10,7 @@
 #include "run.hpp"
 
 #include <weir/all_of.hpp>
-#include <weir/policy.hpp>
+#include <weir/atomics.hpp>
 #include <weir/sliding_window_counter.hpp>
 #include <weir/sliding_window_log.hpp>
 #include <weir/token_bucket.hpp>
@@ -29,7 +29,7 @@ struct parts_of {
 template <class Clock>
 class all_of_run {
     using shared = parts_of<Clock, weir::std_atomics>;
-    using plain = parts_of<Clock, weir::plain_cells>;
+    using plain = parts_of<Clock, weir::unsynchronized>;
     using duration = typename Clock::duration;
     using time_point = typename Clock::time_point;
     using costs = std::array<weir::permits, 4>;  // bucket, counter, log, bucket again

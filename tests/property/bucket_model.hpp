@@ -7,8 +7,8 @@
 #include "exact.hpp"
 #include "script.hpp"
 
-#include <weir/decision.hpp>
-#include <weir/gcra.hpp>
+#include <weir/detail/gcra.hpp>
+#include <weir/limiter.hpp>
 #include <weir/rate.hpp>
 
 #include <algorithm>

@@ -6,8 +6,8 @@
 #include "bucket_model.hpp"
 #include "run.hpp"
 
+#include <weir/atomics.hpp>
 #include <weir/leaky_bucket.hpp>
-#include <weir/policy.hpp>
 #include <weir/token_bucket.hpp>
 
 #include <array>
@@ -42,10 +42,10 @@ bucket_config bucket_config_of(step const& s, journal& log, std::uint64_t more =
 template <template <class, class> class Limiter, class Clock>
 class bucket_run {
     using shared = Limiter<Clock&, weir::std_atomics>;
-    using plain = Limiter<Clock&, weir::plain_cells>;
+    using plain = Limiter<Clock&, weir::unsynchronized>;
     using duration = typename Clock::duration;
     using time_point = typename Clock::time_point;
-    static constexpr bool reserves = requires(shared & b) { b.reserve(1, duration{}); };
+    static constexpr bool reserves = requires(shared& b) { b.reserve(1, duration{}); };
 
 public:
     bucket_run(std::array<step, 4> const& setup, journal& log) : log_{log} {

@@ -41,7 +41,7 @@ std::uint64_t unknown(std::uint64_t n) {
 template <template <class, class> class Bucket, class Clock>
 constexpr numbers bucket_answers(std::uint64_t seed, rate r, permits burst, rate other) {
     using time_point = typename Clock::time_point;
-    Bucket<Clock, weir::plain_cells> b{r, burst, start::with(burst / 2), time_point{}, Clock{}};
+    Bucket<Clock, weir::unsynchronized> b{r, burst, start::with(burst / 2), time_point{}, Clock{}};
     script::random random{seed};
     std::int64_t t = 0;
     numbers out{};
@@ -69,7 +69,7 @@ constexpr numbers bucket_answers(std::uint64_t seed, rate r, permits burst, rate
 template <class Clock>
 constexpr numbers queue_answers(std::uint64_t seed, rate r, permits waiting) {
     using time_point = typename Clock::time_point;
-    weir::leaky_bucket_queue<Clock, weir::plain_cells> q{r, waiting, time_point{}, Clock{}};
+    weir::leaky_bucket_queue<Clock, weir::unsynchronized> q{r, waiting, time_point{}, Clock{}};
     script::random random{seed};
     std::int64_t t = 0;
     numbers out{};
@@ -111,8 +111,8 @@ constexpr numbers window_answers(std::uint64_t seed) {
         auto const window = static_cast<std::int64_t>(random.next() >> (20 + i / 4));
         permits const limit = 1 + random.below(1000);
         auto const segments = 1 + static_cast<std::uint32_t>(random.below(300));
-        auto const p = weir::detail::counter_plan::make(
-            limit, window, segments, 1, weir::detail::counter_plan::horizon<std::chrono::nanoseconds>());
+        auto const p = weir::detail::window_layout::make(
+            limit, window, segments, 1, weir::detail::window_layout::horizon<std::chrono::nanoseconds>());
         out[i] = p.problem ? 1 : p.length;
         out[i + 1] = p.last + p.count_bits + p.ring + p.segments;
         std::uint64_t const divisor = 1 + random.below(1U << 30U);

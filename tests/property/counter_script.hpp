@@ -6,7 +6,7 @@
 #include "counter_model.hpp"
 #include "run.hpp"
 
-#include <weir/policy.hpp>
+#include <weir/atomics.hpp>
 #include <weir/sliding_window_counter.hpp>
 
 namespace script {
@@ -14,7 +14,7 @@ namespace script {
 template <class Clock>
 class counter_run {
     using shared = weir::sliding_window_counter<Clock&, weir::std_atomics>;
-    using plain = weir::sliding_window_counter<Clock&, weir::plain_cells>;
+    using plain = weir::sliding_window_counter<Clock&, weir::unsynchronized>;
     using duration = typename Clock::duration;
     using time_point = typename Clock::time_point;
 

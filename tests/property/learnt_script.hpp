@@ -6,10 +6,10 @@
 
 #include "run.hpp"
 
+#include <weir/atomics.hpp>
+#include <weir/client/jitter_estimator.hpp>
+#include <weir/detail/quantile.hpp>
 #include <weir/llm/estimate.hpp>
-#include <weir/llm/margin.hpp>
-#include <weir/llm/quantile.hpp>
-#include <weir/policy.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -35,11 +35,12 @@ public:
         o_.enough = setup[0].c % 32U;
         o_.headroom = setup[1].c % 16 == 0 ? setup[1].c : setup[1].c % 400U;
         std::chrono::nanoseconds const hour = std::chrono::hours{1};
-        bool const is_bad = o_.least < ns{0} || o_.before < o_.least || o_.most < o_.before || o_.most > hour || o_.steps < ns{0} || o_.steps > hour ||
-                            o_.memory <= ns{0} || o_.enough < 2 || o_.headroom > 10'000;
-        ensure_equal(static_cast<bool>(weir::llm::margin::validate(o_)), is_bad, "refused: a margin");
+        bool const is_bad = o_.least < ns{0} || o_.before < o_.least || o_.most < o_.before || o_.most > hour ||
+                            o_.steps < ns{0} || o_.steps > hour || o_.memory <= ns{0} || o_.enough < 2 ||
+                            o_.headroom > 10'000;
+        ensure_equal(static_cast<bool>(weir::jitter_estimator::validate(o_)), is_bad, "refused: a margin");
         if (is_bad) {
-            ensure(*weir::llm::margin::validate(o_).reason != '\0', "refused without a reason");
+            ensure(*weir::jitter_estimator::validate(o_).reason != '\0', "refused without a reason");
             auto const part = [](ns d, std::int64_t n) { return ns{(d.count() & max_ticks) % n}; };
             o_.least = part(o_.least, 100'000'000);
             o_.before = o_.least + part(o_.before, 1'000'000'000);
@@ -49,31 +50,36 @@ public:
             o_.enough = std::max(o_.enough, 2U);
             o_.headroom %= 10'001U;
         }
-        log_.note("before ", o_.before.count(), ", least ", o_.least.count(), ", most ", o_.most.count(), ", steps ", o_.steps.count(), ", memory ",
-                  o_.memory.count(), ", enough ", o_.enough, ", headroom ", o_.headroom);
+        log_.note("before ", o_.before.count(), ", least ", o_.least.count(), ", most ", o_.most.count(), ", steps ",
+                  o_.steps.count(), ", memory ", o_.memory.count(), ", enough ", o_.enough, ", headroom ", o_.headroom);
         real_.emplace(o_);
         ensure_equal(real_->jitter().count(), o_.before.count(), "before anything is known");
         now_ = origin_of_time(setup[2].b);
     }
 
     void take(step const& s) {
-        auto const delay = [&](std::uint16_t code) { return static_cast<std::int64_t>(s.pick % 16 == 0 ? size(code) : std::uint64_t{code} * 10'000); };
+        auto const delay = [&](std::uint16_t code) {
+            return static_cast<std::int64_t>(s.pick % 16 == 0 ? size(code) : std::uint64_t{code} * 10'000);
+        };
         unsigned const times = s.op / 4 % 8 == 0 ? 1 + s.c % 40U : 1;
         for (unsigned i = 0; i < times; ++i) {
             switch (s.op % 4) {
                 case 0:
-                    now_ = plus(now_, s.pick % 3 == 0 ? static_cast<std::uint64_t>(o_.memory.count()) / (1 + s.a % 4U) : std::uint64_t{s.a} * 1'000'000);
+                    now_ = plus(now_, s.pick % 3 == 0 ? static_cast<std::uint64_t>(o_.memory.count()) / (1 + s.a % 4U)
+                                                      : std::uint64_t{s.a} * 1'000'000);
                     log_.note("the time is ", now_);
                     break;
                 case 1: {
                     // Another clock's, which may be anywhere.
-                    std::int64_t const stamp = s.pick % 2 == 0 ? plus(now_, static_cast<std::uint64_t>(delay(s.b))) : minus(now_, static_cast<std::uint64_t>(delay(s.b)));
+                    std::int64_t const stamp = s.pick % 2 == 0 ? plus(now_, static_cast<std::uint64_t>(delay(s.b)))
+                                                               : minus(now_, static_cast<std::uint64_t>(delay(s.b)));
                     real_->arrived(ns{now_}, ns{stamp});
                     note(stamped_, integer{stamp} - now_);
                     break;
                 }
                 default: {
-                    std::int64_t const heard = s.a % 16 == 0 ? minus(now_, s.b) : plus(now_, static_cast<std::uint64_t>(delay(s.b)));
+                    std::int64_t const heard =
+                        s.a % 16 == 0 ? minus(now_, s.b) : plus(now_, static_cast<std::uint64_t>(delay(s.b)));
                     std::int64_t const took = s.c % 4 == 0 ? 0 : s.c % 4 == 1 ? delay(s.c) : delay(s.b) / 2;
                     real_->answered(ns{now_}, ns{heard}, ns{took});
                     integer const whole = integer{heard} - now_;
@@ -138,7 +144,9 @@ private:
         // Nothing is forgotten for less than `enough` that is newer: once it is known, it stays known.
         bool const by_stamps = stamps.n >= o_.enough || (bounds.n < o_.enough && stamps.n != 0);
         bool const known = stamps.n >= o_.enough || bounds.n >= o_.enough;
-        auto const width = [&](range const& s, range const& b) { return by_stamps ? (s.n == 0 ? integer{0} : s.greatest - s.least) : b.n == 0 ? integer{0} : b.greatest; };
+        auto const width = [&](range const& s, range const& b) {
+            return by_stamps ? (s.n == 0 ? integer{0} : s.greatest - s.least) : b.n == 0 ? integer{0} : b.greatest;
+        };
         integer const least = margin_of(width(young_stamps, young_bounds), known);
         integer const most = margin_of(width(stamps, bounds), known);
         ensure(j >= least, "a margin of ", j.text(), ", where what was seen lately needs ", least.text());
@@ -146,8 +154,8 @@ private:
     }
 
     journal& log_;
-    weir::llm::margin_options o_{};
-    std::optional<weir::llm::margin> real_;
+    weir::jitter_estimator_options o_{};
+    std::optional<weir::jitter_estimator> real_;
     std::int64_t now_ = 0;
     std::vector<seen> stamped_, bounded_;
 };
@@ -156,7 +164,8 @@ class estimate_run {
 public:
     estimate_run(step const& setup, journal& log) : log_{log}, fallback_{size(setup.a) >> 20U} {
         w_ = {1 + setup.op % 8U, 1 + setup.op / 8U % 4U, setup.pick % 4U, setup.pick / 4U % 16U, setup.pick / 64U};
-        log_.note("weights ", w_.ascii_per_token, ", ", w_.cjk_per_token, ", ", w_.other_bytes_per_token, ", ", w_.per_message, ", ", w_.per_request);
+        log_.note("weights ", w_.ascii_per_token, ", ", w_.cjk_per_token, ", ", w_.other_bytes_per_token, ", ",
+                  w_.per_message, ", ", w_.per_request);
         real_.emplace(w_, fallback_);
     }
 
@@ -169,7 +178,7 @@ public:
             }
             case 1: {
                 auto const t = text_of(s);
-                weir::tokens const used{size(s.c), s.b};
+                weir::llm::tokens const used{size(s.c), s.b};
                 for (unsigned i = 0; i <= s.pick % 40U; ++i) learn(t, used);
                 return;
             }
@@ -179,11 +188,13 @@ public:
                 auto const t = text_of(s);
                 auto const e = real_->input(t);
                 ensure(e.expected <= e.bound && e.bound <= weir::llm::most_tokens(t, w_), "more expected than can be");
-                if (learnt_ < weir::llm::token_estimator<>::enough) ensure_equal(e.bound, weir::llm::most_tokens(t, w_), "before enough is known");
+                if (learnt_ < weir::llm::token_estimator<>::enough)
+                    ensure_equal(e.bound, weir::llm::most_tokens(t, w_), "before enough is known");
                 auto const asked = s.pick % 2 == 0 ? std::optional<std::uint64_t>{s.b} : std::nullopt;
                 auto const out = real_->output(asked);
                 if (asked) ensure_equal(out, *asked, "what the request says");
-                if (!asked && outputs_ < weir::llm::token_estimator<>::enough) ensure_equal(out, fallback_, "before enough is known");
+                if (!asked && outputs_ < weir::llm::token_estimator<>::enough)
+                    ensure_equal(out, fallback_, "before enough is known");
                 return;
             }
         }
@@ -218,24 +229,29 @@ private:
         }
         is_whole_ = is_whole_ && seen_.size() < weir::llm::running_quantile<>::memory;
         auto const got = real_quantile_.at(numerator, denominator);
-        ensure(real_quantile_.size() <= seen_.size() && real_quantile_.size() < weir::llm::running_quantile<>::memory, "more are remembered than there were");
+        ensure(real_quantile_.size() <= seen_.size() && real_quantile_.size() < weir::llm::running_quantile<>::memory,
+               "more are remembered than there were");
         auto sorted = seen_;
         std::sort(sorted.begin(), sorted.end());
-        auto const at_most_an_eighth_above = [&](std::uint64_t exact) { return integer{got} * 8 < integer{exact} * 9 || got == exact; };
+        auto const at_most_an_eighth_above = [&](std::uint64_t exact) {
+            return integer{got} * 8 < integer{exact} * 9 || got == exact;
+        };
         if (is_whole_) {
             ensure_equal(real_quantile_.size(), seen_.size(), "observations");
             auto const rank = (sorted.size() * numerator + denominator - 1) / denominator;
             std::uint64_t const exact = sorted[rank == 0 ? 0 : rank - 1];
             ensure(got >= exact && at_most_an_eighth_above(exact), "the quantile is ", exact, ", not ", got);
         } else {
-            ensure(got >= sorted.front() && at_most_an_eighth_above(sorted.back()), "a quantile outside all that was seen: ", got);
+            ensure(got >= sorted.front() && at_most_an_eighth_above(sorted.back()),
+                   "a quantile outside all that was seen: ", got);
             // What makes up most of the last half of what it remembers is its median's neighbour.
             std::uint32_t const last = std::min<std::uint32_t>(numerator, denominator);
-            ensure(real_quantile_.at(last, denominator) <= real_quantile_.at(denominator, denominator), "a quantile above the greatest");
+            ensure(real_quantile_.at(last, denominator) <= real_quantile_.at(denominator, denominator),
+                   "a quantile above the greatest");
         }
     }
 
-    void learn(weir::llm::text_size const& t, weir::tokens used) {
+    void learn(weir::llm::text_size const& t, weir::llm::tokens used) {
         real_->learn(t, used);
         log_.note("a text of ", t.bytes, " bytes was ", used.input, " + ", used.output, " tokens");
         auto const plain = weir::llm::expected_tokens(t, w_);
@@ -246,18 +262,22 @@ private:
         // What has just been seen is within the bound for its like, as far as a factor can be told.
         auto const bound = real_->input(t).bound;
         if (used.input / plain >= greatest / 2'048) return;
-        ensure(bound >= std::min(used.input, weir::llm::most_tokens(t, w_)), "bound to ", bound, ", just after it was ", used.input);
+        ensure(bound >= std::min(used.input, weir::llm::most_tokens(t, w_)), "bound to ", bound, ", just after it was ",
+               used.input);
     }
 
     /// So many thousandths of each, rounded up, as far as numbers go.
     static void weigh(step const& s) {
         weir::llm::usage_weights const w{s.a % 3'000U, s.b % 3'000U, s.c, size(s.c) >> (s.pick % 64U)};
-        weir::tokens const used{size(s.a), size(s.b)};
+        weir::llm::tokens const used{size(s.a), size(s.b)};
         std::uint64_t const cached = size(s.c);
         std::uint64_t const images = s.pick % 5U;
-        auto const times = [](integer const& n, std::uint64_t thousandths) { return ceil_div(n * thousandths, integer{1000}); };
+        auto const times = [](integer const& n, std::uint64_t thousandths) {
+            return ceil_div(n * thousandths, integer{1000});
+        };
         integer const known = std::min(cached, used.input);
-        integer const in = times(integer{used.input} - known, w.input) + times(known, w.cached) + integer{images} * w.per_image;
+        integer const in =
+            times(integer{used.input} - known, w.input) + times(known, w.cached) + integer{images} * w.per_image;
         auto const got = weir::llm::weighted(used, cached, images, w);
         ensure_equal(got.input, in.u64(), "input");
         ensure_equal(got.output, times(integer{used.output}, w.output).u64(), "output");
@@ -266,16 +286,14 @@ private:
     journal& log_;
     std::uint64_t fallback_;
     weir::llm::token_weights w_{};
-    std::optional<weir::llm::token_estimator<weir::plain_cells>> real_;
+    std::optional<weir::llm::token_estimator<weir::unsynchronized>> real_;
     weir::llm::running_quantile<> real_quantile_{};
     std::vector<std::uint64_t> seen_;
     bool is_whole_ = true;
     std::uint64_t learnt_ = 0, outputs_ = 0;
 };
 
-inline void margin_script(schedule const& s, journal& log) {
-    take_the_rest<3>(margin_run{setup_of<3>(s), log}, s);
-}
+inline void margin_script(schedule const& s, journal& log) { take_the_rest<3>(margin_run{setup_of<3>(s), log}, s); }
 inline void estimate_script(schedule const& s, journal& log) {
     take_the_rest<1>(estimate_run{setup_of<1>(s)[0], log}, s);
 }

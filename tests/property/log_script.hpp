@@ -7,7 +7,7 @@
 #include "log_model.hpp"
 #include "run.hpp"
 
-#include <weir/policy.hpp>
+#include <weir/atomics.hpp>
 #include <weir/sliding_window_log.hpp>
 
 namespace script {
@@ -26,7 +26,7 @@ bool log_is_countable(std::uint64_t limit, std::int64_t window, std::uint64_t ca
 template <class Clock>
 class log_run {
     using shared = weir::sliding_window_log<Clock&, weir::std_atomics>;
-    using plain = weir::sliding_window_log<Clock&, weir::plain_cells>;
+    using plain = weir::sliding_window_log<Clock&, weir::unsynchronized>;
     using duration = typename Clock::duration;
     using time_point = typename Clock::time_point;
 

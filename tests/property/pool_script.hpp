@@ -27,7 +27,8 @@ namespace script {
 template <class Duration>
 class absence_model {
 public:
-    absence_model(std::chrono::nanoseconds first, std::chrono::nanoseconds longest) : first_{first}, longest_{longest} {}
+    absence_model(std::chrono::nanoseconds first, std::chrono::nanoseconds longest)
+        : first_{first}, longest_{longest} {}
 
     void begin(weir::llm::verdict const& v, std::int64_t t, std::chrono::sys_seconds now) {
         if (v.until && now.time_since_epoch().count() != 0) {
@@ -76,13 +77,15 @@ inline weir::llm::verdict verdict_of(step const& s, std::chrono::sys_seconds now
 template <class Clock>
 class pool_model {
 public:
-    using pool = weir::llm::account_pool<Clock&, weir::plain_cells>;
+    using pool = weir::llm::account_pool<Clock&, weir::unsynchronized>;
     using duration = typename pool::duration;
     using time_point = typename pool::time_point;
     using ns = std::chrono::nanoseconds;
 
     pool_model(step const& s, std::size_t most, char const* name, Clock& clock, journal& log)
-        : options_{ns{std::chrono::milliseconds{1 + s.a % 100'000U}}, ns{std::chrono::seconds{1 + s.b % 400U}}}, p_{options_}, name_{name} {
+        : options_{ns{std::chrono::milliseconds{1 + s.a % 100'000U}}, ns{std::chrono::seconds{1 + s.b % 400U}}},
+          p_{options_},
+          name_{name} {
         std::size_t const n = s.op % (most + 1);
         ensure_equal(p_.size(), std::size_t{0}, "members of an empty pool");
         random r{static_cast<std::uint64_t>(s.pick) << 16U | s.c};
@@ -92,26 +95,30 @@ public:
             if (kind % 4 != 0) m.q.rpm = 1 + r.below(8);
             if (kind / 4 % 4 == 0 && Clock::period::den / Clock::period::num >= 1'000) m.q.rps = 1 + r.below(3);
             if (kind / 16 % 2 == 0) m.q.tpm = 50 + r.below(200);
-            weir::quota_options o;
+            weir::llm::quota_options o;
             o.jitter = ns{std::chrono::milliseconds{kind / 32 % 4 == 0 ? 50 : 0}};
-            o.accounting = static_cast<weir::accounting>(kind / 128 % 4);
+            o.accounting = static_cast<weir::llm::accounting>(kind / 128 % 4);
             m.keys = 1 + r.below(3);
             for (std::size_t k = 0; k < m.keys; ++k) {
                 // The second time its quota and price are passed over.
-                auto const quota = k == 0 ? m.q : weir::quota{.rpm = 1'000'000};
-                auto const at = p_.add({"here", std::to_string(i), "r", name}, key_of(i, k), quota, o, k == 0 ? m.price : 99, clock);
+                auto const quota = k == 0 ? m.q : weir::llm::quota{.rpm = 1'000'000};
+                auto const at = p_.add({"here", std::to_string(i), "r", name}, key_of(i, k), quota, o,
+                                       k == 0 ? m.price : 99, clock);
                 ensure_equal(at, i, "the member of a key");
             }
-            ensure_equal(p_.add({"here", std::to_string(i), "r", name}, key_of(i, 0), {}, {}, 0, clock), i, "a key that is there");
+            ensure_equal(p_.add({"here", std::to_string(i), "r", name}, key_of(i, 0), {}, {}, 0, clock), i,
+                         "a key that is there");
             ensure_equal(p_.keys(i), m.keys, "keys of a member");
             ensure_equal(p_.price(i), m.price, "its price");
-            log.note(name, " member ", i, ": price ", m.price, ", keys ", m.keys, ", rpm ", m.q.rpm.value_or(0), ", rps ", m.q.rps.value_or(0), ", tpm ",
-                     m.q.tpm.value_or(0), ", accounting ", static_cast<int>(o.accounting), ", J ", o.jitter.count());
+            log.note(name, " member ", i, ": price ", m.price, ", keys ", m.keys, ", rpm ", m.q.rpm.value_or(0),
+                     ", rps ", m.q.rps.value_or(0), ", tpm ", m.q.tpm.value_or(0), ", accounting ",
+                     static_cast<int>(o.accounting), ", J ", o.jitter.count());
             members_.push_back(std::move(m));
         }
         ensure_equal(p_.size(), n, "members");
         for (std::size_t i = 0; i < n; ++i) {
-            for (std::size_t k = 0; k < members_[i].keys; ++k) ensure_equal(p_.member_of(key_of(i, k)), i, "the member of a key");
+            for (std::size_t k = 0; k < members_[i].keys; ++k)
+                ensure_equal(p_.member_of(key_of(i, k)), i, "the member of a key");
         }
         ensure_equal(p_.member_of("stranger"), pool::none, "the member of no key");
     }
@@ -122,7 +129,8 @@ public:
         std::uint64_t most = ~std::uint64_t{0};
     };
     bool has_price(prices among) const {
-        return std::any_of(members_.begin(), members_.end(), [&](member const& m) { return m.price >= among.least && m.price <= among.most; });
+        return std::any_of(members_.begin(), members_.end(),
+                           [&](member const& m) { return m.price >= among.least && m.price <= among.most; });
     }
     std::size_t size() const { return members_.size(); }
 
@@ -142,7 +150,8 @@ public:
         std::int64_t retry = max_ticks;
         bool exact = false;  // one who is there says so, and no obstacle
     };
-    answer ask(weir::tokens n, std::int64_t t, std::uint64_t except, obstacles const* beside = nullptr, prices among = {}) {
+    answer ask(weir::llm::tokens n, std::int64_t t, std::uint64_t except, obstacles const* beside = nullptr,
+               prices among = {}) {
         answer a;
         std::uint64_t best = ~std::uint64_t{0};
         for (std::size_t i = 0; i < members_.size(); ++i) {
@@ -174,7 +183,8 @@ public:
     }
 
     /// Whether an attempt's answer is that one; notes what was granted.
-    void compare(typename pool::choice const& c, answer const& a, weir::tokens n, std::int64_t t, std::uint64_t except) {
+    void compare(typename pool::choice const& c, answer const& a, weir::llm::tokens n, std::int64_t t,
+                 std::uint64_t except) {
         ensure_equal(c.granted(), !a.candidates.empty(), name_, " grants ", n.input, " + ", n.output, " at ", t);
         ensure_equal(ticks(c.retry_at()), a.retry, name_, " retry_at, asked at ", t);
         if (!c.granted()) {
@@ -190,8 +200,8 @@ public:
         ensure_equal(p_.key(c), key_of(*c, members_[*c].key), "the key of a grant");
         // In turns: among equals that all grant, each once before one is chosen again.
         if (a.candidates == turns_of_) {
-            ensure(turns_.size() == a.candidates.size() || std::find(turns_.begin(), turns_.end(), *c) == turns_.end(), name_, " chose ", *c,
-                   " again before its equals");
+            ensure(turns_.size() == a.candidates.size() || std::find(turns_.begin(), turns_.end(), *c) == turns_.end(),
+                   name_, " chose ", *c, " again before its equals");
         } else {
             turns_.clear();
             turns_of_ = a.candidates;
@@ -210,7 +220,8 @@ public:
     std::uint32_t key(std::size_t i) const { return members_[i].key; }
 
     /// By the text: an answer ends its absences, a verdict that asks for another account sets it aside; of a key that is not valid, only when all were.
-    void report(std::size_t i, std::uint32_t key, weir::llm::verdict const& v, std::int64_t t, std::chrono::sys_seconds now) {
+    void report(std::size_t i, std::uint32_t key, weir::llm::verdict const& v, std::int64_t t,
+                std::chrono::sys_seconds now) {
         auto& m = members_[i];
         if (v.action == weir::llm::action::proceed) return m.out.answered();
         if (v.action != weir::llm::action::next_account && v.cause != weir::llm::cause::free_quota) return;
@@ -242,12 +253,13 @@ public:
             limited = limited && (m.q.rpm || m.q.rps);
             rpm += std::min(m.q.rpm.value_or(1'000'000), m.q.rps.value_or(1'000'000) * 60);
         }
-        ensure(p_.effective_rpm(at<time_point>(t)) == (limited ? std::optional{rpm} : std::nullopt), name_, " effective_rpm is not the sum of those that are there");
+        ensure(p_.effective_rpm(at<time_point>(t)) == (limited ? std::optional{rpm} : std::nullopt), name_,
+               " effective_rpm is not the sum of those that are there");
     }
 
 private:
     struct member {
-        weir::quota q{};
+        weir::llm::quota q{};
         std::uint64_t price = 0;
         std::size_t keys = 1;
         absence_model<duration> out;
@@ -255,16 +267,21 @@ private:
         std::vector<std::int64_t> log{};  // requests, at their stamps
     };
 
-    std::string key_of(std::size_t i, std::size_t k) const { return name_ + std::to_string(i) + '/' + std::to_string(k); }
+    std::string key_of(std::size_t i, std::size_t k) const {
+        return name_ + std::to_string(i) + '/' + std::to_string(k);
+    }
 
     /// No window that ends at t holds more requests than the quota.
     void within(member const& m, std::int64_t t) const {
         auto const in = [&](std::chrono::seconds w) {
             auto const from = t - std::chrono::ceil<duration>(w).count();
-            return static_cast<std::uint64_t>(std::count_if(m.log.begin(), m.log.end(), [&](std::int64_t s) { return s > from; }));
+            return static_cast<std::uint64_t>(
+                std::count_if(m.log.begin(), m.log.end(), [&](std::int64_t s) { return s > from; }));
         };
-        ensure(!m.q.rpm || in(std::chrono::seconds{60}) <= *m.q.rpm, name_, " granted more requests than a member has in a minute");
-        ensure(!m.q.rps || in(std::chrono::seconds{1}) <= *m.q.rps, name_, " granted more requests than a member has in a second");
+        ensure(!m.q.rpm || in(std::chrono::seconds{60}) <= *m.q.rpm, name_,
+               " granted more requests than a member has in a minute");
+        ensure(!m.q.rps || in(std::chrono::seconds{1}) <= *m.q.rps, name_,
+               " granted more requests than a member has in a second");
     }
 
     weir::llm::account_pool_options options_;
@@ -313,15 +330,15 @@ public:
 private:
     struct held {
         typename pool::choice c;
-        weir::tokens n;
+        weir::llm::tokens n;
         std::int64_t stamp;
         std::uint32_t key;
         bool live = true;
     };
 
-    weir::tokens tokens_of(step const& s) const { return {s.a % 40U, s.b % 40U}; }
+    weir::llm::tokens tokens_of(step const& s) const { return {s.a % 40U, s.b % 40U}; }
 
-    void keep(typename pool::choice&& c, weir::tokens n) {
+    void keep(typename pool::choice&& c, weir::llm::tokens n) {
         if (!c) return;
         auto const i = *c;
         calls_.push_back({std::move(c), n, clock_.ticks, m_.key(i)});
@@ -332,7 +349,8 @@ private:
         std::uint64_t const except = s.pick % 4 == 0 ? s.c : 0;
         auto const expected = m_.ask(n, clock_.ticks, except);
         auto c = m_.real().try_acquire(n, clock_.now(), except);
-        log_.note("take ", n.input, " + ", n.output, " except ", except, " at ", clock_.ticks, ": ", c ? static_cast<int>(*c) : -1);
+        log_.note("take ", n.input, " + ", n.output, " except ", except, " at ", clock_.ticks, ": ",
+                  c ? static_cast<int>(*c) : -1);
         m_.compare(c, expected, n, clock_.ticks, except);
         if (c || c.retry_at() == time_point::max() || s.pick / 4 % 2 == 0) return keep(std::move(c), n);
         // At retry_at somebody serves it, and nobody a tick before.
@@ -361,14 +379,16 @@ private:
         };
         auto const n = tokens_of(s);
         auto const t = clock_.now();
-        std::vector<weir::quota> before;
+        std::vector<weir::llm::quota> before;
         for (std::size_t i = 0; i < m_.size(); ++i) before.push_back(m_.real().limits(i).used(t));
         auto const expected = m_.ask(n, clock_.ticks, 0, &o);
         auto c = m_.real().try_acquire(n, t, 0, beside{o});
         log_.note("take ", n.input, " + ", n.output, " beside, at ", clock_.ticks, ": ", c ? static_cast<int>(*c) : -1);
         m_.compare(c, expected, n, clock_.ticks, 0);
         for (std::size_t i = 0; i < m_.size(); ++i) {
-            if (!c || *c != i) ensure(m_.real().limits(i).used(t) == before[i], "what was taken of ", i, " for nothing was not given back whole");
+            if (!c || *c != i)
+                ensure(m_.real().limits(i).used(t) == before[i], "what was taken of ", i,
+                       " for nothing was not given back whole");
         }
         keep(std::move(c), n);
     }
@@ -377,7 +397,7 @@ private:
         if (calls_.empty()) return;
         auto& h = calls_[s.pick % calls_.size()];
         bool const refunds = s.a % 2 == 0;
-        weir::tokens const used{s.b % (h.n.input + 1), s.c % (h.n.output + 1)};
+        weir::llm::tokens const used{s.b % (h.n.input + 1), s.c % (h.n.output + 1)};
         log_.note(refunds ? "refund of " : "settle of ", *h.c, h.live ? "" : ", for the second time");
         bool const done = refunds ? m_.real().refund(h.c) : m_.real().settle(h.c, used, clock_.now());
         ensure_equal(done, h.live, "ends once");
@@ -386,7 +406,8 @@ private:
     }
 
     void report(step const& s, std::size_t i) {
-        auto const now = s.c % 4 == 0 ? std::chrono::sys_seconds{} : std::chrono::sys_seconds{std::chrono::seconds{1'760'000'000}};
+        auto const now =
+            s.c % 4 == 0 ? std::chrono::sys_seconds{} : std::chrono::sys_seconds{std::chrono::seconds{1'760'000'000}};
         auto const v = verdict_of(s, std::chrono::sys_seconds{std::chrono::seconds{1'760'000'000}});
         log_.note("a verdict: cause ", static_cast<int>(v.cause), ", action ", static_cast<int>(v.action));
         if (s.c / 4 % 2 == 0 && !calls_.empty()) {
@@ -416,9 +437,11 @@ class chain_run {
 
 public:
     chain_run(std::array<step, 4> const& setup, journal& log)
-        : log_{log}, patience_with_overload_{1 + setup[0].c % 4U}, options_{.patience_with_overload = patience_with_overload_,
-                                                                           .first_absence = std::chrono::milliseconds{1 + setup[0].a % 50'000U},
-                                                                           .longest_absence = std::chrono::seconds{1 + setup[0].b % 300U}},
+        : log_{log},
+          patience_with_overload_{1 + setup[0].c % 4U},
+          options_{.patience_with_overload = patience_with_overload_,
+                   .first_absence = std::chrono::milliseconds{1 + setup[0].a % 50'000U},
+                   .longest_absence = std::chrono::seconds{1 + setup[0].b % 300U}},
           c_{options_} {
         static constexpr char const* names[] = {"max", "plus", "flash"};
         std::size_t const n = setup[0].op % 4;
@@ -460,7 +483,7 @@ public:
 private:
     struct held {
         typename chain::choice c;
-        weir::tokens n;
+        weir::llm::tokens n;
         std::int64_t stamp;
         std::uint32_t key;
         bool live = true;
@@ -470,7 +493,7 @@ private:
         std::int64_t const t = clock_.ticks;
         duration const patience{static_cast<std::int64_t>(s.c % 8 == 0 ? 0 : s.c % 8 == 1 ? size(s.c) >> 1U : s.c)};
         // Each link counts its own way.
-        auto const need = [&](std::size_t i) { return weir::tokens{(s.a + i) % 40U, s.b % 40U}; };
+        auto const need = [&](std::size_t i) { return weir::llm::tokens{(s.a + i) % 40U, s.b % 40U}; };
 
         typename chain::terms bears{.patience = patience};
         if (s.pick % 4 == 1) bears.price_at_most = s.pick / 4 % 4U;
@@ -509,7 +532,8 @@ private:
         }
 
         auto c = c_.try_acquire(need, t_of(t), bears, nothing{});
-        log_.note("take at ", t, " with patience ", patience.count(), ", price at most ", bears.price_at_most, bears.cheapest_first ? ", cheapest first: " : ": ", c ? static_cast<int>(*c) : -1);
+        log_.note("take at ", t, " with patience ", patience.count(), ", price at most ", bears.price_at_most,
+                  bears.cheapest_first ? ", cheapest first: " : ": ", c ? static_cast<int>(*c) : -1);
         ensure_equal(c.granted(), link != chain::none, "grants at ", t);
         ensure_equal(*c, link, "the link");
         ensure_equal(ticks(c.retry_at()), retry, "retry_at, asked at ", t);
@@ -528,7 +552,8 @@ private:
         if (calls_.empty()) return;
         auto& h = calls_[s.pick % calls_.size()];
         bool const refunds = s.a % 2 == 0;
-        bool const done = refunds ? c_.refund(h.c) : c_.settle(h.c, {s.b % (h.n.input + 1), s.c % (h.n.output + 1)}, clock_.now());
+        bool const done =
+            refunds ? c_.refund(h.c) : c_.settle(h.c, {s.b % (h.n.input + 1), s.c % (h.n.output + 1)}, clock_.now());
         ensure_equal(done, h.live, "ends once");
         if (h.live && refunds) pools_[*h.c]->refunded(*h.c.member(), h.stamp);
         h.live = false;
@@ -544,7 +569,8 @@ private:
         auto const v = verdict_of(s, wall);
         auto const& h = calls_[s.c / 4 % calls_.size()];
         std::size_t const i = *h.c;
-        log_.note("a verdict for link ", i, ": cause ", static_cast<int>(v.cause), ", action ", static_cast<int>(v.action));
+        log_.note("a verdict for link ", i, ": cause ", static_cast<int>(v.cause), ", action ",
+                  static_cast<int>(v.action));
         c_.report(h.c, v, clock_.now(), now);
         auto const to_the_pool = [&] { pools_[i]->report(*h.c.member(), h.key, v, clock_.ticks, now); };
         bool const overloaded = pools_.size() > 1 && (v.cause == cause::overload || v.cause == cause::transport);

@@ -6,15 +6,15 @@
 #include "bucket_model.hpp"
 #include "run.hpp"
 
+#include <weir/atomics.hpp>
 #include <weir/leaky_bucket_queue.hpp>
-#include <weir/policy.hpp>
 
 namespace script {
 
 template <class Clock>
 class queue_run {
     using shared = weir::leaky_bucket_queue<Clock&, weir::std_atomics>;
-    using plain = weir::leaky_bucket_queue<Clock&, weir::plain_cells>;
+    using plain = weir::leaky_bucket_queue<Clock&, weir::unsynchronized>;
     using duration = typename Clock::duration;
     using time_point = typename Clock::time_point;
 

@@ -7,8 +7,8 @@
 #include "counter_model.hpp"
 #include "run.hpp"
 
-#include <weir/policy.hpp>
-#include <weir/quota_limiter.hpp>
+#include <weir/atomics.hpp>
+#include <weir/llm/quota_limiter.hpp>
 
 #include <memory>
 
@@ -16,8 +16,8 @@ namespace script {
 
 template <class Clock>
 class quota_run {
-    using shared = weir::quota_limiter<Clock&, weir::std_atomics>;
-    using plain = weir::quota_limiter<Clock&, weir::plain_cells>;
+    using shared = weir::llm::quota_limiter<Clock&, weir::std_atomics>;
+    using plain = weir::llm::quota_limiter<Clock&, weir::unsynchronized>;
     using duration = typename Clock::duration;
     using time_point = typename Clock::time_point;
     using ns = std::chrono::nanoseconds;
@@ -32,9 +32,9 @@ public:
         if (a.op / 16 % 3 == 0) limits_.tps = 20 + a.c / 256 % 100U;
         options_.jitter = ns{b.a % 2 == 0 ? 0 : static_cast<std::int64_t>(b.a) * 30'000};
         options_.server_timeout = ns{static_cast<std::int64_t>(b.b) * 1'500'000};
-        options_.accounting = static_cast<weir::accounting>(b.pick % 4);
-        options_.oversize = b.pick / 4 % 2 == 0 ? weir::oversize::refuse : weir::oversize::alone;
-        options_.start = static_cast<weir::quota_start>(b.c % 4 == 3 ? b.c / 4 % 3U : 0U);
+        options_.accounting = static_cast<weir::llm::accounting>(b.pick % 4);
+        options_.oversize = b.pick / 4 % 2 == 0 ? weir::llm::oversize::refuse : weir::llm::oversize::alone;
+        options_.start = static_cast<weir::llm::quota_start>(b.c % 4 == 3 ? b.c / 4 % 3U : 0U);
         auto const e = shared::validate(limits_, options_);
         ensure_equal(!e, is_countable(), "accepted: a quota");
         if (e) {
@@ -44,21 +44,21 @@ public:
         log_.note("rpm ", limits_.rpm.value_or(0), ", rps ", limits_.rps.value_or(0), ", tpm ", limits_.tpm.value_or(0),
                   ", tps ", limits_.tps.value_or(0), ", J ", options_.jitter.count(), ", T ",
                   options_.server_timeout.count(), ", accounting ", static_cast<int>(options_.accounting),
-                  options_.oversize == weir::oversize::alone ? ", alone" : "", ", start ",
+                  options_.oversize == weir::llm::oversize::alone ? ", alone" : "", ", start ",
                   static_cast<int>(options_.start), ", clock ", Clock::period::num, '/', Clock::period::den, " s");
         first_.q = limits_;
         clock_.ticks = origin_ = b.c % 8 == 1 ? -1'000'000'007 : b.c;
         shared_.reset(new shared{limits_, options_, clock_});
         plain_.reset(new plain{limits_, options_, clock_});
-        if (options_.start != weir::quota_start::empty) {
+        if (options_.start != weir::llm::quota_start::empty) {
             // Taken just before the start, and, where calls may be in flight, held from it on.
             call all{origin_ - 1, true, {}, {}};
             all.requests = true;
             all.taken = true;
             for (int i = 0; i < 2; ++i) all.part[i].count = limit_of(i).value_or(0);
             calls_.push_back(all);
-            if (options_.start == weir::quota_start::full_in_flight &&
-                options_.accounting != weir::accounting::reserve) {
+            if (options_.start == weir::llm::quota_start::full_in_flight &&
+                options_.accounting != weir::llm::accounting::reserve) {
                 call in_flight{origin_, true, {}, {}};
                 in_flight.hold = std::max(limits_.tpm.value_or(0), limits_.tps.value_or(0));
                 calls_.push_back(in_flight);
@@ -106,7 +106,7 @@ private:
         typename shared::decision s;
         typename plain::decision p;
         std::size_t call;
-        weir::tokens n;
+        weir::llm::tokens n;
     };
 
     static std::int64_t up(ns d) { return std::chrono::ceil<duration>(d).count(); }
@@ -122,12 +122,14 @@ private:
         }
         return std::nullopt;
     }
-    bool holds(weir::quota const& q) const {
-        return (q.tpm || q.tps) && options_.accounting != weir::accounting::reserve;
+    bool holds(weir::llm::quota const& q) const {
+        return (q.tpm || q.tps) && options_.accounting != weir::llm::accounting::reserve;
     }
     /// One window of holds for both token limits, as long as the longer needs.
-    std::int64_t hold_window(weir::quota const& q) const { return window(q.tpm ? 0 : 1) + up(options_.server_timeout); }
-    std::optional<counter_cut> cut_of_holds(weir::quota const& q) const {
+    std::int64_t hold_window(weir::llm::quota const& q) const {
+        return window(q.tpm ? 0 : 1) + up(options_.server_timeout);
+    }
+    std::optional<counter_cut> cut_of_holds(weir::llm::quota const& q) const {
         return cut_of(std::max(q.tpm.value_or(1), q.tps.value_or(1)), hold_window(q), 250);
     }
     bool is_countable() const {
@@ -179,8 +181,8 @@ private:
         return n;
     }
 
-    weir::tokens tokens_of(step const& s) const {
-        weir::tokens n{s.a % 60U, s.b % 60U};
+    weir::llm::tokens tokens_of(step const& s) const {
+        weir::llm::tokens n{s.a % 60U, s.b % 60U};
         if (s.c % 8 == 0) n.input = 0;
         if (s.c / 8 % 8 == 0) n.output = 0;
         if (s.c / 64 % 32 == 0) n.output += 200;
@@ -194,25 +196,25 @@ private:
         std::uint64_t need = 0;
         bool never = false;
     };
-    plan plan_of(weir::tokens n, std::uint64_t hold, std::uint64_t limit) const {
-        bool const reserve = options_.accounting == weir::accounting::reserve;
-        bool const strict = reserve || options_.accounting == weir::accounting::any;
+    plan plan_of(weir::llm::tokens n, std::uint64_t hold, std::uint64_t limit) const {
+        bool const reserve = options_.accounting == weir::llm::accounting::reserve;
+        bool const strict = reserve || options_.accounting == weir::llm::accounting::any;
         std::uint64_t const total = n.input + n.output;
         if (total == 0) return {};
         if ((strict ? total : n.input) > limit)
-            return {{limit, 0, 0}, limit, options_.oversize == weir::oversize::refuse};
+            return {{limit, 0, 0}, limit, options_.oversize == weir::llm::oversize::refuse};
         if (hold == 0) return {{total, 0, 0}, total};
         std::uint64_t const count = n.input == 0 ? 1 : n.input;
         return {{count, 0, 0}, strict ? count + hold : count};
     }
-    std::uint64_t hold_of(weir::tokens n) const {
+    std::uint64_t hold_of(weir::llm::tokens n) const {
         if (!holds(limits_) || n.output == 0) return 0;
         return std::min(n.input == 0 ? n.output - 1 : n.output,
                         std::max(limits_.tpm.value_or(0), limits_.tps.value_or(0)));
     }
 
     /// Whether it was granted.
-    bool attempt(weir::tokens n, std::uint8_t pick) {
+    bool attempt(weir::llm::tokens n, std::uint8_t pick) {
         std::int64_t const t = clock_.ticks;
         auto const now = clock_.now();
         auto const before = shared_->available(now);
@@ -252,7 +254,7 @@ private:
         ensure(!s.granted() || room, "granted what an exact log would not");
         ensure(s.granted() || !room_late, "denied what a log of a segment more would grant");
         if (s.granted()) {
-            ensure(s.retry_at() == now && s.denied_by() == weir::limit::none, "a grant's retry_at or denied_by");
+            ensure(s.retry_at() == now && s.denied_by() == weir::llm::limit::none, "a grant's retry_at or denied_by");
             calls_.push_back(c);
             held_.add({std::move(s), std::move(p), calls_.size() - 1, n});
             return true;
@@ -260,10 +262,11 @@ private:
         auto const after = shared_->available(now);
         ensure(before.rpm == after.rpm && before.rps == after.rps && before.tpm == after.tpm && before.tps == after.tps,
                "a denial changed what is available");
-        ensure(s.denied_by() != weir::limit::none && !shared_->refund(s) && !shared_->settle(s, n),
+        ensure(s.denied_by() != weir::llm::limit::none && !shared_->refund(s) && !shared_->settle(s, n),
                "a denial has something to give");
         auto const again = s.retry_at();
-        ensure((!looks || looked->retry_at() == again) && p.retry_at() == again, "retry_at of check, or of plain cells, differs");
+        ensure((!looks || looked->retry_at() == again) && p.retry_at() == again,
+               "retry_at of check, or of plain cells, differs");
         ensure_equal(again == time_point::max(), never, "retry_at is never");
         if (never || pick % 2 == 0) return false;
         ensure(again > now, "retry_at is not later than the attempt");
@@ -289,12 +292,12 @@ private:
         auto& c = calls_[h.call];
         auto const now = clock_.now();
         if (settles) {
-            weir::tokens used{s.a % (h.n.input + 1), s.b % (h.n.output + 1)};
+            weir::llm::tokens used{s.a % (h.n.input + 1), s.b % (h.n.output + 1)};
             if (s.c % 4 == 0) used.output += s.c / 4 % 300U;
             if (s.c % 4 == 1) used.input += s.c / 4 % 300U;
             log_.note("settle ", h.n.input, " + ", h.n.output, " at ", used.input, " + ", used.output);
             ensure(shared_->settle(h.s, used, now) && plain_->settle(h.p, used, now), "does not settle");
-            bool const reserve = options_.accounting == weir::accounting::reserve;
+            bool const reserve = options_.accounting == weir::llm::accounting::reserve;
             c.counts_tokens = c.counts_tokens || used.input + used.output != 0;
             for (auto& p : c.part) {
                 std::uint64_t const first = reserve ? used.input + used.output : used.input;
@@ -312,7 +315,7 @@ private:
     }
 
     void change(step const& s) {
-        weir::quota q = limits_;
+        weir::llm::quota q = limits_;
         if (q.rpm) q.rpm = s.a % 16U;
         if (q.rps) q.rps = 1 + s.b % 5U;
         if (q.tpm) q.tpm = 10 + s.c % 300U;
@@ -338,7 +341,7 @@ private:
 
     /// The limits that it was made with: they say how finely each window is cut.
     struct {
-        weir::quota q;
+        weir::llm::quota q;
         std::uint64_t requests(int i) const { return *(i == 0 ? q.rpm : q.rps); }
         std::uint64_t tokens(int i) const { return *(i == 0 ? q.tpm : q.tps); }
     } first_;
@@ -346,8 +349,8 @@ private:
     journal& log_;
     Clock clock_{};
     std::int64_t origin_ = 0;
-    weir::quota limits_;
-    weir::quota_options options_;
+    weir::llm::quota limits_;
+    weir::llm::quota_options options_;
     std::unique_ptr<shared> shared_;
     std::unique_ptr<plain> plain_;
     std::vector<call> calls_;

@@ -6,8 +6,8 @@
 
 #include "run.hpp"
 
-#include <weir/llm/ramp.hpp>
-#include <weir/policy.hpp>
+#include <weir/atomics.hpp>
+#include <weir/client/ramp.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -20,8 +20,8 @@ namespace script {
 
 template <class Clock>
 class ramp_run {
-    using shared = weir::llm::ramp<Clock&, weir::std_atomics>;
-    using plain = weir::llm::ramp<Clock&, weir::plain_cells>;
+    using shared = weir::ramp<Clock&, weir::std_atomics>;
+    using plain = weir::ramp<Clock&, weir::unsynchronized>;
     using duration = typename Clock::duration;
     using time_point = typename Clock::time_point;
     using ns = std::chrono::nanoseconds;
@@ -30,7 +30,8 @@ public:
     ramp_run(std::array<step, 2> const& setup, journal& log) : log_{log} {
         auto const& a = setup[0];
         auto const& b = setup[1];
-        o_.interval = a.op % 4 == 0 ? ns{static_cast<std::int64_t>(size(a.a) >> 1U)} : ns{std::chrono::milliseconds{64 + a.a % 4096U}};
+        o_.interval = a.op % 4 == 0 ? ns{static_cast<std::int64_t>(size(a.a) >> 1U)}
+                                    : ns{std::chrono::milliseconds{64 + a.a % 4096U}};
         o_.memory = a.op / 4 % 16U;
         o_.first = a.b % 20U;
         o_.first_most = o_.first + (a.b / 32U % 2 == 0 ? 0U : a.b / 64U);
@@ -43,12 +44,17 @@ public:
         ensure_equal(static_cast<bool>(shared::validate(o_)), is_bad, "refused: a ramp");
         if (is_bad) {
             ensure(*shared::validate(o_).reason != '\0', "refused without a reason");
-            o_ = {.interval = std::chrono::seconds{30}, .memory = std::max(o_.memory, 3U), .first = 1 + o_.first % 5, .first_most = 9, .growth = 150, .growth_most = 400};
+            o_ = {.interval = std::chrono::seconds{30},
+                  .memory = std::max(o_.memory, 3U),
+                  .first = 1 + o_.first % 5,
+                  .first_most = 9,
+                  .growth = 150,
+                  .growth_most = 400};
         }
         interval_ = std::chrono::ceil<duration>(o_.interval).count();
         jitter_ = std::chrono::ceil<duration>(o_.jitter).count();
-        log_.note("interval ", interval_, ", memory ", o_.memory, ", first ", o_.first, " to ", o_.first_most, ", growth ", o_.growth, " to ",
-                  o_.growth_most, ", jitter ", jitter_);
+        log_.note("interval ", interval_, ", memory ", o_.memory, ", first ", o_.first, " to ", o_.first_most,
+                  ", growth ", o_.growth, " to ", o_.growth_most, ", jitter ", jitter_);
         clock_.ticks = b.c % 4 == 0 ? -1'000'000'007 : b.c;
         shared_.emplace(o_, clock_);
         plain_.emplace(o_, clock_);
@@ -58,7 +64,8 @@ public:
     void take(step const& s) {
         switch (s.op % 8) {
             case 0:
-                clock_.ticks += static_cast<std::int64_t>(up_to(static_cast<std::uint64_t>(interval_) * (s.pick % 4 == 0 ? 3 * o_.memory : 1), s.a));
+                clock_.ticks += static_cast<std::int64_t>(
+                    up_to(static_cast<std::uint64_t>(interval_) * (s.pick % 4 == 0 ? 3 * o_.memory : 1), s.a));
                 log_.note("the clock goes to ", clock_.ticks);
                 return;
             case 1:
@@ -98,11 +105,14 @@ private:
 
     /// What it has learnt, rounded up: the most that was in force so far.
     void learnt() {
-        ensure(shared_->first() >= 1 && shared_->first() <= o_.first_most, "first ", shared_->first(), " is outside its bounds");
-        ensure(shared_->growth() >= 124 && shared_->growth() <= o_.growth_most, "growth ", shared_->growth(), " is outside its bounds");
+        ensure(shared_->first() >= 1 && shared_->first() <= o_.first_most, "first ", shared_->first(),
+               " is outside its bounds");
+        ensure(shared_->growth() >= 124 && shared_->growth() <= o_.growth_most, "growth ", shared_->growth(),
+               " is outside its bounds");
         first_ = std::max(first_, std::min(shared_->first() + 1, o_.first_most));
         growth_ = std::max(growth_, std::min(shared_->growth() + 1, o_.growth_most));
-        ensure(plain_->first() == shared_->first() && plain_->growth() == shared_->growth(), "with plain cells, another thing is learnt");
+        ensure(plain_->first() == shared_->first() && plain_->growth() == shared_->growth(),
+               "with plain cells, another thing is learnt");
     }
 
     void attempt(std::uint64_t n, std::uint8_t pick) {
@@ -113,8 +123,10 @@ private:
         auto s = shared_->try_acquire(n, now);
         auto p = plain_->try_acquire(n, now);
         log_.note("take ", n, " at ", t, s.granted() ? ": granted" : ": denied");
-        ensure(looked.granted() == s.granted() && looked.retry_at() == s.retry_at(), "check at ", t, " answers otherwise");
-        ensure(p.granted() == s.granted() && p.retry_at() == s.retry_at(), "with plain cells at ", t, " answers otherwise");
+        ensure(looked.granted() == s.granted() && looked.retry_at() == s.retry_at(), "check at ", t,
+               " answers otherwise");
+        ensure(p.granted() == s.granted() && p.retry_at() == s.retry_at(), "with plain cells at ", t,
+               " answers otherwise");
         ensure(n != 0 || s.granted(), "nothing is denied");
         ensure_equal(s.never(), n > o_.first, "never at ", t);
         learnt();
@@ -128,13 +140,18 @@ private:
         // The last grant has moved it on by what its permits take at one in an interval and a bit, no more.
         std::int64_t const again = ticks(s.retry_at());
         ensure(again > t, "retry_at is not later than the attempt");
-        integer const most = integer{2 * static_cast<std::uint64_t>(o_.first)} * (integer{interval_} + floor_div(integer{interval_}, integer{16}) + jitter_ + 1);
-        ensure(integer{again} - t <= most, "retry_at ", again, " is further off than all that can be granted at once would take");
+        integer const most = integer{2 * static_cast<std::uint64_t>(o_.first)} *
+                             (integer{interval_} + floor_div(integer{interval_}, integer{16}) + jitter_ + 1);
+        ensure(integer{again} - t <= most, "retry_at ", again,
+               " is further off than all that can be granted at once would take");
         if (n != 1 || pick % 2 == 0) return;
         // One permit waits for a moment that no longer moves, whatever is allowed by then. (The earlier first: time does not go back.)
-        ensure(!shared_->check(1, at<time_point>(again - 1)).granted() && !plain_->check(1, at<time_point>(again - 1)).granted(), "granted before its retry_at ", again);
+        ensure(!shared_->check(1, at<time_point>(again - 1)).granted() &&
+                   !plain_->check(1, at<time_point>(again - 1)).granted(),
+               "granted before its retry_at ", again);
         clock_.ticks = again;
-        ensure(shared_->check(1, clock_.now()).granted() && plain_->check(1, clock_.now()).granted(), "denied at its own retry_at ", again);
+        ensure(shared_->check(1, clock_.now()).granted() && plain_->check(1, clock_.now()).granted(),
+               "denied at its own retry_at ", again);
         learnt();
     }
 
@@ -159,7 +176,8 @@ private:
         std::uint64_t const most = std::max<std::uint64_t>(first_, (remembered * growth_ + below - 1) / below);
         ensure(lately <= most, "granted ", lately, " in an interval until ", t, ", where the server allows ", most);
         // Beside what is asked for at once, no more is saved up than a sixteenth of an interval.
-        ensure(largest != 1 || at_once <= 2 + most / 16, "granted ", at_once, " one by one at ", t, ", of ", most, " in an interval");
+        ensure(largest != 1 || at_once <= 2 + most / 16, "granted ", at_once, " one by one at ", t, ", of ", most,
+               " in an interval");
     }
 
     void end_call(step const& s, bool refused) {
@@ -168,19 +186,21 @@ private:
         auto const before = std::pair{shared_->first(), shared_->growth()};
         bool const done = refused ? shared_->burst(h.s, clock_.now()) : shared_->refund(h.s);
         bool const done_plain = refused ? plain_->burst(h.p, clock_.now()) : plain_->refund(h.p);
-        log_.note(refused ? "burst" : "refund", " of what was granted at ", log_of_[h.entry].time, " at ", clock_.ticks);
+        log_.note(refused ? "burst" : "refund", " of what was granted at ", log_of_[h.entry].time, " at ",
+                  clock_.ticks);
         ensure_equal(done, h.live, "ends once");
         ensure_equal(done_plain, h.live, "with plain cells, ends once");
         if (h.live) log_of_[h.entry].gone = clock_.ticks;
         h.live = false;
         auto const after = std::pair{shared_->first(), shared_->growth()};
-        ensure(after.first <= before.first && after.second <= before.second && (refused || after == before), "what was in force has grown by a refusal");
+        ensure(after.first <= before.first && after.second <= before.second && (refused || after == before),
+               "what was in force has grown by a refusal");
         ensure(after.first == before.first || after.second == before.second, "both were lowered by one refusal");
         learnt();
     }
 
     journal& log_;
-    weir::llm::ramp_options o_{};
+    weir::ramp_options o_{};
     Clock clock_{};
     std::int64_t interval_ = 1, jitter_ = 0;
     std::uint32_t first_ = 0, growth_ = 0;

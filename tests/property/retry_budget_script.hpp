@@ -5,25 +5,27 @@
 
 #include "bucket_script.hpp"
 
-#include <weir/llm/retry_budget.hpp>
+#include <weir/client/retry_budget.hpp>
 
 namespace script {
 
 template <class Clock>
 class budget_run {
-    using shared = weir::llm::retry_budget<Clock&, weir::std_atomics>;
-    using plain = weir::llm::retry_budget<Clock&, weir::plain_cells>;
+    using shared = weir::retry_budget<Clock&, weir::std_atomics>;
+    using plain = weir::retry_budget<Clock&, weir::unsynchronized>;
     using duration = typename Clock::duration;
     using time_point = typename Clock::time_point;
 
 public:
     budget_run(std::array<step, 2> const& setup, journal& log) : log_{log} {
-        auto const number = [](std::uint16_t code) { return static_cast<std::uint32_t>(code % 4 == 0 ? size(code) : code / 4U % 12U); };
+        auto const number = [](std::uint16_t code) {
+            return static_cast<std::uint32_t>(code % 4 == 0 ? size(code) : code / 4U % 12U);
+        };
         retries_ = number(setup[0].a);
         successes_ = number(setup[0].b);
         most_ = number(setup[0].c);
         auto const floor = bucket_config_of<weir::token_bucket<Clock&>>(setup[1], log_);
-        weir::llm::retry_budget_options o{retries_, successes_, most_, floor.r.rate, floor.burst};
+        weir::retry_budget_options o{retries_, successes_, most_, floor.r.rate, floor.burst};
         bool const is_bad = retries_ == 0 || successes_ == 0 || most_ == 0;
         ensure_equal(static_cast<bool>(shared::validate(o)), is_bad, "refused: a budget");
         if (is_bad) {
@@ -67,9 +69,7 @@ public:
     }
 
 private:
-    std::uint64_t since(std::int64_t t) const {
-        return time_since(origin_, t, floor_->algorithm().horizon);
-    }
+    std::uint64_t since(std::int64_t t) const { return time_since(origin_, t, floor_->algorithm().horizon); }
     void succeeded() {
         shared_->succeeded();
         plain_->succeeded();

@@ -37,9 +37,7 @@ void take_the_rest(Run&& run, schedule const& s) {
 template <template <class> class Run, std::size_t N = 2>
 void interpret(schedule const& s, journal& log, std::size_t clock = 0) {
     auto const setup = setup_of<N>(s);
-    with_clock(setup[clock].pick, [&]<class Clock>() {
-        take_the_rest<N>(Run<Clock>{setup, log}, s);
-    });
+    with_clock(setup[clock].pick, [&]<class Clock>() { take_the_rest<N>(Run<Clock>{setup, log}, s); });
 }
 
 /// Lets a few ticks pass, or up to some minutes.

@@ -154,7 +154,7 @@ inline schedule shrunk(interpreter const& run, schedule s) {
             }
         }
         for (std::size_t i = 0; i < s.size() && tries > 0; ++i) {
-            auto const lower = [&](auto step::*field) {
+            auto const lower = [&](auto step::* field) {
                 auto const old = s[i].*field;
                 using number = std::remove_const_t<decltype(old)>;
                 for (unsigned const to : {0U, old / 2U, old - (old & 1023U), old - 1U}) {

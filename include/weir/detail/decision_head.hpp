@@ -5,7 +5,7 @@
 
 #include <utility>
 
-#include "../clock.hpp"
+#include "../clock/clock.hpp"
 
 namespace weir::inline v0::detail {
 

@@ -21,7 +21,8 @@ namespace weir::inline v0::detail {
 struct calibration {
     static constexpr unsigned fraction_bits = 40;
 
-    std::int64_t scale = 0;  ///< nanoseconds per count, times 2^40, between 2^30 and 2^50; 0 where there is no such counter
+    std::int64_t scale =
+        0;  ///< nanoseconds per count, times 2^40, between 2^30 and 2^50; 0 where there is no such counter
     std::uint64_t origin_counter = 0;
     std::int64_t origin_time = 0;
     std::int64_t error_ppb = 0;  ///< by how many parts in 10^9 `scale` may have missed at most

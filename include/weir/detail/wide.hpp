@@ -82,7 +82,8 @@ constexpr std::uint64_t mul_div_ceil(std::uint64_t a, std::uint64_t b, std::uint
 template <class Duration>
 constexpr std::uint64_t thirty_years() noexcept {
     constexpr std::uint64_t seconds = 30U * 31'557'600ULL;
-    return mul_div_floor(seconds, static_cast<std::uint64_t>(Duration::period::den), static_cast<std::uint64_t>(Duration::period::num));
+    return mul_div_floor(seconds, static_cast<std::uint64_t>(Duration::period::den),
+                         static_cast<std::uint64_t>(Duration::period::num));
 }
 
 }  // namespace weir::inline v0::detail

@@ -17,11 +17,11 @@
 #include <utility>
 #include <vector>
 
-#include "../clock.hpp"
-#include "../policy.hpp"
-#include "../quota.hpp"
-#include "../quota_limiter.hpp"
-#include "absence.hpp"
+#include "../atomics.hpp"
+#include "../clock/clock.hpp"
+#include "detail/cooldown.hpp"
+#include "quota.hpp"
+#include "quota_limiter.hpp"
 #include "verdict.hpp"
 
 namespace weir::inline v0::llm {
@@ -37,17 +37,23 @@ struct account_id {
 };
 
 struct account_pool_options {
-    std::chrono::nanoseconds first_absence = std::chrono::minutes{1};  ///< of a member that was refused and did not say until when
-    std::chrono::nanoseconds longest_absence = std::chrono::hours{1};  ///< it doubles up to this, until the member answers again
+    std::chrono::nanoseconds first_absence =
+        std::chrono::minutes{1};  ///< of a member that was refused and did not say until when
+    std::chrono::nanoseconds longest_absence =
+        std::chrono::hours{1};  ///< it doubles up to this, until the member answers again
 };
 
 /// Whatever else a call through a member has to pass, asked along with the member's limits: when it may pass at the earliest, and the passing, which
 /// a race may deny. Only of who is not set aside; with an admits(member), only of whom that admits: others are as if they were not there. This one lets all pass.
 struct nothing_beside {
     template <class TimePoint>
-    static constexpr TimePoint ready(std::size_t /*member*/, TimePoint t) noexcept { return t; }
+    static constexpr TimePoint ready(std::size_t /*member*/, TimePoint t) noexcept {
+        return t;
+    }
     template <class TimePoint>
-    static constexpr bool take(std::size_t /*member*/, TimePoint /*t*/) noexcept { return true; }
+    static constexpr bool take(std::size_t /*member*/, TimePoint /*t*/) noexcept {
+        return true;
+    }
     /// What denied last, in words.
     static constexpr std::string_view denied_by() noexcept { return {}; }
 };
@@ -111,7 +117,8 @@ public:
 
     /// Adds a key. One of an account that is there already joins it, and its quota is not counted twice: the number of the member comes back,
     /// and `q`, `o` and `price` are passed over. `price` is any measure of cost, the same for all. Errors of quota_limiter's constructor.
-    std::size_t add(account_id id, std::string key, quota q, quota_options o = {}, std::uint64_t price = 0, Clock c = Clock{})
+    std::size_t add(account_id id, std::string key, quota q, quota_options o = {}, std::uint64_t price = 0,
+                    Clock c = Clock{})
         requires(!std::is_reference_v<Clock>)
     {
         return add_with(std::move(id), std::move(key), q, o, price, std::move(c));
@@ -204,7 +211,9 @@ public:
     /// How many keys a member has.
     std::size_t keys(std::size_t i) const noexcept { return members_[i].keys.size(); }
     /// The key of a member that is in use.
-    std::string_view key(std::size_t i) const noexcept { return members_[i].keys[members_[i].key.load(std::memory_order_relaxed)]; }
+    std::string_view key(std::size_t i) const noexcept {
+        return members_[i].keys[members_[i].key.load(std::memory_order_relaxed)];
+    }
     std::uint64_t price(std::size_t i) const noexcept { return members_[i].price; }
     /// The lowest of those that are not below `from`. O(log prices).
     std::optional<std::uint64_t> lowest_price(std::uint64_t from = 0) const noexcept {
@@ -239,7 +248,7 @@ private:
         std::vector<std::string> keys{};
         std::uint64_t price;
         limiter limits;
-        absence<time_point, Atomics> out{};
+        cooldown<time_point, Atomics> out{};
         typename Atomics::template atomic<std::uint32_t> key{0};
     };
 
@@ -249,7 +258,8 @@ private:
         typename Atomics::template atomic<std::size_t> turn{0};
     };
 
-    void report(std::size_t i, std::uint32_t key, verdict const& v, time_point t, std::chrono::sys_seconds now) noexcept {
+    void report(std::size_t i, std::uint32_t key, verdict const& v, time_point t,
+                std::chrono::sys_seconds now) noexcept {
         member& m = members_[i];
         if (v.action == action::proceed) {
             m.out.answered();
@@ -260,7 +270,9 @@ private:
             // Relaxed: a number. Who finds another key in use has been forestalled: the next is not blamed for this one.
             std::uint32_t const next = key + 1 < m.keys.size() ? key + 1 : 0;
             std::uint32_t seen = key;
-            if (!m.key.compare_exchange_strong(seen, next, std::memory_order_relaxed, std::memory_order_relaxed) || next != 0) return;
+            if (!m.key.compare_exchange_strong(seen, next, std::memory_order_relaxed, std::memory_order_relaxed) ||
+                next != 0)
+                return;
         }
         m.out.begin(v, t, now, options_.first_absence, options_.longest_absence);
     }
@@ -291,7 +303,7 @@ private:
     }
 
     account_pool_options options_;
-    std::deque<member> members_{};  // they are not moved when one is added
+    std::deque<member> members_{};             // they are not moved when one is added
     std::map<std::uint64_t, group> groups_{};  // by price
 };
 

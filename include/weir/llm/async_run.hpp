@@ -8,9 +8,9 @@
 #include <optional>
 #include <utility>
 
-#include "../line_timer.hpp"
-#include "../task.hpp"
-#include "../waiting_line.hpp"
+#include "../wait/async_timer.hpp"
+#include "../wait/task.hpp"
+#include "../wait/wait_queue.hpp"
 #include "session.hpp"
 
 namespace weir::inline v0::detail {
@@ -69,15 +69,17 @@ namespace weir::inline v0::llm {
 ///
 /// `send(call&)` returns anything that a coroutine can await; it is kept until the call is over, so that a lambda that is a
 /// coroutine may use its captures. All is taken by value into the frame, but the session and the timer (see
-/// line_timer.hpp), which must outlive it. It resumes from the timer's executor, and from where what `send` returned resumes it:
+/// async_timer.hpp), which must outlive it. It resumes from the timer's executor, and from where what `send` returned resumes it:
 /// one executor, which is a strand or one thread.
 ///
 /// Destroyed while it waits or pauses it leaves no trace; while it sends, the attempt is held as lost, as it is when
 /// `send` throws, which passes through. A stop that is requested ends a wait and a pause at once; an attempt that was let
 /// go is not cut short: what send awaits is the sender's.
-template <class Pool, std::size_t Classes, class Send, class Timer, class Observe = no_observer, stoppable_token Token = never_stop>
-    requires line_timer<Timer, typename Pool::time_point>
-task<typename session<Pool, Classes>::outcome> async_run(session<Pool, Classes>& s, typename session<Pool, Classes>::request r, Send send,
+template <class Pool, std::size_t Classes, class Send, class Timer, class Observe = no_observer,
+          stoppable_token Token = never_stop>
+    requires async_timer<Timer, typename Pool::time_point>
+task<typename session<Pool, Classes>::outcome> async_run(session<Pool, Classes>& s,
+                                                         typename session<Pool, Classes>::request r, Send send,
                                                          Timer& timer, Observe observe = {}, Token token = {}) {
     typename session<Pool, Classes>::template drive<Observe, Token> d{s, r, observe, token};
     while (d.goes_on()) {

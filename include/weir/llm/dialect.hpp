@@ -8,28 +8,37 @@
 namespace weir::inline v0::llm {
 
 enum class dialect : unsigned char {
-    http,        ///< nothing is known but HTTP
-    dashscope,   ///< Alibaba Cloud Model Studio, its native and its compatible mode
+    http,       ///< nothing is known but HTTP
+    dashscope,  ///< Alibaba Cloud Model Studio, its native and its compatible mode
     openai,
-    azure,       ///< Azure OpenAI
+    azure,  ///< Azure OpenAI
     anthropic,
     gemini,
     groq,
     mistral,
-    llama_cpp,   ///< llama.cpp's server
+    llama_cpp,  ///< llama.cpp's server
 };
 
 constexpr std::string_view to_string(dialect d) noexcept {
     switch (d) {
-        case dialect::http: return "http";
-        case dialect::dashscope: return "dashscope";
-        case dialect::openai: return "openai";
-        case dialect::azure: return "azure";
-        case dialect::anthropic: return "anthropic";
-        case dialect::gemini: return "gemini";
-        case dialect::groq: return "groq";
-        case dialect::mistral: return "mistral";
-        case dialect::llama_cpp: return "llama_cpp";
+        case dialect::http:
+            return "http";
+        case dialect::dashscope:
+            return "dashscope";
+        case dialect::openai:
+            return "openai";
+        case dialect::azure:
+            return "azure";
+        case dialect::anthropic:
+            return "anthropic";
+        case dialect::gemini:
+            return "gemini";
+        case dialect::groq:
+            return "groq";
+        case dialect::mistral:
+            return "mistral";
+        case dialect::llama_cpp:
+            return "llama_cpp";
     }
     return "unknown";
 }

@@ -12,17 +12,17 @@
 #include <optional>
 #include <string_view>
 
-#include "../policy.hpp"
-#include "../quota.hpp"
-#include "quantile.hpp"
+#include "../atomics.hpp"
+#include "../detail/quantile.hpp"
+#include "quota.hpp"
 
 namespace weir::inline v0::llm {
 
 /// What a text consists of. Sizes add up: measure each message, and count the messages.
 struct text_size {
-    std::uint64_t ascii = 0;   ///< characters
-    std::uint64_t cjk = 0;     ///< characters of Chinese, Japanese and Korean
-    std::uint64_t other = 0;   ///< bytes of everything else, malformed UTF-8 among it
+    std::uint64_t ascii = 0;  ///< characters
+    std::uint64_t cjk = 0;    ///< characters of Chinese, Japanese and Korean
+    std::uint64_t other = 0;  ///< bytes of everything else, malformed UTF-8 among it
     std::uint64_t bytes = 0;
     std::uint64_t messages = 0;
 
@@ -49,8 +49,8 @@ constexpr text_size measure(std::string_view utf8) noexcept {
         } else if ((c & 0xF0U) == 0xE0U && continues(1) && continues(2)) {
             std::uint32_t const p = (c & 0x0FU) << 12U | (at(1) & 0x3FU) << 6U | (at(2) & 0x3FU);
             // Radicals to ideographs and kana, Hangul, compatibility ideographs, full-width forms.
-            bool const cjk = (p >= 0x2E80 && p <= 0x9FFF) || (p >= 0xAC00 && p <= 0xD7AF) || (p >= 0xF900 && p <= 0xFAFF) ||
-                             (p >= 0xFF00 && p <= 0xFFEF);
+            bool const cjk = (p >= 0x2E80 && p <= 0x9FFF) || (p >= 0xAC00 && p <= 0xD7AF) ||
+                             (p >= 0xF900 && p <= 0xFAFF) || (p >= 0xFF00 && p <= 0xFFEF);
             (cjk ? s.cjk : s.other) += cjk ? 1 : 3;
             i += 3;
         } else if ((c & 0xF8U) == 0xF0U && continues(1) && continues(2) && continues(3)) {
@@ -71,13 +71,15 @@ struct token_weights {
     std::uint64_t ascii_per_token = 3;
     std::uint64_t cjk_per_token = 1;
     std::uint64_t other_bytes_per_token = 2;
-    std::uint64_t per_message = 4;   ///< the template's own, role and separators
-    std::uint64_t per_request = 3;   ///< the beginning of the answer
+    std::uint64_t per_message = 4;  ///< the template's own, role and separators
+    std::uint64_t per_request = 3;  ///< the beginning of the answer
 };
 
 /// What is to be expected of it, leaning upwards: ⌈ascii/3⌉ + ⌈CJK/1⌉ + ⌈other/2⌉ and what the chat adds.
 constexpr std::uint64_t expected_tokens(text_size const& s, token_weights const& w = {}) noexcept {
-    auto const share = [](std::uint64_t n, std::uint64_t per) { return per == 0 ? n : n / per + (n % per != 0 ? 1 : 0); };
+    auto const share = [](std::uint64_t n, std::uint64_t per) {
+        return per == 0 ? n : n / per + (n % per != 0 ? 1 : 0);
+    };
     return share(s.ascii, w.ascii_per_token) + share(s.cjk, w.cjk_per_token) + share(s.other, w.other_bytes_per_token) +
            s.messages * w.per_message + w.per_request;
 }
@@ -96,7 +98,7 @@ struct input_estimate {
 ///
 ///     weir::llm::token_estimator model;
 ///     auto size = weir::llm::measure(system) + weir::llm::measure(prompt);
-///     auto d = quota.try_acquire(weir::tokens{model.input(size).bound, model.output(max_tokens)});
+///     auto d = quota.try_acquire(weir::llm::tokens{model.input(size).bound, model.output(max_tokens)});
 ///     … model.learn(size, usage);
 ///
 /// Before `enough` answers were seen the bound is the hard one and the output what is given as default; later the bound is the expectation times
@@ -150,9 +152,9 @@ private:
 /// Tokens that count for less (or more) than one against a limit, such as cached ones: so many thousandths each.
 struct usage_weights {
     std::uint32_t input = 1000;
-    std::uint32_t cached = 1000;   ///< of the input, as reported in prompt_tokens_details.cached_tokens
+    std::uint32_t cached = 1000;  ///< of the input, as reported in prompt_tokens_details.cached_tokens
     std::uint32_t output = 1000;
-    std::uint64_t per_image = 0;   ///< tokens, where the text estimate does not know of images
+    std::uint64_t per_image = 0;  ///< tokens, where the text estimate does not know of images
 };
 
 /// What a call's usage charges, rounded up.
@@ -162,14 +164,17 @@ constexpr tokens weighted(tokens used, std::uint64_t cached, std::uint64_t image
         std::uint64_t const whole = n / 1000;
         std::uint64_t const rest = n % 1000 * thousandths;
         std::uint64_t r{};
-        if (__builtin_mul_overflow(whole, thousandths, &r) || __builtin_add_overflow(r, rest / 1000 + (rest % 1000 != 0 ? 1 : 0), &r)) return most;
+        if (__builtin_mul_overflow(whole, thousandths, &r) ||
+            __builtin_add_overflow(r, rest / 1000 + (rest % 1000 != 0 ? 1 : 0), &r))
+            return most;
         return r;
     };
     auto const sum = [](std::uint64_t a, std::uint64_t b) { return a + b < a ? most : a + b; };
     cached = std::min(cached, used.input);
     std::uint64_t pictures{};
     if (__builtin_mul_overflow(images, w.per_image, &pictures)) pictures = most;
-    return {sum(sum(times(used.input - cached, w.input), times(cached, w.cached)), pictures), times(used.output, w.output)};
+    return {sum(sum(times(used.input - cached, w.input), times(cached, w.cached)), pictures),
+            times(used.output, w.output)};
 }
 
 }  // namespace weir::inline v0::llm

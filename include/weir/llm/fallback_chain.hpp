@@ -15,10 +15,10 @@
 #include <type_traits>
 #include <utility>
 
-#include "../clock.hpp"
-#include "../quota.hpp"
-#include "absence.hpp"
+#include "../clock/clock.hpp"
 #include "account_pool.hpp"
+#include "detail/cooldown.hpp"
+#include "quota.hpp"
 #include "verdict.hpp"
 
 namespace weir::inline v0::llm {
@@ -26,7 +26,8 @@ namespace weir::inline v0::llm {
 struct fallback_options {
     /// Answers of overload in a row after which a model is out.
     std::uint32_t patience_with_overload = 3;
-    std::chrono::nanoseconds first_absence = std::chrono::seconds{10};  ///< of a model that is out and did not say until when
+    std::chrono::nanoseconds first_absence =
+        std::chrono::seconds{10};  ///< of a model that is out and did not say until when
     std::chrono::nanoseconds longest_absence = std::chrono::minutes{10};
 };
 
@@ -34,8 +35,10 @@ struct fallback_options {
 template <class Duration>
 struct fallback_terms {
     Duration patience{0};  ///< to wait for a better link rather than take a lesser one
-    std::uint64_t price_at_most = std::numeric_limits<std::uint64_t>::max();  ///< of an account, as given to account_pool::add
-    bool cheapest_first = false;  ///< accounts in the order of their price, whatever their link, not in the order of the chain: "better" is then cheaper
+    std::uint64_t price_at_most =
+        std::numeric_limits<std::uint64_t>::max();  ///< of an account, as given to account_pool::add
+    bool cheapest_first =
+        false;  ///< accounts in the order of their price, whatever their link, not in the order of the chain: "better" is then cheaper
 };
 
 /// Links refer to pools, which must outlive the chain, and are added before it is shared.
@@ -93,7 +96,9 @@ public:
         return links_.size() - 1;
     }
 
-    choice try_acquire(tokens n, time_point t, duration patience) { return try_acquire(n, t, terms{.patience = patience}); }
+    choice try_acquire(tokens n, time_point t, duration patience) {
+        return try_acquire(n, t, terms{.patience = patience});
+    }
     choice try_acquire(tokens n, time_point t, terms const& bears) {
         return try_acquire([n](std::size_t) { return n; }, t, bears, nothing_beside_links{});
     }
@@ -112,14 +117,18 @@ public:
         for (auto price = lowest_price(0); price && *price <= bears.price_at_most;
              price = *price == bears.price_at_most ? std::nullopt : lowest_price(*price + 1)) {
             for (std::size_t i = 0; i < links_.size(); ++i) {
-                if (links_[i].pool->lowest_price(*price) == price && ask(c, i, need, t, bears.patience, {*price, *price}, beside)) return c;
+                if (links_[i].pool->lowest_price(*price) == price &&
+                    ask(c, i, need, t, bears.patience, {*price, *price}, beside))
+                    return c;
             }
         }
-        if (c.denied_by_.empty()) c.denied_by_ = too_dear;
+        if (c.denied_by_.empty()) c.denied_by_ = over_budget;
         return c;
     }
 
-    bool settle(choice& c, tokens used, time_point now) noexcept { return c && links_[*c].pool->settle(c.choice_, used, now); }
+    bool settle(choice& c, tokens used, time_point now) noexcept {
+        return c && links_[*c].pool->settle(c.choice_, used, now);
+    }
     bool refund(choice& c) noexcept { return c && links_[*c].pool->refund(c.choice_); }
 
     /// What became of a call. An answer ends the model's absences; a verdict that asks for another model, or overload too often in a row, takes the model
@@ -131,7 +140,9 @@ public:
         bool const down = links_.size() > 1 && (v.cause == cause::overload || v.cause == cause::transport);
         if (v.action == action::next_model || down) {
             // Relaxed: a count. Each that is too many takes the model out anew.
-            if (v.action != action::next_model && l.overloads.fetch_add(1, std::memory_order_relaxed) + 1 < options_.patience_with_overload) return;
+            if (v.action != action::next_model &&
+                l.overloads.fetch_add(1, std::memory_order_relaxed) + 1 < options_.patience_with_overload)
+                return;
             if (v.cause == cause::free_quota && l.pool->size() > 1) {
                 l.pool->report(c.choice_, v, t, now);  // the other accounts may have theirs
                 return;
@@ -159,7 +170,7 @@ private:
         static constexpr bool take(std::size_t, std::size_t, time_point) noexcept { return true; }
         static constexpr std::string_view denied_by() noexcept { return {}; }
     };
-    static constexpr std::string_view too_dear = "price";
+    static constexpr std::string_view over_budget = "price";
     struct prices {
         std::uint64_t least;
         std::uint64_t most;
@@ -173,7 +184,7 @@ private:
         std::string_view by{};
         bool admits(std::size_t member) noexcept {
             std::uint64_t const price = pool.price(member);
-            by = too_dear;
+            by = over_budget;
             return price >= among.least && price <= among.most;
         }
         time_point ready(std::size_t member, time_point t) {
@@ -199,7 +210,7 @@ private:
         // One that is out and too dear is too dear: it serves this call no more when it is back.
         if (auto const least = l.pool->lowest_price(among.least); out && least && *least > among.most) {
             when = time_point::max();
-            by = too_dear;
+            by = over_budget;
         }
         if (!out) {
             auto chosen = l.pool->try_acquire(need(i), t, 0, of_link<Beside>{beside, *l.pool, i, among});
@@ -214,8 +225,9 @@ private:
             when = chosen.retry_at();
             by = chosen.denied_by();
         }
-        bool const soon = !out && when != time_point::max() && weir::detail::saturating_sub(weir::detail::ticks(when), weir::detail::ticks(t)) <=
-                                                           static_cast<std::int64_t>(patience.count());
+        bool const soon = !out && when != time_point::max() &&
+                          weir::detail::saturating_sub(weir::detail::ticks(when), weir::detail::ticks(t)) <=
+                              static_cast<std::int64_t>(patience.count());
         if (when < c.retry_at_ || soon || c.denied_by_.empty()) {
             c.retry_at_ = when;
             c.waits_for_ = when == time_point::max() ? none : i;
@@ -237,7 +249,7 @@ private:
 
         std::string model;
         Pool* pool;
-        absence<time_point, typename Pool::atomics> out{};
+        cooldown<time_point, typename Pool::atomics> out{};
         typename Pool::atomics::template atomic<std::uint32_t> overloads{0};
     };
 

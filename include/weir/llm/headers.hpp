@@ -25,9 +25,10 @@ public:
 
     template <class F>
         requires(!std::same_as<std::remove_cvref_t<F>, headers>) &&
-                std::is_invocable_r_v<std::optional<std::string_view>, F const&, std::string_view>
+                    std::is_invocable_r_v<std::optional<std::string_view>, F const&, std::string_view>
     constexpr headers(F const& f) noexcept
-        : object_{std::addressof(f)}, call_{[](void const* o, std::string_view name) -> std::optional<std::string_view> {
+        : object_{std::addressof(f)},
+          call_{[](void const* o, std::string_view name) -> std::optional<std::string_view> {
               return (*static_cast<F const*>(o))(name);
           }} {}
 

@@ -13,10 +13,10 @@
 #include <string_view>
 
 #include "../detail/text.hpp"
+#include "detail/error_body.hpp"
+#include "detail/time_text.hpp"
 #include "dialect.hpp"
-#include "error_body.hpp"
 #include "headers.hpp"
-#include "time_text.hpp"
 
 namespace weir::inline v0::llm {
 
@@ -72,7 +72,8 @@ constexpr limit_reports read_limits(headers const& h, dialect d, std::chrono::sy
 
 namespace weir::inline v0::detail {
 
-constexpr void keep_longest(std::optional<std::chrono::nanoseconds>& longest, std::optional<std::chrono::nanoseconds> d) noexcept {
+constexpr void keep_longest(std::optional<std::chrono::nanoseconds>& longest,
+                            std::optional<std::chrono::nanoseconds> d) noexcept {
     if (d && (!longest || *d > *longest)) longest = d;
 }
 
@@ -108,7 +109,8 @@ constexpr std::optional<std::chrono::nanoseconds> wait_in_words(std::string_view
 /// A header's name put together without allocation.
 class header_name {
 public:
-    constexpr header_name(std::string_view a, std::string_view b, std::string_view c = {}, std::string_view d = {}) noexcept {
+    constexpr header_name(std::string_view a, std::string_view b, std::string_view c = {},
+                          std::string_view d = {}) noexcept {
         for (auto const part : {a, b, c, d}) {
             for (char const x : part) {
                 if (size_ < text_.size()) text_[size_++] = x;
@@ -208,8 +210,10 @@ constexpr void read_ietf(llm::headers const& h, llm::limit_reports& out) {
             }
         });
     } else if (auto const left = count_in(h, "ratelimit-remaining")) {
-        llm::limit_report r{llm::counted::requests, std::chrono::nanoseconds{0}, std::nullopt, left, std::nullopt, true, {}};
-        if (auto const limit = h("ratelimit-limit")) r.limit = number(trim(limit->substr(0, limit->find_first_of(",;"))));
+        llm::limit_report r{
+            llm::counted::requests, std::chrono::nanoseconds{0}, std::nullopt, left, std::nullopt, true, {}};
+        if (auto const limit = h("ratelimit-limit"))
+            r.limit = number(trim(limit->substr(0, limit->find_first_of(",;"))));
         if (auto const reset = h("ratelimit-reset")) r.reset = llm::parse_seconds(*reset);
         out.add(r);
     }
@@ -253,7 +257,9 @@ constexpr limit_reports read_limits(headers const& h, dialect d, std::chrono::sy
         // Go's durations, and Azure's bare seconds, where -1 says nothing.
         if (auto const v = h(detail::header_name{"x-ratelimit-reset-", k.name})) r.reset = parse_duration(*v);
         // Groq counts requests by the day. Azure may report a slice of its minute.
-        if (d == dialect::groq) r.window = k.what == counted::requests ? std::chrono::nanoseconds{std::chrono::hours{24}} : std::chrono::nanoseconds{std::chrono::minutes{1}};
+        if (d == dialect::groq)
+            r.window = k.what == counted::requests ? std::chrono::nanoseconds{std::chrono::hours{24}}
+                                                   : std::chrono::nanoseconds{std::chrono::minutes{1}};
         if (d == dialect::openai && k.what == counted::tokens) r.window = std::chrono::minutes{1};
         out.add(r);
     }
@@ -281,7 +287,8 @@ constexpr limit_reports read_limits(headers const& h, dialect d, std::chrono::sy
         // Seconds of the epoch; what has no room in a clock is far away.
         constexpr std::uint64_t most = 1ULL << 40U;
         limit_report r;
-        r.reset = until(std::chrono::sys_seconds{std::chrono::seconds{static_cast<std::int64_t>(std::min(*t, most))}}, now);
+        r.reset =
+            until(std::chrono::sys_seconds{std::chrono::seconds{static_cast<std::int64_t>(std::min(*t, most))}}, now);
         out.add(r);
     }
     return out;

@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <string_view>
 
-#include "../policy.hpp"
+#include "../atomics.hpp"
 #include "verdict.hpp"
 
 namespace weir::inline v0::llm {
@@ -17,28 +17,28 @@ namespace weir::inline v0::llm {
 /// One value as it is exported. The names and label values are static text; units are in the name, as Prometheus wants them.
 struct metric {
     std::string_view name;
-    std::string_view label;        ///< the label's name; empty: none
+    std::string_view label;  ///< the label's name; empty: none
     std::string_view label_value;
     std::string_view help;
-    bool monotonic;                ///< a counter; else a gauge
+    bool monotonic;  ///< a counter; else a gauge
     std::uint64_t value;
 };
 
 /// What is counted.
 enum class counted_event : unsigned char {
-    calls,             ///< that were begun
-    answered,          ///< calls that ended with an answer
-    failed,            ///< calls that ended without
-    attempts,          ///< requests that were let go
-    retries,           ///< of them, those that repeat
-    moved,             ///< calls that another account or model was asked for
-    answered_below,    ///< by a model that is not the first of the chain
-    withdrawn,         ///< attempts that were let go and not sent
-    waits,             ///< attempts that had to wait for a limit
-    waited_ns,         ///< in all
-    input_tokens,      ///< as answers reported them
+    calls,           ///< that were begun
+    answered,        ///< calls that ended with an answer
+    failed,          ///< calls that ended without
+    attempts,        ///< requests that were let go
+    retries,         ///< of them, those that repeat
+    moved,           ///< calls that another account or model was asked for
+    answered_below,  ///< by a model that is not the first of the chain
+    withdrawn,       ///< attempts that were let go and not sent
+    waits,           ///< attempts that had to wait for a limit
+    waited_ns,       ///< in all
+    input_tokens,    ///< as answers reported them
     output_tokens,
-    ended_attempts,    ///< whose end was told
+    ended_attempts,  ///< whose end was told
 };
 
 /// Shared by all threads; a word each, every access relaxed, so that values read together may be of slightly different moments.
@@ -86,7 +86,8 @@ public:
         for (std::size_t c = 1; c < causes; ++c) {
             auto const n = refusals_[c].load(std::memory_order_relaxed);
             if (n == 0) continue;
-            f(metric{"weir_refusals_total", "cause", to_string(static_cast<cause>(c)), "Attempts that failed, by cause", true, n});
+            f(metric{"weir_refusals_total", "cause", to_string(static_cast<cause>(c)), "Attempts that failed, by cause",
+                     true, n});
         }
     }
 

@@ -13,25 +13,25 @@
 #include <string_view>
 
 #include "../detail/text.hpp"
+#include "detail/error_body.hpp"
+#include "detail/time_text.hpp"
 #include "dialect.hpp"
-#include "error_body.hpp"
 #include "headers.hpp"
 #include "hints.hpp"
-#include "time_text.hpp"
 
 namespace weir::inline v0::llm {
 
 /// What it was.
 enum class cause : unsigned char {
-    none,            ///< no failure
-    request_rate,    ///< too many requests for a minute or a second
-    token_rate,      ///< too many tokens for a minute or a second
-    rate,            ///< one of the two, it does not say which
-    burst,           ///< requests grew too fast
-    concurrency,     ///< too many calls at once
-    free_quota,      ///< the free allowance is gone
-    plan_quota,      ///< an allowance of hours, days, weeks or months is gone, until `verdict::until` where that is known
-    billing,         ///< the account does not pay
+    none,          ///< no failure
+    request_rate,  ///< too many requests for a minute or a second
+    token_rate,    ///< too many tokens for a minute or a second
+    rate,          ///< one of the two, it does not say which
+    burst,         ///< requests grew too fast
+    concurrency,   ///< too many calls at once
+    free_quota,    ///< the free allowance is gone
+    plan_quota,    ///< an allowance of hours, days, weeks or months is gone, until `verdict::until` where that is known
+    billing,       ///< the account does not pay
     authentication,  ///< the key, or what it may do
     no_model,        ///< there is no such model, or not for this account
     bad_request,     ///< the request will not be taken, however often it is sent
@@ -63,7 +63,9 @@ struct verdict {
     /// The reason in words; static text.
     std::string_view reason{};
 
-    constexpr bool retries() const noexcept { return action == llm::action::retry || action == llm::action::retry_slower; }
+    constexpr bool retries() const noexcept {
+        return action == llm::action::retry || action == llm::action::retry_slower;
+    }
 };
 
 /// What a client has of an answer; all of it may be absent.
@@ -108,10 +110,25 @@ struct error_tables {
     static constexpr llm::error_rule dashscope[] = {
         // By message first: proxies rewrite codes and statuses.
         {0, {}, "Free allocated quota exceeded", free_quota, next_model, "the free quota of this model is gone"},
-        {0, {}, "free tier of the model has been exhausted", free_quota, next_model, "the free tier of this model is gone"},
-        {0, {}, "quota has been exhausted. The quota will reset at", plan_quota, next_account, "the plan's quota is gone"},
+        {0,
+         {},
+         "free tier of the model has been exhausted",
+         free_quota,
+         next_model,
+         "the free tier of this model is gone"},
+        {0,
+         {},
+         "quota has been exhausted. The quota will reset at",
+         plan_quota,
+         next_account,
+         "the plan's quota is gone"},
         {0, {}, "concurrency allocated quota exceeded", concurrency, retry, "too many calls at once for the plan"},
-        {0, {}, "usage allocated quota exceeded", plan_quota, next_account, "the plan's usage is spent for about an hour"},
+        {0,
+         {},
+         "usage allocated quota exceeded",
+         plan_quota,
+         next_account,
+         "the plan's usage is spent for about an hour"},
         {0, {}, "hour allocated quota exceeded", plan_quota, next_account, "the plan's quota for hours is gone"},
         {0, {}, "week allocated quota exceeded", plan_quota, next_account, "the plan's quota for the week is gone"},
         {0, {}, "month allocated quota exceeded", plan_quota, next_account, "the plan's quota for the month is gone"},
@@ -127,14 +144,34 @@ struct error_tables {
         {400, {"Throttling.AllocationQuota"}, {}, bad_request, give_up, "a quota of resources, not of rate"},
         {403, {"insufficient_quota"}, {}, free_quota, next_model, "the free quota of this model is gone"},
         {403, {"AllocationQuota.FreeTierOnly"}, {}, free_quota, next_model, "the free tier of this model is gone"},
-        {0, {"Throttling.BurstRate", "limit_burst_rate"}, {}, burst, retry_slower, "requests grew too fast: burst protection"},
+        {0,
+         {"Throttling.BurstRate", "limit_burst_rate"},
+         {},
+         burst,
+         retry_slower,
+         "requests grew too fast: burst protection"},
         {0, {"Throttling.Concurrency"}, {}, concurrency, retry, "too many calls at once"},
-        {0, {"Throttling.RateQuota", "limit_requests"}, {}, request_rate, retry, "too many requests a minute or a second"},
+        {0,
+         {"Throttling.RateQuota", "limit_requests"},
+         {},
+         request_rate,
+         retry,
+         "too many requests a minute or a second"},
         {0, {"LimitRequests"}, {}, request_rate, retry, "too many requests a minute or a second"},
-        {0, {"Throttling.AllocationQuota", "insufficient_quota"}, {}, token_rate, retry, "too many tokens a minute or a second"},
+        {0,
+         {"Throttling.AllocationQuota", "insufficient_quota"},
+         {},
+         token_rate,
+         retry,
+         "too many tokens a minute or a second"},
         {0, {"Throttling"}, {}, rate, retry, "throttled"},
         {0, {"Arrearage"}, {}, billing, next_account, "the account is overdue"},
-        {0, {"CommodityNotPurchased", "AccessDenied.Unpurchased"}, {}, billing, next_account, "the service is not purchased"},
+        {0,
+         {"CommodityNotPurchased", "AccessDenied.Unpurchased"},
+         {},
+         billing,
+         next_account,
+         "the service is not purchased"},
         {0, {"PrepaidBillOverdue", "PostpaidBillOverdue"}, {}, billing, next_account, "the account's bill is overdue"},
         {0, {"InvalidApiKey", "invalid_api_key"}, {}, authentication, next_account, "the key is not valid"},
         {0, {"Model.AccessDenied"}, {}, no_model, next_model, "this account may not use the model"},
@@ -152,8 +189,18 @@ struct error_tables {
         {0, {"InternalError.Algo", "InternalError.Timeout"}, {}, server_error, retry, "the server failed", 3},
         {0, {"RequestTimeOut"}, {}, server_error, retry, "the call took longer than the server allows", 2},
         // By message where no code came with it.
-        {0, {}, "You exceeded your current requests list", request_rate, retry, "too many requests a minute or a second"},
-        {0, {}, "You have exceeded your current request limit", request_rate, retry, "too many requests a minute or a second"},
+        {0,
+         {},
+         "You exceeded your current requests list",
+         request_rate,
+         retry,
+         "too many requests a minute or a second"},
+        {0,
+         {},
+         "You have exceeded your current request limit",
+         request_rate,
+         retry,
+         "too many requests a minute or a second"},
         {0, {}, "You have exceeded your request limit", request_rate, retry, "too many requests a minute or a second"},
         {0, {}, "Requests rate limit exceeded", request_rate, retry, "too many requests a minute or a second"},
         {0, {}, "error-code#rate-limit", request_rate, retry, "too many requests a minute or a second"},
@@ -165,13 +212,23 @@ struct error_tables {
         {0, {}, "Model is unavailable", overload, retry, "the model is unavailable"},
         {0, {}, "Invalid API-key provided", authentication, next_account, "the key is not valid"},
         {0, {}, "Incorrect API key provided", authentication, next_account, "the key is not valid"},
-        {0, {}, "Input or output data may contain inappropriate content", bad_request, give_up, "the content is not allowed"},
+        {0,
+         {},
+         "Input or output data may contain inappropriate content",
+         bad_request,
+         give_up,
+         "the content is not allowed"},
     };
 
     // Groq's and Azure's too, as far as they say the same.
     static constexpr llm::error_rule openai[] = {
         {0, {}, "Request too large", token_rate, next_model, "the request is larger than the limit"},
-        {0, {"insufficient_quota", "billing_hard_limit_reached"}, {}, billing, next_account, "the account is out of credit"},
+        {0,
+         {"insufficient_quota", "billing_hard_limit_reached"},
+         {},
+         billing,
+         next_account,
+         "the account is out of credit"},
         {0, {"billing_not_active"}, {}, billing, next_account, "the account's billing is not active"},
         {0, {"slow_down"}, {}, burst, retry_slower, "requests grew too fast"},
         {0, {}, "requests per day", plan_quota, next_account, "the day's requests are gone"},
@@ -190,7 +247,12 @@ struct error_tables {
         {0, {"invalid_api_key", "account_deactivated"}, {}, authentication, next_account, "the key is not valid"},
         {0, {"unsupported_country_region_territory"}, {}, authentication, give_up, "the region is not supported"},
         {0, {"model_not_found", "DeploymentNotFound"}, {}, no_model, next_model, "there is no such model"},
-        {0, {"context_length_exceeded", "string_above_max_length"}, {}, bad_request, give_up, "the request is too long"},
+        {0,
+         {"context_length_exceeded", "string_above_max_length"},
+         {},
+         bad_request,
+         give_up,
+         "the request is too long"},
         {0, {"content_filter", "content_policy_violation"}, {}, bad_request, give_up, "the content is not allowed"},
         {0, {"server_error", "internal_error"}, {}, server_error, retry, "the server failed", 3},
         {0, {"InternalServerError"}, {}, server_error, retry, "the server failed", 3},
@@ -252,15 +314,22 @@ struct error_tables {
 
     static constexpr std::span<llm::error_rule const> of(llm::dialect d) noexcept {
         switch (d) {
-            case llm::dialect::dashscope: return dashscope;
+            case llm::dialect::dashscope:
+                return dashscope;
             case llm::dialect::openai:
             case llm::dialect::azure:
-            case llm::dialect::groq: return openai;
-            case llm::dialect::anthropic: return anthropic;
-            case llm::dialect::gemini: return gemini;
-            case llm::dialect::mistral: return mistral;
-            case llm::dialect::llama_cpp: return llama_cpp;
-            case llm::dialect::http: break;
+            case llm::dialect::groq:
+                return openai;
+            case llm::dialect::anthropic:
+                return anthropic;
+            case llm::dialect::gemini:
+                return gemini;
+            case llm::dialect::mistral:
+                return mistral;
+            case llm::dialect::llama_cpp:
+                return llama_cpp;
+            case llm::dialect::http:
+                break;
         }
         return {};
     }
@@ -268,23 +337,39 @@ struct error_tables {
     /// The status alone.
     static constexpr llm::verdict by_status(int s) noexcept {
         switch (s) {
-            case 401: return {authentication, next_account, {}, {}, 0, "401: the key is not valid"};
-            case 402: return {billing, next_account, {}, {}, 0, "402: payment required"};
-            case 403: return {authentication, next_account, {}, {}, 0, "403: forbidden"};
-            case 404: return {no_model, next_model, {}, {}, 0, "404: there is no such model or path"};
-            case 408: return {transport, retry, {}, {}, 3, "408: the request came too slowly"};
-            case 409: return {unknown, retry, {}, {}, 2, "409: conflict"};
-            case 425: return {unknown, retry, {}, {}, 2, "425: too early"};
-            case 429: return {rate, retry, {}, {}, 0, "429: throttled"};
-            case 498: return {overload, retry, {}, {}, 0, "498: the tier's capacity is used up"};
-            case 500: return {server_error, retry, {}, {}, 3, "500: the server failed"};
+            case 401:
+                return {authentication, next_account, {}, {}, 0, "401: the key is not valid"};
+            case 402:
+                return {billing, next_account, {}, {}, 0, "402: payment required"};
+            case 403:
+                return {authentication, next_account, {}, {}, 0, "403: forbidden"};
+            case 404:
+                return {no_model, next_model, {}, {}, 0, "404: there is no such model or path"};
+            case 408:
+                return {transport, retry, {}, {}, 3, "408: the request came too slowly"};
+            case 409:
+                return {unknown, retry, {}, {}, 2, "409: conflict"};
+            case 425:
+                return {unknown, retry, {}, {}, 2, "425: too early"};
+            case 429:
+                return {rate, retry, {}, {}, 0, "429: throttled"};
+            case 498:
+                return {overload, retry, {}, {}, 0, "498: the tier's capacity is used up"};
+            case 500:
+                return {server_error, retry, {}, {}, 3, "500: the server failed"};
             case 501:
-            case 505: return {bad_request, give_up, {}, {}, 0, "the server does not do this"};
-            case 502: return {overload, retry, {}, {}, 0, "502: bad gateway"};
-            case 503: return {overload, retry, {}, {}, 0, "503: the service is unavailable"};
-            case 504: return {overload, retry, {}, {}, 0, "504: the gateway timed out"};
-            case 529: return {overload, retry, {}, {}, 0, "529: the server is overloaded"};
-            default: break;
+            case 505:
+                return {bad_request, give_up, {}, {}, 0, "the server does not do this"};
+            case 502:
+                return {overload, retry, {}, {}, 0, "502: bad gateway"};
+            case 503:
+                return {overload, retry, {}, {}, 0, "503: the service is unavailable"};
+            case 504:
+                return {overload, retry, {}, {}, 0, "504: the gateway timed out"};
+            case 529:
+                return {overload, retry, {}, {}, 0, "529: the server is overloaded"};
+            default:
+                break;
         }
         if (s >= 200 && s < 300) return {none, proceed, {}, {}, 0, {}};
         if (s >= 400 && s < 500) return {bad_request, give_up, {}, {}, 0, "the request is not valid"};
@@ -312,7 +397,8 @@ constexpr bool applies(llm::error_rule const& r, error_facts const& f) noexcept 
 }
 
 /// "… will reset at 10-15 16:00:00 UTC": the next such moment.
-constexpr std::optional<std::chrono::sys_seconds> reset_in_words(std::string_view message, std::chrono::sys_seconds now) noexcept {
+constexpr std::optional<std::chrono::sys_seconds> reset_in_words(std::string_view message,
+                                                                 std::chrono::sys_seconds now) noexcept {
     constexpr std::string_view words = "reset at ";
     auto const at = find_ignoring_case(message, words);
     if (at == std::string_view::npos) return std::nullopt;
@@ -340,8 +426,8 @@ constexpr verdict classify(answer const& a, std::span<error_rule const> own) {
     using tables = detail::error_tables;
     error_body const body{a.body};
     auto const or_else = [](std::string_view given, std::string_view found) { return given.empty() ? found : given; };
-    detail::error_facts f{a.status.value_or(0), or_else(a.code, body.code), or_else(a.type, body.type), or_else(a.message, body.message),
-            body.detail};
+    detail::error_facts f{a.status.value_or(0), or_else(a.code, body.code), or_else(a.type, body.type),
+                          or_else(a.message, body.message), body.detail};
     bool const said = body.failed || !a.code.empty() || !a.type.empty() || !a.message.empty();
     bool const good = f.status >= 200 && f.status < 300;
 
@@ -351,7 +437,8 @@ constexpr verdict classify(answer const& a, std::span<error_rule const> own) {
     if (good && !said) {
         // An answer whose text is the refusal, and which cost nothing.
         constexpr std::string_view burst_words = "Request rate increased too quickly";
-        if (a.dialect == dialect::dashscope && body.total_tokens.value_or(0) == 0 && body.text.substr(0, burst_words.size()) == burst_words) {
+        if (a.dialect == dialect::dashscope && body.total_tokens.value_or(0) == 0 &&
+            body.text.substr(0, burst_words.size()) == burst_words) {
             return {cause::burst, action::retry_slower, {}, {}, 0, "burst protection, said in the text of an answer"};
         }
         return {cause::none, action::proceed, {}, {}, 0, {}};
@@ -399,34 +486,56 @@ constexpr verdict classify(answer const& a, std::span<error_rule const> own) {
 
 constexpr std::string_view to_string(cause c) noexcept {
     switch (c) {
-        case cause::none: return "none";
-        case cause::request_rate: return "request rate";
-        case cause::token_rate: return "token rate";
-        case cause::rate: return "rate";
-        case cause::burst: return "burst";
-        case cause::concurrency: return "concurrency";
-        case cause::free_quota: return "free quota";
-        case cause::plan_quota: return "plan quota";
-        case cause::billing: return "billing";
-        case cause::authentication: return "authentication";
-        case cause::no_model: return "no model";
-        case cause::bad_request: return "bad request";
-        case cause::overload: return "overload";
-        case cause::server_error: return "server error";
-        case cause::transport: return "transport";
-        case cause::unknown: return "unknown";
+        case cause::none:
+            return "none";
+        case cause::request_rate:
+            return "request rate";
+        case cause::token_rate:
+            return "token rate";
+        case cause::rate:
+            return "rate";
+        case cause::burst:
+            return "burst";
+        case cause::concurrency:
+            return "concurrency";
+        case cause::free_quota:
+            return "free quota";
+        case cause::plan_quota:
+            return "plan quota";
+        case cause::billing:
+            return "billing";
+        case cause::authentication:
+            return "authentication";
+        case cause::no_model:
+            return "no model";
+        case cause::bad_request:
+            return "bad request";
+        case cause::overload:
+            return "overload";
+        case cause::server_error:
+            return "server error";
+        case cause::transport:
+            return "transport";
+        case cause::unknown:
+            return "unknown";
     }
     return "unknown";
 }
 
 constexpr std::string_view to_string(action a) noexcept {
     switch (a) {
-        case action::proceed: return "proceed";
-        case action::retry: return "retry";
-        case action::retry_slower: return "retry slower";
-        case action::next_account: return "next account";
-        case action::next_model: return "next model";
-        case action::give_up: return "give up";
+        case action::proceed:
+            return "proceed";
+        case action::retry:
+            return "retry";
+        case action::retry_slower:
+            return "retry slower";
+        case action::next_account:
+            return "next account";
+        case action::next_model:
+            return "next model";
+        case action::give_up:
+            return "give up";
     }
     return "give up";
 }

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: MIT
+//
+// The generic cell rate algorithm as pure arithmetic: state in, time in, answer and new state out. Integers only, constexpr,
+// no clock and no atomics; token_bucket, leaky_bucket and leaky_bucket_queue are shells around it.
+// Source: ITU-T Recommendation I.371, annex A (the virtual scheduling algorithm).
+//
+// Time is not counted in ticks but in what it earns. Let a permit be worth `unit` units; a clock that has run for t ticks
+// has earned ρ·t units, ρ = unit·permits/ticks of the rate. The state is one number, the theoretical arrival time (TAT) on
+// that scale:
+//     grant n at t   iff   max(TAT, ⌊ρt⌋) + n·unit ≤ ⌊ρt⌋ + burst·unit     and then  TAT := max(TAT, ⌈ρt⌉) + n·unit
+// A permit's worth is a whole number of units, so nothing is rounded when permits are charged; ⌊ρt⌋ and ⌈ρt⌉ are exact, so
+// nothing drifts; and the two roundings, refill down and idle clamp up, both go against the caller. Hence, for the grants
+// with times in [s, e], in whatever order they came: the first leaves TAT ≥ ρs + its own worth, each one between adds its
+// own, and the last was found to fit, TAT + its worth ≤ ρe + burst·unit; so permits ≤ burst + rate·(e − s), exactly. (One
+// grant alone is at most burst.)
+//
+// Bits: TAT has `tat_bits` = 60. `unit` is made as large as (rate × 30 years + burst)·unit < 2^60 allows, and a divisor of
+// the rate's ticks where one is near, so that equal steps of human size (a millisecond, a second) earn whole units:
+//     rate (clock in ns)        burst      unit (units a permit)    a unit in time
+//     1 per day                 1          2^9·10^10 or so          about 1 tick
+//     100 per second            20         10^7                     1 tick
+//     7 per second              10         125,000,000              1.14 ticks
+//     1,000,000 per minute      1,000      60,000                   1 tick
+//     3·10^8 per second         1,000      2                        1.67 ticks
+//     10^9 + 7 per second       1,000      1                        1 permit
+// A grant may come later than the ideal's by the time of one unit, never earlier. What needs more bits is refused.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+
+#include "../error.hpp"
+#include "../limiter.hpp"
+#include "../rate.hpp"
+#include "wide.hpp"
+
+namespace weir::inline v0 {
+
+class gcra {
+public:
+    static constexpr unsigned tat_bits = 60;
+    static constexpr std::uint64_t tat_max = (std::uint64_t{1} << tat_bits) - 1;
+
+    /// What the clock has earned at an instant, rounded down and up.
+    struct position {
+        std::uint64_t floor;
+        std::uint64_t ceil;
+    };
+
+    /// The algorithm for `r` and `burst` on a clock with ticks of `Duration` that advances `resolution` at a time. Errors: a
+    /// burst of 0; a rate or burst that 30 years of this clock cannot count; a clock so coarse that one step earns more
+    /// than the burst, so that rate would be lost.
+    template <class Duration>
+    static constexpr result<gcra> make(rate r, permits burst, Duration resolution = Duration{1}) {
+        gcra g;
+        if (auto e = g.configure<Duration>(r, burst, resolution)) return e;
+        return result<gcra>{std::in_place, g};
+    }
+
+    /// How many ticks of `Duration` the promise covers: 30 years (of 365.25 days).
+    template <class Duration>
+    static constexpr std::uint64_t horizon() noexcept {
+        return detail::thirty_years<Duration>();
+    }
+
+    constexpr permits burst() const noexcept { return burst_; }
+    constexpr std::uint64_t unit() const noexcept { return unit_; }
+    constexpr std::uint64_t span() const noexcept { return span_; }
+
+    /// What `t` ticks have earned, t ≤ horizon. One multiplication for a rate of whole units a tick, else three.
+    ///
+    /// ρ = whole + fraction·2^-128, the fraction rounded up, so the sum exceeds ρt by less than 2^-64. A ρt that is no
+    /// integer is at least 2^-63 away from the next (the denominator of ρ has 63 bits), hence the floor is exact, and ρt is
+    /// an integer exactly when the first 64 bits after the point are zero.
+    constexpr position at(std::uint64_t t) const noexcept {
+        if (one_) [[likely]]
+            return {t, t};
+        return scaled(t);
+    }
+
+    /// Ticks since the start, as a number that `at` takes: beyond the horizon time stands still.
+    constexpr std::uint64_t clamp(std::uint64_t t) const noexcept { return t < horizon_ ? t : horizon_; }
+
+    /// The first tick at which `units` are earned; all ones where that is beyond the horizon. For the cold path.
+    constexpr std::uint64_t first(std::uint64_t units) const noexcept {
+        if (at(horizon_).floor < units) return std::numeric_limits<std::uint64_t>::max();
+        if (one_) return units;
+        // ρ lies between whole and whole + 1, or, where it is below one, between fraction.hi·2^-64 and (fraction.hi + 1)·2^-64:
+        // with many bits of either, two near bounds. Halving settles the rest.
+        std::uint64_t low = 0;
+        std::uint64_t high = horizon_;
+        if (whole_ != 0) {
+            low = units / (whole_ + 1);
+            high = units / whole_ + (units % whole_ != 0 ? 1U : 0U);
+        } else if (units < fraction_.hi) {
+            low = detail::div({units, 0}, fraction_.hi + (fraction_.hi != ~std::uint64_t{0} ? 1U : 0U)).value;
+            high = detail::div({units, 0}, fraction_.hi).value + 1;
+        }
+        if (high > horizon_) high = horizon_;
+        while (low < high) {
+            std::uint64_t const mid = low + (high - low) / 2;
+            if (at(mid).floor >= units) {
+                high = mid;
+            } else {
+                low = mid + 1;
+            }
+        }
+        return low;
+    }
+
+    /// TAT after n more permits at `now`, whether or not they are to be had. n ≤ burst, so that the product does not wrap.
+    constexpr std::uint64_t charged(std::uint64_t tat, position now, permits n) const noexcept {
+        return (tat > now.ceil ? tat : now.ceil) + n * unit_;
+    }
+
+    /// Whether n permits are to be had at `now`. n ≤ burst, so that a TAT below ⌊ρt⌋ need not be raised to it.
+    constexpr bool allows(std::uint64_t tat, position now, permits n) const noexcept {
+        return tat + n * unit_ <= now.floor + span_;
+    }
+
+    /// What must be earned before n permits are to be had. 1 ≤ n ≤ burst.
+    constexpr std::uint64_t required(std::uint64_t tat, permits n) const noexcept {
+        std::uint64_t const sum = tat + n * unit_;
+        return sum > span_ ? sum - span_ : 0;
+    }
+
+    /// Permits to be had at `now`, of a state that may be in debt.
+    constexpr permits available(std::uint64_t tat, position now) const noexcept {
+        std::uint64_t const used = tat > now.floor ? tat - now.floor : 0;
+        return used >= span_ ? 0 : (span_ - used) / unit_;
+    }
+
+    /// The state at tick 0 with k permits to be had (all of them where k is more than burst).
+    constexpr std::uint64_t initial(permits k) const noexcept { return k >= burst_ ? 0 : (burst_ - k) * unit_; }
+
+    /// Carries a state over from `old` to this at tick t: what was to be had stays to be had, up to this burst, and debt
+    /// stays debt, rounded against the caller by less than a unit each. What is booked ahead also keeps its time: nothing
+    /// is to be had before the last of it is due, since it will be used then. All ones where the debt does not fit.
+    constexpr std::uint64_t carried(gcra const& old, std::uint64_t tat, std::uint64_t t) const noexcept {
+        constexpr std::uint64_t no_fit = std::numeric_limits<std::uint64_t>::max();
+        position const then = old.at(t);
+        std::uint64_t const used = tat > then.floor ? tat - then.floor : 0;
+        std::uint64_t next = at(t).ceil;
+        if (used <= old.span_) {
+            std::uint64_t const credit = detail::mul_div_floor(old.span_ - used, unit_, old.unit_);
+            // What is full stays full: the next grant clamps its own time up.
+            next = credit >= span_ ? at(t).floor : next + (span_ - credit);
+        } else {
+            std::uint64_t const debt = detail::mul_div_ceil(used - old.span_, unit_, old.unit_);
+            std::uint64_t const due = old.first(tat - old.span_);
+            if (debt > tat_max || due == no_fit) return no_fit;
+            std::uint64_t const paid = next + debt;
+            std::uint64_t const booked = at(due).ceil;
+            next = (paid > booked ? paid : booked) + span_;
+        }
+        return next > tat_max ? no_fit : next;
+    }
+
+    /// The rest of the state, word by word, for a shell that must publish it through atomics.
+    static constexpr int words = 7;
+    struct packed {
+        std::uint64_t word[words];
+    };
+    constexpr packed pack() const noexcept {
+        return {{whole_, fraction_.hi, fraction_.lo, unit_, span_, burst_, horizon_}};
+    }
+    static constexpr gcra unpack(packed const& p) noexcept {
+        gcra g;
+        g.whole_ = p.word[0];
+        g.fraction_ = {p.word[1], p.word[2]};
+        g.unit_ = p.word[3];
+        g.span_ = p.word[4];
+        g.burst_ = p.word[5];
+        g.horizon_ = p.word[6];
+        g.one_ = g.whole_ == 1 && g.fraction_.hi == 0 && g.fraction_.lo == 0;
+        return g;
+    }
+
+    constexpr gcra() = default;
+
+private:
+    template <class Duration>
+    constexpr error configure(rate r, permits burst, Duration resolution) noexcept {
+        if (burst == 0) return {"a burst of zero permits grants nothing for ever"};
+        if (burst > tat_max) return {"the burst is too large: it does not fit 60 bits"};
+        if (resolution.count() <= 0) return {"a clock's resolution must be positive"};
+        auto const per_tick = r.per<Duration>();
+        if (per_tick.ticks == 0)
+            return {"the rate does not fit: its fraction of permits per tick needs more than 63 bits"};
+
+        // One step of the clock must not earn more than the burst.
+        detail::u128 const step = detail::mul(per_tick.permits, static_cast<std::uint64_t>(resolution.count()));
+        detail::u128 const most = detail::mul(per_tick.ticks, burst);
+        if (step.hi > most.hi || (step.hi == most.hi && step.lo > most.lo)) {
+            return {"the clock is too coarse: it earns more than the burst in one step, so that rate would be lost"};
+        }
+
+        horizon_ = horizon<Duration>();
+        if (horizon_ == 0 || horizon_ >> 62U) return {"the clock's tick is too short or too long to count 30 years"};
+        std::uint64_t const total = detail::mul_div_ceil(per_tick.permits, horizon_, per_tick.ticks);
+        if (total > tat_max || total + burst >= tat_max) {
+            return {"the rate does not fit: 30 years of it and the burst need more than 60 bits"};
+        }
+        unit_ = pick_unit(per_tick.ticks, tat_max / (total + burst + 1));
+        burst_ = burst;
+        span_ = burst * unit_;
+
+        // ρ = unit·permits/ticks as 64.128 fixed point, rounded up.
+        detail::quotient const whole = detail::div(detail::mul(unit_, per_tick.permits), per_tick.ticks);
+        detail::quotient const f1 = detail::div({whole.remainder, 0}, per_tick.ticks);
+        detail::quotient const f2 = detail::div({f1.remainder, 0}, per_tick.ticks);
+        whole_ = whole.value;
+        fraction_ = {f1.value, f2.value};
+        if (f2.remainder != 0 && ++fraction_.lo == 0) ++fraction_.hi;
+        one_ = whole_ == 1 && fraction_.hi == 0 && fraction_.lo == 0;
+        return {};
+    }
+
+    /// The largest number up to `most` that divides `ticks` and has no prime factor above 7, or `most` itself where that
+    /// one is much smaller.
+    static constexpr std::uint64_t pick_unit(std::uint64_t ticks, std::uint64_t most) noexcept {
+        if (ticks <= most) return ticks;
+        std::uint64_t best = 1;
+        for (std::uint64_t a = 1;; a *= 2) {
+            for (std::uint64_t b = a;; b *= 3) {
+                for (std::uint64_t c = b;; c *= 5) {
+                    for (std::uint64_t d = c;; d *= 7) {
+                        if (d > best) best = d;
+                        if (ticks % d != 0 || d > most / 7 || ticks % (d * 7) != 0) break;
+                    }
+                    if (c > most / 5 || ticks % (c * 5) != 0) break;
+                }
+                if (b > most / 3 || ticks % (b * 3) != 0) break;
+            }
+            if (a > most / 2 || ticks % (a * 2) != 0) break;
+        }
+        return best >= most / 8 ? best : most;
+    }
+
+    constexpr position scaled(std::uint64_t t) const noexcept {
+        detail::u128 const high = detail::mul(t, fraction_.hi);
+        std::uint64_t const rest = high.lo + detail::mul(t, fraction_.lo).hi;
+        std::uint64_t const floor = t * whole_ + high.hi + (rest < high.lo ? 1U : 0U);
+        return {floor, floor + (rest != 0 ? 1U : 0U)};
+    }
+
+    std::uint64_t unit_ = 1;
+    std::uint64_t span_ = 1;
+    permits burst_ = 1;
+    std::uint64_t horizon_ = 0;
+    std::uint64_t whole_ = 1;
+    detail::u128 fraction_{0, 0};
+    bool one_ = true;  // ρ = 1: time is its own measure, as it is for most rates of human size
+};
+
+}  // namespace weir::inline v0

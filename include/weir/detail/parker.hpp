@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: MIT
+//
+// Sleeping by a clock. A thread sleeps in a parker until the clock reaches an instant or somebody notifies it; the
+// clock decides how, so that one fake clock drives decisions and sleeps.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <concepts>
+#include <condition_variable>
+#include <cstdint>
+#include <limits>
+#include <mutex>
+#include <utility>
+
+#include "../clock/clock.hpp"
+
+namespace weir::inline v0 {
+
+/// One sleeper's seat: any thread may notify it, one thread at a time sleeps in it (through weir::wait_until). A
+/// notification is kept until a sleep returns it, so that one that comes before the sleep is not lost; two before one
+/// sleep count as one. Notifying takes the seat's own mutex, which is never held for longer than a few instructions.
+///
+/// The seat must outlive the call of notify(): where the sleeper may leave on its own, notify it under a mutex that it
+/// takes before it destroys the seat.
+class parker {
+public:
+    parker() = default;
+    parker(parker const&) = delete;
+    parker& operator=(parker const&) = delete;
+
+    void notify() {
+        std::lock_guard const lock{mutex_};
+        notified_ = true;
+        condition_.notify_one();
+    }
+
+    // What follows is for clocks that sleep in their own way: see manual_clock.
+
+    /// Whether a notification waits to be taken.
+    bool notified() const {
+        std::lock_guard const lock{mutex_};
+        return notified_;
+    }
+
+    /// Takes the notification, if there is one.
+    bool take() {
+        std::lock_guard const lock{mutex_};
+        return std::exchange(notified_, false);
+    }
+
+    /// Forgets an expire() that came after the last sleep ended.
+    void arm() {
+        std::lock_guard const lock{mutex_};
+        expired_ = false;
+    }
+
+    /// Ends the sleep because its time has come.
+    void expire() {
+        std::lock_guard const lock{mutex_};
+        expired_ = true;
+        condition_.notify_one();
+    }
+
+    /// Sleeps until notify() or expire(); a notification is not taken.
+    void wait() {
+        std::unique_lock lock{mutex_};
+        condition_.wait(lock, [this] { return notified_ || expired_; });
+        expired_ = false;
+    }
+
+    /// Sleeps until notify(), for `real` of real time at most; true, and the notification is taken, where there was
+    /// one.
+    template <class Rep, class Period>
+    bool wait_for(std::chrono::duration<Rep, Period> real) {
+        std::unique_lock lock{mutex_};
+        condition_.wait_for(lock, real, [this] { return notified_; });
+        return std::exchange(notified_, false);
+    }
+
+private:
+    mutable std::mutex mutex_;
+    std::condition_variable condition_;
+    bool notified_ = false;
+    bool expired_ = false;
+};
+
+/// A clock that knows how to sleep: one that does not run at the speed of real time must, and says so by this member,
+/// which returns true when the seat was notified (and takes the notification) and false once now() >= t.
+template <class C>
+concept sleeping_clock = clock<C> && requires(C const& c, parker& seat, typename C::time_point t) {
+    { c.wait_until(seat, t) } -> std::same_as<bool>;
+};
+
+/// Sleeps in `seat` until it is notified (true) or c.now() >= t (false). time_point::max() means no time at all. A
+/// clock without a wait_until of its own is taken to run at the speed of real time; steps of such a clock, as
+/// system_clock's, are noticed when the sleep that was computed before the step ends. Never returns false early.
+template <clock C>
+bool wait_until(C const& c, parker& seat, typename C::time_point t) {
+    if constexpr (sleeping_clock<C>) {
+        return c.wait_until(seat, t);
+    } else {
+        // Libraries differ in what they do with a wait that passes the end of their clock, so a long one goes in steps.
+        // Computed outside the seat's mutex, since a clock's now() may take a lock of its own.
+        using duration = typename C::duration;
+        constexpr auto step = std::chrono::hours{1};
+        for (;;) {
+            typename C::time_point const now = c.now();
+            if (now >= t) return seat.take();
+            bool const far = detail::saturating_sub(detail::ticks(t), detail::ticks(now)) >
+                             std::chrono::ceil<duration>(step).count();
+            // Rounded up: a clock with ticks of a second must not be asked again and again while it waits for the next.
+            auto const left =
+                far ? std::chrono::nanoseconds{step} : std::chrono::ceil<std::chrono::nanoseconds>(t - now);
+            if (seat.wait_for(left)) return true;
+        }
+    }
+}
+
+/// Sleeps until c.now() >= t.
+template <clock C>
+void sleep_until(C const& c, typename C::time_point t) {
+    parker seat;
+    wait_until(c, seat, t);
+}
+
+/// Sleeps for `d` of the clock's time; not at all when it is not positive.
+template <clock C>
+void sleep_for(C const& c, typename C::duration d) {
+    if (d <= C::duration::zero()) return;
+    typename C::time_point const now = c.now();
+    sleep_until(c, typename C::time_point{typename C::duration{static_cast<typename C::duration::rep>(
+                       std::min<std::int64_t>(detail::saturating_add(detail::ticks(now), d.count()),
+                                              std::numeric_limits<typename C::duration::rep>::max()))}});
+}
+
+}  // namespace weir::inline v0

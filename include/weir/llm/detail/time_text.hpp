@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: MIT
+//
+// Times and durations as servers write them. Each reader takes text from strangers: what is malformed is nothing, what is too
+// long for its type is the longest there is (a wait must not wrap around to "at once"), and fractions are rounded up.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <string_view>
+
+#include "../../detail/text.hpp"
+#include "../../detail/wide.hpp"
+
+namespace weir::inline v0::detail {
+
+/// a·unit + ⌈fraction·unit/10^9⌉ nanoseconds, at most what there is.
+constexpr std::chrono::nanoseconds nanoseconds_of(std::uint64_t whole, std::uint64_t fraction,
+                                                  std::uint64_t unit) noexcept {
+    constexpr auto most = static_cast<std::uint64_t>(std::numeric_limits<std::chrono::nanoseconds::rep>::max());
+    std::uint64_t n{};
+    if (__builtin_mul_overflow(whole, unit, &n) ||
+        __builtin_add_overflow(n, mul_div_ceil(fraction, unit, 1'000'000'000), &n) || n > most) {
+        n = most;
+    }
+    return std::chrono::nanoseconds{static_cast<std::chrono::nanoseconds::rep>(n)};
+}
+
+struct decimal {
+    std::uint64_t whole;
+    std::uint64_t billionths;  // of what is after the point, rounded up: 10^9 at most
+};
+
+/// Takes "12", "12.5" or ".5" off the front of `s`.
+constexpr std::optional<decimal> take_decimal(std::string_view& s) noexcept {
+    std::string_view rest = s;
+    auto const whole = take_number(rest);
+    decimal d{whole.value_or(0), 0};
+    bool fraction = false;
+    if (rest.size() > 1 && rest[0] == '.' && is_digit(rest[1])) {
+        rest.remove_prefix(1);
+        fraction = true;
+        bool more = false;
+        std::uint64_t unit = 100'000'000;
+        for (; !rest.empty() && is_digit(rest.front()); rest.remove_prefix(1)) {
+            auto const digit = static_cast<std::uint64_t>(rest.front() - '0');
+            d.billionths += digit * unit;
+            more = more || (unit == 0 && digit != 0);
+            unit /= 10;
+        }
+        d.billionths += more ? 1 : 0;
+    }
+    if (!whole && !fraction) return std::nullopt;
+    s = rest;
+    return d;
+}
+
+constexpr std::optional<unsigned> month_of(std::string_view name) noexcept {
+    constexpr std::string_view names = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    for (unsigned m = 0; m < 12; ++m) {
+        if (names.substr(m * 3, 3) == name) return m + 1;
+    }
+    return std::nullopt;
+}
+
+struct time_of_day {
+    unsigned hour, minute, second;
+};
+constexpr std::optional<time_of_day> take_time_of_day(std::string_view& s) noexcept {
+    std::string_view rest = s;
+    auto const h = take_digits(rest, 2);
+    if (!h || !take(rest, ":")) return std::nullopt;
+    auto const m = take_digits(rest, 2);
+    if (!m || !take(rest, ":")) return std::nullopt;
+    auto const sec = take_digits(rest, 2);
+    if (!sec || *h > 23 || *m > 59 || *sec > 60) return std::nullopt;
+    s = rest;
+    return time_of_day{*h, *m, *sec};
+}
+
+constexpr std::optional<std::chrono::sys_seconds> moment(int year, unsigned month, unsigned day,
+                                                         time_of_day t) noexcept {
+    std::chrono::year_month_day const d{std::chrono::year{year}, std::chrono::month{month}, std::chrono::day{day}};
+    if (!d.ok()) return std::nullopt;
+    return std::chrono::sys_days{d} + std::chrono::hours{t.hour} + std::chrono::minutes{t.minute} +
+           std::chrono::seconds{t.second};
+}
+
+}  // namespace weir::inline v0::detail
+
+namespace weir::inline v0::llm {
+
+/// Decimal seconds, as in `Retry-After: 20` or the `1.5` of servers that do not keep to RFC 9110.
+constexpr std::optional<std::chrono::nanoseconds> parse_seconds(std::string_view s) noexcept {
+    s = detail::trim(s);
+    auto const d = detail::take_decimal(s);
+    if (!d || !s.empty()) return std::nullopt;
+    return detail::nanoseconds_of(d->whole, d->billionths, 1'000'000'000);
+}
+
+/// Milliseconds, as in `retry-after-ms: 1500`.
+constexpr std::optional<std::chrono::nanoseconds> parse_milliseconds(std::string_view s) noexcept {
+    s = detail::trim(s);
+    auto const d = detail::take_decimal(s);
+    if (!d || !s.empty()) return std::nullopt;
+    return detail::nanoseconds_of(d->whole, d->billionths, 1'000'000);
+}
+
+/// Takes a duration as Go prints it off the front of `s`: `1s`, `6m0s`, `20ms`, `2m59.56s`, `1h2m`. protobuf's `38s` is one.
+constexpr std::optional<std::chrono::nanoseconds> take_duration(std::string_view& s) noexcept {
+    struct suffix {
+        std::string_view text;
+        std::uint64_t nanoseconds;
+    };
+    // Longer ones before those that they begin with.
+    constexpr suffix suffixes[] = {{"ns", 1},
+                                   {"us", 1'000},
+                                   {"\xC2\xB5s", 1'000},  // µ
+                                   {"\xCE\xBCs", 1'000},  // μ
+                                   {"ms", 1'000'000},
+                                   {"s", 1'000'000'000},
+                                   {"m", 60'000'000'000},
+                                   {"h", 3'600'000'000'000}};
+    std::string_view rest = s;
+    std::chrono::nanoseconds sum{0};
+    bool any = false;
+    for (;;) {
+        std::string_view part = rest;
+        auto const d = detail::take_decimal(part);
+        if (!d) break;
+        suffix const* unit = nullptr;
+        for (auto const& x : suffixes) {
+            if (detail::take(part, x.text)) {
+                unit = &x;
+                break;
+            }
+        }
+        if (unit == nullptr) break;
+        auto const more = detail::nanoseconds_of(d->whole, d->billionths, unit->nanoseconds);
+        sum = more > std::chrono::nanoseconds::max() - sum ? std::chrono::nanoseconds::max() : sum + more;
+        rest = part;
+        any = true;
+    }
+    if (!any) return std::nullopt;
+    s = rest;
+    return sum;
+}
+
+/// The whole of `s` as such a duration; a bare number is seconds.
+constexpr std::optional<std::chrono::nanoseconds> parse_duration(std::string_view s) noexcept {
+    s = detail::trim(s);
+    if (auto const plain = parse_seconds(s)) return plain;
+    auto const d = take_duration(s);
+    return s.empty() ? d : std::nullopt;
+}
+
+/// A date in one of the three forms of RFC 9110, 5.6.7. `now` tells the century of the second one's two-digit years: one that
+/// seems more than 50 years ahead is past.
+///
+///     Sun, 06 Nov 1994 08:49:37 GMT      Sunday, 06-Nov-94 08:49:37 GMT      Sun Nov  6 08:49:37 1994
+constexpr std::optional<std::chrono::sys_seconds> parse_http_date(std::string_view s,
+                                                                  std::chrono::sys_seconds now) noexcept {
+    s = detail::trim(s);
+    auto const blank = s.find(' ');
+    if (blank == std::string_view::npos || blank < 3) return std::nullopt;
+    bool const comma = s[blank - 1] == ',';
+    s.remove_prefix(blank + 1);
+    if (!comma) {
+        if (s.size() < 3) return std::nullopt;
+        auto const month = detail::month_of(s.substr(0, 3));
+        s.remove_prefix(3);
+        if (!month || !detail::take(s, " ")) return std::nullopt;
+        detail::take(s, " ");
+        auto const day = detail::take_number(s);
+        if (!day || *day > 31 || !detail::take(s, " ")) return std::nullopt;
+        auto const time = detail::take_time_of_day(s);
+        if (!time || !detail::take(s, " ")) return std::nullopt;
+        auto const year = detail::take_digits(s, 4);
+        if (!year || !s.empty()) return std::nullopt;
+        return detail::moment(static_cast<int>(*year), *month, static_cast<unsigned>(*day), *time);
+    }
+    auto const day = detail::take_digits(s, 2);
+    if (!day) return std::nullopt;
+    bool const dashes = detail::take(s, "-");
+    if ((!dashes && !detail::take(s, " ")) || s.size() < 3) return std::nullopt;
+    auto const month = detail::month_of(s.substr(0, 3));
+    s.remove_prefix(3);
+    if (!month || !detail::take(s, dashes ? "-" : " ")) return std::nullopt;
+    auto const year = detail::take_digits(s, dashes ? 2 : 4);
+    if (!year || !detail::take(s, " ")) return std::nullopt;
+    auto const time = detail::take_time_of_day(s);
+    if (!time || !detail::take(s, " GMT") || !s.empty()) return std::nullopt;
+    int y = static_cast<int>(*year);
+    if (dashes) {
+        int const this_year =
+            static_cast<int>(std::chrono::year_month_day{std::chrono::floor<std::chrono::days>(now)}.year());
+        y += this_year / 100 * 100;
+        if (y > this_year + 50) y -= 100;
+    }
+    return detail::moment(y, *month, *day, *time);
+}
+
+/// A time as of RFC 3339: `2025-08-21T12:40:59Z`, with a fraction (rounded up to a second) or an offset where there is one.
+constexpr std::optional<std::chrono::sys_seconds> parse_rfc3339(std::string_view s) noexcept {
+    s = detail::trim(s);
+    auto const year = detail::take_digits(s, 4);
+    if (!year || !detail::take(s, "-")) return std::nullopt;
+    auto const month = detail::take_digits(s, 2);
+    if (!month || !detail::take(s, "-")) return std::nullopt;
+    auto const day = detail::take_digits(s, 2);
+    if (!day || !(detail::take(s, "T") || detail::take(s, "t") || detail::take(s, " "))) return std::nullopt;
+    auto const time = detail::take_time_of_day(s);
+    if (!time) return std::nullopt;
+    std::chrono::seconds shift{0};
+    if (!s.empty() && s.front() == '.') {
+        auto const fraction = detail::take_decimal(s);
+        if (!fraction) return std::nullopt;
+        if (fraction->billionths != 0) shift = std::chrono::seconds{1};
+    }
+    if (!detail::take(s, "Z") && !detail::take(s, "z")) {
+        if (s.empty() || (s.front() != '+' && s.front() != '-')) return std::nullopt;
+        bool const ahead = s.front() == '+';
+        s.remove_prefix(1);
+        auto const h = detail::take_digits(s, 2);
+        if (!h || !detail::take(s, ":")) return std::nullopt;
+        auto const m = detail::take_digits(s, 2);
+        if (!m || *h > 23 || *m > 59) return std::nullopt;
+        std::chrono::seconds const offset = std::chrono::hours{*h} + std::chrono::minutes{*m};
+        shift += ahead ? -offset : offset;
+    }
+    auto const t = detail::moment(static_cast<int>(*year), *month, *day, *time);
+    if (!t || !s.empty()) return std::nullopt;
+    return *t + shift;
+}
+
+/// How long from `now` until `t`: 0 where that is past.
+constexpr std::chrono::nanoseconds until(std::chrono::sys_seconds t, std::chrono::sys_seconds now) noexcept {
+    if (t <= now) return std::chrono::nanoseconds::zero();
+    return detail::nanoseconds_of(static_cast<std::uint64_t>((t - now).count()), 0, 1'000'000'000);
+}
+
+/// The value of Retry-After (RFC 9110, 10.2.3): seconds or a date, as the time to wait from `now`; 0 for a date that is past.
+constexpr std::optional<std::chrono::nanoseconds> parse_retry_after(std::string_view s,
+                                                                    std::chrono::sys_seconds now) noexcept {
+    if (auto const d = parse_seconds(s)) return d;
+    if (auto const t = parse_http_date(s, now)) return until(*t, now);
+    return std::nullopt;
+}
+
+}  // namespace weir::inline v0::llm

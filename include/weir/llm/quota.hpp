@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: MIT
+//
+// quota: what an LLM provider allows an account and a model; and the words that go with it.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <string_view>
+
+#include "../detail/wide.hpp"
+#include "../error.hpp"
+
+namespace weir::inline v0::llm {
+
+/// LLM tokens of one call. When asking, `output` is an upper bound (max_tokens); when settling, what was used.
+struct tokens {
+    std::uint64_t input = 0;
+    std::uint64_t output = 0;
+
+    constexpr std::uint64_t total() const noexcept {
+        return input + output < input ? std::numeric_limits<std::uint64_t>::max() : input + output;
+    }
+    friend constexpr bool operator==(tokens const&, tokens const&) = default;
+};
+
+/// One of the limits of a quota.
+enum class limit : unsigned char { none, rpm, rps, tpm, tps };
+
+constexpr std::string_view to_string(limit l) noexcept {
+    switch (l) {
+        case limit::rpm:
+            return "requests per minute";
+        case limit::rps:
+            return "requests per second";
+        case limit::tpm:
+            return "tokens per minute";
+        case limit::tps:
+            return "tokens per second";
+        case limit::none:
+            break;
+    }
+    return "none";
+}
+
+/// Requests and tokens per minute and per second. Absent means not enforced; an explicit 0 is an error.
+struct quota {
+    std::optional<std::uint64_t> rpm{};
+    std::optional<std::uint64_t> rps{};
+    std::optional<std::uint64_t> tpm{};
+    std::optional<std::uint64_t> tps{};
+
+    /// The true ceiling, min(RPM, RPS×60) requests a minute; absent where neither is limited.
+    constexpr std::optional<std::uint64_t> effective_rpm() const noexcept { return lesser(rpm, rps); }
+    /// The true ceiling, min(TPM, TPS×60) tokens a minute; absent where neither is limited.
+    constexpr std::optional<std::uint64_t> effective_tpm() const noexcept { return lesser(tpm, tps); }
+
+    static constexpr error validate(quota const& q) noexcept {
+        if (q.rpm == 0U)
+            return {"a quota of 0 requests per minute admits nothing: leave rpm out where it is not limited"};
+        if (q.rps == 0U)
+            return {"a quota of 0 requests per second admits nothing: leave rps out where it is not limited"};
+        if (q.tpm == 0U)
+            return {"a quota of 0 tokens per minute admits nothing: leave tpm out where it is not limited"};
+        if (q.tps == 0U)
+            return {"a quota of 0 tokens per second admits nothing: leave tps out where it is not limited"};
+        return {};
+    }
+
+    friend constexpr bool operator==(quota const&, quota const&) = default;
+
+private:
+    static constexpr std::optional<std::uint64_t> lesser(std::optional<std::uint64_t> minute,
+                                                         std::optional<std::uint64_t> second) noexcept {
+        if (!second) return minute;
+        constexpr std::uint64_t most = std::numeric_limits<std::uint64_t>::max();
+        std::uint64_t const m = *second > most / 60 ? most : *second * 60;
+        return minute ? std::min(*minute, m) : m;
+    }
+};
+
+/// How a server counts tokens; see quota_limiter.
+enum class accounting : unsigned char {
+    any,           ///< unknown: clean against all of the others
+    actual,        ///< admits while the sum is below the limit; input counts on arrival, output when it is complete
+    input_strict,  ///< the same, but admits only if the input fits as well
+    reserve,       ///< input and max_tokens count on arrival, and are corrected when the output is complete
+};
+
+/// What becomes of a call that is larger than a token limit.
+enum class oversize : unsigned char {
+    refuse,  ///< denied for ever
+    alone,   ///< admitted when the window is empty, and takes the whole window: for servers that do so
+};
+
+/// What the windows hold when a limiter begins.
+enum class quota_start : unsigned char {
+    empty,           ///< nothing was sent in the last minute
+    full,            ///< unknown, all calls have ended: nothing for one window
+    full_in_flight,  ///< unknown, and calls may be in flight: no tokens before the server must have given them up
+};
+
+/// A quota with its request limits and its token limits at so many 1,048,576ths, none below 1. For quota_limiter::change.
+constexpr quota scaled(quota q, std::uint64_t requests, std::uint64_t tokens) noexcept {
+    auto const part = [](std::optional<std::uint64_t>& x, std::uint64_t share) {
+        if (!x) return;
+        auto const p = weir::detail::mul(*x, share);
+        *x = p.hi >> 20U ? std::numeric_limits<std::uint64_t>::max()
+                         : std::max<std::uint64_t>(weir::detail::div(p, std::uint64_t{1} << 20U).value, 1);
+    };
+    part(q.rpm, requests);
+    part(q.rps, requests);
+    part(q.tpm, tokens);
+    part(q.tps, tokens);
+    return q;
+}
+
+}  // namespace weir::inline v0::llm

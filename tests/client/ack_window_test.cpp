@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: MIT
+#include <weir/all_of.hpp>
+#include <weir/client/ack_window.hpp>
+#include <weir/client/jitter_estimator.hpp>
+#include <weir/clock/manual_clock.hpp>
+#include <weir/sliding_window_log.hpp>
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <deque>
+#include <functional>
+#include <queue>
+#include <random>
+#include <stdexcept>
+#include <utility>
+#include <vector>
+
+#include "../support/move_semantics.hpp"
+#include "../support/stress.hpp"
+
+namespace {
+
+using namespace std::chrono_literals;
+using std::chrono::nanoseconds;
+using weir::manual_clock;
+using window = weir::ack_window<manual_clock&>;
+using time_point = manual_clock::time_point;
+static_assert(weir::limiter<window>);
+
+TEST(llm_arrival_window, a_slot_is_free_a_window_after_the_bound_of_its_arrival) {
+    manual_clock clock;
+    window w{1, 1s, 30s, clock};
+    auto d = w.try_acquire();
+    ASSERT_TRUE(d);
+    clock.advance(5s);
+    auto denied = w.try_acquire();
+    EXPECT_FALSE(denied);
+    EXPECT_TRUE(denied.may_be_sooner());
+    EXPECT_EQ(denied.retry_at(), time_point{31s});
+    EXPECT_TRUE(w.confirm(d, time_point{4s + 1ns}));
+    EXPECT_FALSE(w.confirm(d));
+    EXPECT_FALSE(w.check());
+    EXPECT_FALSE(w.check().may_be_sooner());
+    EXPECT_EQ(w.available(), 0U);
+    clock.advance(1ns);
+    EXPECT_EQ(w.available(), 1U);
+    EXPECT_TRUE(w.check());
+    EXPECT_TRUE(w.try_acquire());
+}
+
+TEST(llm_arrival_window, without_a_bound_it_is_free_after_the_latest_arrival_and_a_window) {
+    manual_clock clock;
+    window w{1, 1s, 30s, clock};
+    auto d = w.try_acquire();
+    clock.advance(31s - 1ns);
+    EXPECT_FALSE(w.try_acquire());
+    clock.advance(1ns);
+    auto e = w.try_acquire();
+    EXPECT_TRUE(e);
+    EXPECT_FALSE(w.confirm(d));  // too late: another's slot
+    EXPECT_FALSE(w.check());
+    EXPECT_TRUE(w.confirm(e, time_point{0s}));  // before it was sent: as it was sent
+    clock.advance(1s - 1ns);
+    EXPECT_FALSE(w.check());
+    clock.advance(1ns);
+    EXPECT_TRUE(w.check());
+}
+
+TEST(llm_arrival_window, what_never_left_gives_its_slot_back_as_it_was) {
+    manual_clock clock;
+    window w{2, 1s, 30s, clock};
+    auto a = w.try_acquire();
+    auto b = w.try_acquire();
+    ASSERT_TRUE(a && b);
+    EXPECT_FALSE(w.try_acquire());
+    EXPECT_TRUE(w.refund(a));
+    EXPECT_FALSE(w.refund(a));
+    auto c = w.try_acquire();
+    EXPECT_TRUE(c);
+    EXPECT_FALSE(w.confirm(a));
+    EXPECT_FALSE(w.try_acquire());
+    EXPECT_TRUE(w.try_acquire(2).never());
+    EXPECT_EQ(w.try_acquire(2).retry_after(), nanoseconds::max());
+    EXPECT_EQ(w.try_acquire(2).retry_at(), time_point::max());
+    EXPECT_TRUE(w.try_acquire(0));
+}
+
+TEST(llm_arrival_window, composes_by_all_of) {
+    manual_clock clock;
+    window w{5, 1s, 30s, clock};
+    weir::sliding_window_log<manual_clock&> minute{2, 60s, clock};
+    weir::all_of both{w, minute};
+    EXPECT_TRUE(both.try_acquire());
+    EXPECT_TRUE(both.try_acquire());
+    EXPECT_FALSE(both.try_acquire());
+    EXPECT_TRUE(w.check());
+}
+
+TEST(llm_arrival_window, refuses_bad_arguments_with_a_reason) {
+    EXPECT_FALSE(window::validate(10, 1s, 1s));
+    EXPECT_TRUE(window::validate(0, 1s, 1s));
+    EXPECT_TRUE(window::validate(1'000'001, 1s, 1s));
+    EXPECT_TRUE(window::validate(1, 0s, 1s));
+    EXPECT_TRUE(window::validate(1, 1s, 0s));
+    EXPECT_TRUE(window::validate(1, nanoseconds{std::int64_t{1} << 60U}, 1s));
+    EXPECT_TRUE(window::validate(1, 1s, nanoseconds{std::int64_t{1} << 60U}));
+    EXPECT_FALSE(window::validate(1, 1ns, 1ns));
+    EXPECT_FALSE(window::validate(1'000'000, nanoseconds{(std::int64_t{1} << 60U) - 1},
+                                  nanoseconds{(std::int64_t{1} << 60U) - 1}));
+    manual_clock clock;
+    EXPECT_THROW((window{0, 1s, 1s, clock}), std::invalid_argument);
+    weir::ack_window<std::chrono::steady_clock, weir::unsynchronized> plain{1, 1s, 1s};
+    EXPECT_TRUE(plain.try_acquire());
+}
+
+TEST(llm_arrival_window, threads_together_get_a_slot_once) {
+    manual_clock clock;
+    window w{50, 1h, 1h, clock};
+    std::atomic<int> granted{0};
+    hammer::on_threads(4, [&] {
+        for (int i = 0; i < 5000; ++i) {
+            auto d = w.try_acquire();
+            if (d && i % 3 == 0) {
+                EXPECT_TRUE(w.refund(d));
+            } else if (d) {
+                ++granted;
+                if (i % 2 == 0) {
+                    EXPECT_TRUE(w.confirm(d));
+                }
+            }
+        }
+    });
+    EXPECT_EQ(granted.load(), 50);
+}
+
+/// A path: a request takes `least` to least + spread, and one in a hundred `stall` more; the answer is read `answer` and once more such a
+/// delay after the arrival; the server says what it took, or not.
+struct path {
+    char const* name;
+    nanoseconds least, spread, stall, answer;
+    bool says_took;
+};
+struct outcome {
+    std::uint64_t served = 0, refused = 0;
+};
+
+/// Ten a second, endless work, ten minutes; the server counts arrivals in any second exactly. `use` is an ack_window or a log of a second and J.
+template <class Limiter>
+outcome run(path const& p, Limiter& l, manual_clock& clock, std::uint64_t seed, weir::jitter_estimator* m) {
+    std::mt19937_64 random{seed};
+    auto const delay = [&] {
+        auto const d =
+            p.least + nanoseconds{static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(p.spread.count()))};
+        return random() % 100 == 0 ? d + p.stall : d;
+    };
+    struct call {
+        std::int64_t arrival, heard;
+        typename Limiter::decision d;
+    };
+    std::deque<call> calls;
+    using event = std::pair<std::int64_t, std::size_t>;
+    std::priority_queue<event, std::vector<event>, std::greater<>> arrivals, answers;
+    std::deque<std::int64_t> second;
+    outcome o;
+    auto const ns = [&] { return clock.now().time_since_epoch().count(); };
+    auto const end = clock.now() + 600s;
+    while (clock.now() < end) {
+        while (!arrivals.empty() && arrivals.top().first <= ns()) {
+            auto const t = arrivals.top().first;
+            arrivals.pop();
+            while (!second.empty() && second.front() <= t - 1'000'000'000) second.pop_front();
+            if (second.size() >= 10) {
+                ++o.refused;
+            } else {
+                second.push_back(t);
+                ++o.served;
+            }
+        }
+        while (!answers.empty() && answers.top().first <= ns()) {
+            auto& c = calls[answers.top().second];
+            answers.pop();
+            auto const took = p.says_took ? p.answer : nanoseconds{0};
+            if constexpr (std::is_same_v<Limiter, window>) l.confirm(c.d, time_point{nanoseconds{c.heard} - took});
+        }
+        auto d = l.try_acquire(1, clock.now());
+        if (d) {
+            std::int64_t const arrival = ns() + delay().count();
+            std::int64_t const heard = arrival + (p.answer + delay()).count();
+            if (m) m->arrived(clock.now().time_since_epoch(), nanoseconds{arrival});
+            arrivals.push({arrival, calls.size()});
+            answers.push({heard, calls.size()});
+            calls.push_back({arrival, heard, std::move(d)});
+            continue;
+        }
+        auto to = std::min(d.retry_at(), end);
+        if (!arrivals.empty()) to = std::min(to, time_point{nanoseconds{arrivals.top().first}});
+        if (!answers.empty()) to = std::min(to, time_point{nanoseconds{answers.top().first}});
+        clock.advance_to(std::max(to, clock.now() + 1ns));
+    }
+    return o;
+}
+
+TEST(llm_arrival_window, wins_against_a_margin_where_the_mean_time_to_the_bound_is_below_the_jitter) {
+    path const paths[] = {
+        {"steady path, 40 to 60 ms; answer in 10 s, no time said", 40ms, 20ms, 0ms, 10s, false},
+        {"steady path, 40 to 60 ms; answer in 10 s, time said", 40ms, 20ms, 0ms, 10s, true},
+        {"steady path, 40 to 60 ms; answer in 20 ms", 40ms, 20ms, 0ms, 20ms, false},
+        {"stalls of 300 ms, else 5 to 10 ms; answer in 20 ms", 5ms, 5ms, 300ms, 20ms, false},
+        {"stalls of 300 ms, else 5 to 10 ms; answer in 700 ms", 5ms, 5ms, 300ms, 700ms, false},
+        {"stalls of 300 ms, else 5 to 10 ms; answer in 700 ms, time said", 5ms, 5ms, 300ms, 700ms, true},
+    };
+    bool const window_wins[] = {false, false, false, true, false, true};
+    for (std::size_t i = 0; i < std::size(paths); ++i) {
+        auto const& p = paths[i];
+        manual_clock clock;
+        window w{10, 1s, 60s, clock};
+        auto const arrival = run(p, w, clock, 1, nullptr);
+        // The margin is measured beforehand, on another stretch of the same path.
+        weir::jitter_estimator m{};
+        manual_clock before;
+        weir::sliding_window_log<manual_clock&> first{10, 2s, before};
+        run(p, first, before, 2, &m);
+        manual_clock clock2;
+        weir::sliding_window_log<manual_clock&> log{10, 1s + m.jitter(), clock2};
+        auto const margin = run(p, log, clock2, 1, nullptr);
+        std::printf("%-63s ack_window %5.1f%%, J = %3.0f ms: %5.1f%%\n", p.name,
+                    static_cast<double>(arrival.served) / 60, static_cast<double>(m.jitter().count()) / 1e6,
+                    static_cast<double>(margin.served) / 60);
+        EXPECT_EQ(arrival.refused, 0U) << p.name;
+        EXPECT_EQ(margin.refused, 0U) << p.name;
+        EXPECT_EQ(arrival.served > margin.served, window_wins[i]) << p.name;
+    }
+}
+
+TEST(llm_arrival_window, a_decision_that_is_moved_is_the_same_decision) {
+    manual_clock clock;
+    window w{1, 1s, 30s, clock};
+    auto a = w.try_acquire();
+    clock.advance(1ms);
+    auto denied = w.try_acquire();
+    ASSERT_TRUE(a && !denied);
+    auto const said = moved::said_by(a);
+    auto const refused = moved::said_by(denied);
+    auto& itself = a;
+    a = std::move(itself);
+    EXPECT_EQ(moved::said_by(a), said);
+    auto made = std::move(denied);
+    EXPECT_EQ(moved::said_by(made), refused);
+    EXPECT_TRUE(made.may_be_sooner());
+    made = std::move(a);
+    EXPECT_EQ(moved::said_by(made), said);
+    EXPECT_FALSE(w.confirm(a)) << "moved from";  // NOLINT(bugprone-use-after-move): that is the point
+    EXPECT_FALSE(w.refund(a));                   // NOLINT(bugprone-use-after-move)
+    EXPECT_TRUE(w.refund(made));
+    EXPECT_FALSE(w.refund(made)) << "once";
+    EXPECT_EQ(w.available(), 1U);
+}
+
+TEST(llm_arrival_window, asks_for_one_permit_where_none_is_named) {
+    manual_clock clock;
+    window l{1, 1s, 30s, clock};
+    EXPECT_TRUE(l.check());
+    EXPECT_FALSE(l.check(2));
+    EXPECT_TRUE(l.try_acquire());
+    EXPECT_FALSE(l.check());
+}
+
+}  // namespace

@@ -1,0 +1,535 @@
+// SPDX-License-Identifier: MIT
+#include <weir/all_of.hpp>
+#include <weir/client/ramp.hpp>
+#include <weir/clock/manual_clock.hpp>
+#include <weir/llm/detail/server_queue.hpp>
+#include <weir/llm/quota_limiter.hpp>
+#include <weir/token_bucket.hpp>
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <deque>
+#include <random>
+#include <stdexcept>
+#include <vector>
+
+#include "../support/move_semantics.hpp"
+#include "../support/stress.hpp"
+
+namespace {
+
+using namespace std::chrono_literals;
+using std::chrono::nanoseconds;
+using weir::manual_clock;
+using weir::ramp_options;
+using ramp = weir::ramp<manual_clock&>;
+using time_point = manual_clock::time_point;
+static_assert(weir::limiter<ramp>);
+
+/// Burst protection as it is supposed to be: refuse when the requests of the last second, this one included, would be more than
+/// max(floor, k × mean per second of the last ten). Floor and k walk slowly through their ranges.
+class burst_server {
+public:
+    struct range {
+        double floor_low, floor_high, k_low, k_high;
+    };
+    burst_server(std::uint64_t seed, range r) : random_{seed}, range_{r} {
+        floor_ = pick(r.floor_low, r.floor_high);
+        k_ = pick(r.k_low, r.k_high);
+    }
+
+    bool admits(std::int64_t t) {
+        while (moved_ + 1'000'000'000 <= t) {
+            moved_ += 1'000'000'000;
+            floor_ = std::clamp(floor_ * pick(0.98, 1.02), range_.floor_low, range_.floor_high);
+            k_ = std::clamp(k_ * pick(0.99, 1.01), range_.k_low, range_.k_high);
+        }
+        while (!admitted_.empty() && admitted_.front() <= t - 10'000'000'000) admitted_.pop_front();
+        auto const second = static_cast<double>(
+            admitted_.end() - std::upper_bound(admitted_.begin(), admitted_.end(), t - 1'000'000'000));
+        return second + 1 <= std::max(floor_, k_ * static_cast<double>(admitted_.size()) / 10);
+    }
+    bool arrive(std::int64_t t) {
+        if (!admits(t)) {
+            ++refused;
+            return false;
+        }
+        admitted_.push_back(t);
+        ++served;
+        return true;
+    }
+
+    std::uint64_t served = 0, refused = 0;
+
+private:
+    double pick(double low, double high) { return std::uniform_real_distribution{low, high}(random_); }
+
+    std::mt19937_64 random_;
+    range range_;
+    double floor_, k_;
+    std::int64_t moved_ = 0;
+    std::deque<std::int64_t> admitted_;
+};
+
+constexpr burst_server::range usual{4, 20, 1.5, 3};
+
+/// A batch of endless work until `end`; nothing is learnt from refusals.
+template <class Limiter>
+void work(Limiter& l, burst_server& server, manual_clock& clock, time_point end) {
+    while (clock.now() < end) {
+        if (auto d = l.try_acquire(1)) {
+            server.arrive(clock.now().time_since_epoch().count());
+        } else {
+            clock.advance_to(std::min(d.retry_at(), end));
+        }
+    }
+}
+
+/// Admissions of one who knows the server's rule and state, spaced by nothing else.
+std::uint64_t ideal(std::uint64_t seed, burst_server::range range, std::uint64_t rate, std::int64_t seconds) {
+    burst_server server{seed, range};
+    std::uint64_t n = 0;
+    std::int64_t const step = 1'000'000'000 / static_cast<std::int64_t>(rate);
+    for (std::int64_t t = step; t <= seconds * 1'000'000'000; t += step)
+        n += server.admits(t) && server.arrive(t) ? 1 : 0;
+    return n;
+}
+
+TEST(llm_ramp, starts_with_one_permit_and_spaces_the_others) {
+    manual_clock clock;
+    ramp r{{.first = 4}, clock};
+    EXPECT_TRUE(r.try_acquire());
+    auto d = r.try_acquire();
+    EXPECT_FALSE(d);
+    EXPECT_FALSE(d.never());
+    EXPECT_GT(d.retry_after(), 200ms);
+    EXPECT_LE(d.retry_after(), 266ms);
+    clock.advance_to(d.retry_at() - 1ns);
+    EXPECT_FALSE(r.check(1));
+    clock.advance(1ns);
+    EXPECT_TRUE(r.check(1));
+    EXPECT_TRUE(r.try_acquire());
+}
+
+TEST(llm_ramp, in_no_interval_more_than_first_or_growth_times_the_mean_of_the_memory_and_one) {
+    for (std::uint64_t seed = 1; seed <= 40; ++seed) {
+        std::mt19937_64 random{seed};
+        manual_clock clock;
+        auto const first = static_cast<std::uint32_t>(1 + random() % 12);
+        auto const growth = static_cast<std::uint32_t>(125 + random() % 200);
+        ramp r{{.first = first, .first_most = first, .growth = growth, .growth_most = growth}, clock};
+        std::vector<std::int64_t> grants;
+        // Busy and idle times by turns; when busy, asked often.
+        for (int phase = 0; phase < 12; ++phase) {
+            if (random() % 2 == 0) clock.advance(std::chrono::milliseconds{random() % 15'000});
+            auto const until = clock.now() + std::chrono::milliseconds{random() % 15'000};
+            while (clock.now() < until && grants.size() < 20'000) {
+                if (r.try_acquire()) {
+                    auto const t = clock.now().time_since_epoch().count();
+                    grants.push_back(t);
+                    auto const since = [&](std::int64_t w) {
+                        return static_cast<std::uint64_t>(grants.end() -
+                                                          std::upper_bound(grants.begin(), grants.end(), t - w));
+                    };
+                    std::uint64_t const second = since(1'000'000'000);
+                    std::uint64_t const memory = since(10'000'000'000);
+                    // n − 1 < max(first, growth·mean), in integers.
+                    ASSERT_LT((second - 1) * 1000, std::max<std::uint64_t>(first * 1000U, growth * memory)) << seed;
+                }
+                clock.advance(std::chrono::microseconds{1 + random() % 20'000});
+            }
+        }
+        ASSERT_GT(grants.size(), 20U);
+    }
+}
+
+TEST(llm_ramp, a_cold_start_at_full_rate_meets_burst_protection_and_a_ramp_within_its_bounds_does_not) {
+    std::uint64_t without = 0, with = 0, served = 0, ideal_served = 0;
+    for (std::uint64_t seed = 1; seed <= 50; ++seed) {
+        manual_clock clock;
+        weir::token_bucket<manual_clock&> full{weir::rate{100, 1s}, 1, weir::start::empty(), clock};
+        burst_server server{seed, usual};
+        work(full, server, clock, time_point{5s});
+        without += server.refused;
+
+        manual_clock clock2;
+        ramp r{{.first = 3, .first_most = 3, .growth = 150, .growth_most = 150}, clock2};
+        weir::token_bucket<manual_clock&> cap{weir::rate{100, 1s}, 1, weir::start::empty(), clock2};
+        weir::all_of both{cap, r};
+        burst_server server2{seed, usual};
+        work(both, server2, clock2, time_point{120s});
+        with += server2.refused;
+        served += server2.served;
+        ideal_served += ideal(seed, usual, 100, 120);
+    }
+    EXPECT_GT(without, 50U * 100U);
+    EXPECT_EQ(with, 0U);
+    std::printf(
+        "first 3, growth 150, nothing learnt: 100 a second from rest, %.1f%% of the ideal's first two minutes\n",
+        100.0 * static_cast<double>(served) / static_cast<double>(ideal_served));
+    EXPECT_GT(served * 100, ideal_served * 50);
+}
+
+/// Cold starts in turn, each after 15 s of rest; refusals of each, and what was served of the ideal.
+struct learning {
+    std::vector<std::uint64_t> refused;
+    std::uint64_t served = 0, ideal = 0;
+};
+learning learn(std::uint64_t seed, burst_server::range range, std::uint64_t rate, int rounds) {
+    learning l;
+    manual_clock clock;
+    ramp r{{}, clock};
+    burst_server server{seed, range};
+    for (int i = 0; i < rounds; ++i) {
+        auto const begin = clock.now();
+        auto const before = server.refused;
+        auto const served = server.served;
+        auto const step = std::chrono::nanoseconds{1'000'000'000 / static_cast<std::int64_t>(rate)};
+        while (clock.now() < begin + 60s) {
+            auto d = r.try_acquire();
+            if (!d) {
+                clock.advance_to(std::min(d.retry_at(), begin + 60s));
+                continue;
+            }
+            if (!server.arrive(clock.now().time_since_epoch().count())) r.burst(d);
+            clock.advance(step);  // the quota's
+        }
+        l.refused.push_back(server.refused - before);
+        if (i >= rounds / 2) {
+            l.served += server.served - served;
+            l.ideal += ideal(seed * 1000 + static_cast<std::uint64_t>(i), range, rate, 60);
+        }
+        clock.advance(15s);
+    }
+    return l;
+}
+
+TEST(llm_ramp, learns_what_the_server_allows_with_few_refusals) {
+    std::uint64_t served = 0, ideal_served = 0, refused = 0;
+    std::vector<std::uint64_t> by_round(20);
+    for (std::uint64_t seed = 1; seed <= 30; ++seed) {
+        auto const l = learn(seed, usual, 100, 20);
+        for (std::size_t i = 0; i < by_round.size(); ++i) by_round[i] += l.refused[i];
+        for (std::size_t i = 10; i < 20; ++i) refused += l.refused[i];
+        served += l.served;
+        ideal_served += l.ideal;
+    }
+    std::printf("refusals in each of 20 cold starts, summed over 30 servers:");
+    for (auto n : by_round) std::printf(" %llu", static_cast<unsigned long long>(n));
+    std::printf("\nafter ten cold starts: %.2f refusals a start, %.3f%% of requests, %.1f%% of the ideal\n",
+                static_cast<double>(refused) / 300, 100.0 * static_cast<double>(refused) / static_cast<double>(served),
+                100.0 * static_cast<double>(served) / static_cast<double>(ideal_served));
+    EXPECT_LT(refused * 1000, served);  // under 0.1%
+    EXPECT_LT(refused, 300U * 2U);      // under two a cold start
+    EXPECT_GT(served * 100, ideal_served * 85);
+}
+
+TEST(llm_ramp, a_burst_verdict_lowers_what_was_in_force_once_an_interval) {
+    manual_clock clock;
+    ramp r{{.first = 8}, clock};
+    auto a = r.try_acquire();
+    clock.advance(150ms);
+    auto b = r.try_acquire();
+    ASSERT_TRUE(a && b);
+    EXPECT_TRUE(r.burst(a));
+    EXPECT_FALSE(r.burst(a));
+    EXPECT_EQ(r.first(), 6U);
+    EXPECT_EQ(r.growth(), 150U);
+    EXPECT_TRUE(r.burst(b));
+    EXPECT_EQ(r.first(), 6U);
+    clock.advance(2s);
+    auto c = r.try_acquire();
+    EXPECT_TRUE(r.burst(c));
+    EXPECT_EQ(r.first(), 4U);
+    for (int i = 0; i < 40; ++i) {
+        clock.advance(2s);
+        auto d = r.try_acquire();
+        ASSERT_TRUE(d);
+        r.burst(d);
+    }
+    EXPECT_EQ(r.first(), 1U);
+}
+
+TEST(llm_ramp, a_burst_verdict_on_the_climb_lowers_growth_and_not_first) {
+    manual_clock clock;
+    ramp r{{.first = 4, .first_most = 4, .growth = 200, .growth_most = 200}, clock};
+    while (r.current(clock.now()) < 20) {
+        if (!r.try_acquire()) clock.advance(10ms);
+    }
+    auto const high = r.current(clock.now());
+    while (!r.check(1)) clock.advance(1ms);
+    auto d = r.try_acquire();
+    ASSERT_TRUE(r.burst(d));
+    EXPECT_EQ(r.first(), 4U);
+    EXPECT_EQ(r.growth(), 175U);
+    clock.advance(130ms);
+    EXPECT_LT(r.current(clock.now()), high);
+}
+
+TEST(llm_ramp, growth_is_earned_by_use_and_lost_by_rest) {
+    manual_clock clock;
+    ramp r{{.first = 2, .first_most = 2}, clock};
+    clock.advance(1h);
+    EXPECT_EQ(r.current(clock.now()), 2U);
+    auto const busy = clock.now() + 40s;
+    while (clock.now() < busy) {
+        auto d = r.try_acquire();
+        if (!d) clock.advance_to(d.retry_at());
+    }
+    EXPECT_GT(r.current(clock.now()), 10U);
+    clock.advance(10s);
+    EXPECT_EQ(r.current(clock.now()), 2U);
+    EXPECT_EQ(r.available(), 2U);
+}
+
+TEST(llm_ramp, after_a_refusal_what_it_had_learnt_is_felt_for_in_small_steps) {
+    for (bool const of_growth : {true, false}) {
+        SCOPED_TRACE(of_growth);
+        manual_clock clock;
+        ramp r{{.first = 4, .first_most = of_growth ? 4U : 64U, .growth = 150, .growth_most = of_growth ? 400U : 150U},
+               clock};
+        clock.advance(1h);
+        auto const busy = [&](nanoseconds length) {
+            auto const end = clock.now() + length;
+            while (clock.now() < end) {
+                auto d = r.try_acquire();
+                if (!d) clock.advance_to(d.retry_at());
+            }
+        };
+        auto const grant = [&] {
+            auto d = r.try_acquire();
+            while (!d) {
+                clock.advance_to(d.retry_at());
+                d = r.try_acquire();
+            }
+            return d;
+        };
+        if (of_growth) busy(8s);
+        auto d = grant();
+        ASSERT_TRUE(r.burst(d));
+        auto const first = r.first();
+        auto const growth = r.growth();
+        EXPECT_EQ(first, of_growth ? 4U : 3U);
+        busy(20s);
+        if (of_growth) {
+            EXPECT_GT(r.growth(), growth);
+            EXPECT_LE(r.growth(), growth + 10) << "eighths would be 300 by now";
+        } else {
+            EXPECT_EQ(r.growth(), growth);
+            EXPECT_LE(r.first(), first + 1);
+        }
+    }
+}
+
+TEST(llm_ramp, what_never_left_no_longer_counts) {
+    manual_clock clock;
+    ramp r{{.first = 2, .first_most = 2}, clock};
+    for (int i = 0; i < 5000; ++i) {
+        auto d = r.try_acquire();
+        ASSERT_TRUE(d);
+        EXPECT_TRUE(r.refund(d));
+        EXPECT_FALSE(r.refund(d));
+        EXPECT_FALSE(r.burst(d));
+        clock.advance(1ms);
+    }
+    EXPECT_EQ(r.current(clock.now()), 2U);
+    EXPECT_TRUE(r.try_acquire());
+}
+
+TEST(llm_ramp, has_available_what_it_would_grant_and_no_more) {
+    for (std::uint64_t seed = 0; seed < 20; ++seed) {
+        std::mt19937_64 random{seed};
+        manual_clock clock;
+        ramp r{{.first = 4, .first_most = 4}, clock};
+        for (int i = 0; i < 2'000; ++i) {
+            auto const a = r.available();
+            if (a != 0) {
+                ASSERT_TRUE(r.check(a)) << "seed " << seed << ", step " << i;
+            }
+            ASSERT_FALSE(r.check(a + 1)) << "seed " << seed << ", step " << i;
+            if (random() % 2 == 0) r.try_acquire(random() % 5);
+            clock.advance(nanoseconds{random() % (random() % 16 == 0 ? 5'000'000'000 : 400'000'000)});
+        }
+    }
+}
+
+TEST(llm_ramp, several_at_once_leave_the_gap_that_they_would_have_taken) {
+    manual_clock clock;
+    ramp r{{.first = 4, .first_most = 4}, clock};
+    EXPECT_TRUE(r.try_acquire(5).never());
+    EXPECT_EQ(r.try_acquire(5).retry_after(), nanoseconds::max());
+    EXPECT_EQ(r.try_acquire(5).retry_at(), time_point::max());
+    EXPECT_TRUE(r.try_acquire(0));
+    EXPECT_TRUE(r.try_acquire(4));
+    EXPECT_FALSE(r.try_acquire(1));
+    EXPECT_EQ(r.available(), 0U);
+    clock.advance(1s);
+    EXPECT_FALSE(r.try_acquire(1));  // 4 intervals of spacing, and a sixteenth
+    clock.advance(63ms);
+    EXPECT_TRUE(r.try_acquire(1));
+    auto d = r.check(4);
+    EXPECT_FALSE(d);
+    EXPECT_GT(d.retry_after(), 1s);
+    clock.advance_to(d.retry_at());
+    EXPECT_TRUE(r.check(4));
+}
+
+TEST(llm_ramp, in_all_of_a_denial_by_the_other_part_charges_nothing) {
+    manual_clock clock;
+    ramp r{{.first = 2}, clock};
+    weir::token_bucket<manual_clock&> bucket{weir::rate{1, 1s}, 1, weir::start::empty(), clock};
+    weir::all_of both{bucket, r};
+    for (int i = 0; i < 100; ++i) EXPECT_FALSE(both.try_acquire());
+    EXPECT_TRUE(r.check(1));
+    clock.advance(1s);
+    EXPECT_TRUE(both.try_acquire());
+    EXPECT_FALSE(r.check(1));
+}
+
+TEST(llm_ramp, refuses_bad_arguments_with_a_reason) {
+    manual_clock clock;
+    EXPECT_FALSE(ramp::validate({}));
+    EXPECT_TRUE(ramp::validate({.interval = 0ns}));
+    EXPECT_TRUE(ramp::validate({.interval = 63ns}));
+    EXPECT_TRUE(ramp::validate({}, 20ms));
+    EXPECT_TRUE(ramp::validate({.memory = 2}));
+    EXPECT_TRUE(ramp::validate({.memory = 16}));
+    EXPECT_TRUE(ramp::validate({.first = 0}));
+    EXPECT_TRUE(ramp::validate({.first = 2, .first_most = 1}));
+    EXPECT_TRUE(ramp::validate({.growth = 124}));
+    EXPECT_TRUE(ramp::validate({.growth = 200, .growth_most = 150}));
+    EXPECT_TRUE(ramp::validate({.jitter = -1ns}));
+    EXPECT_TRUE(ramp::validate({.interval = 1h + 1ns}));
+    EXPECT_TRUE(ramp::validate({.interval = 63s}, 1s));
+    EXPECT_TRUE(ramp::validate({.first_most = 50'001}));
+    EXPECT_TRUE(ramp::validate({.growth_most = 6'001}));
+    EXPECT_TRUE(ramp::validate({.jitter = 1h + 1ns}));
+    EXPECT_FALSE(ramp::validate({.interval = 64ns,
+                                 .memory = 3,
+                                 .first = 1,
+                                 .first_most = 1,
+                                 .growth = 125,
+                                 .growth_most = 125,
+                                 .jitter = 0ns}));
+    EXPECT_FALSE(ramp::validate({.interval = 1h,
+                                 .memory = 15,
+                                 .first = 50'000,
+                                 .first_most = 50'000,
+                                 .growth = 6'000,
+                                 .growth_most = 6'000,
+                                 .jitter = 1h}));
+    EXPECT_FALSE(ramp::validate({.interval = 64s}, 1s));
+    EXPECT_THROW((ramp{{.first = 0}, clock}), std::invalid_argument);
+}
+
+TEST(llm_ramp, threads_together_get_no_more_than_one) {
+    manual_clock clock;
+    ramp r{{.first = 5, .first_most = 5, .growth = 200, .growth_most = 200}, clock};
+    std::atomic<std::uint64_t> granted{0};
+    hammer::on_threads(4, [&] {
+        std::uint64_t mine = 0;
+        for (int k = 0; k < 30'000; ++k) {
+            auto d = r.try_acquire();
+            if (d && k % 7 == 0) {
+                r.refund(d);
+            } else {
+                mine += d ? 1 : 0;
+            }
+            clock.advance(100us);
+        }
+        granted += mine;
+    });
+    auto const seconds = static_cast<std::uint64_t>(clock.now().time_since_epoch() / 1s);
+    EXPECT_GE(seconds, 12U);
+    std::uint64_t alone = 0;
+    {
+        manual_clock other;
+        ramp one{{.first = 5, .first_most = 5, .growth = 200, .growth_most = 200}, other};
+        while (other.now() < clock.now()) {
+            alone += one.try_acquire() ? 1 : 0;
+            other.advance(100us);
+        }
+    }
+    EXPECT_GT(granted.load(), 20U);
+    EXPECT_LE(granted.load(), alone + alone / 20 + 1);
+}
+
+TEST(llm_ramp, works_with_plain_cells_and_its_own_clock) {
+    weir::ramp<std::chrono::steady_clock, weir::unsynchronized> plain{};
+    EXPECT_TRUE(plain.try_acquire());
+    weir::ramp deduced{ramp_options{}};
+    EXPECT_TRUE(deduced.try_acquire());
+}
+
+TEST(llm_server_queue, the_clients_timeout_grows_by_what_the_server_may_wait) {
+    using weir::llm::server_queue;
+    static_assert(server_queue::ask(30s, 60s).wait == 30s && server_queue::ask(30s, 60s).timeout == 90s);
+    static_assert(server_queue::ask(500s, 60s).wait == 120s && server_queue::ask(500s, 60s).timeout == 180s);
+    static_assert(server_queue::ask(1s, 60s).wait == 1s);
+    static_assert(server_queue::ask(0s, 60s).wait == 0s && server_queue::ask(0s, 60s).timeout == 60s);
+    static_assert(server_queue::ask(-5s, 60s).wait == 0s && server_queue::ask(-5s, 60s).timeout == 60s);
+    EXPECT_EQ(server_queue::ask(30s, 0s).timeout, 0s);
+    EXPECT_EQ(server_queue::ask(30s, std::chrono::nanoseconds::max()).timeout, std::chrono::nanoseconds::max());
+    EXPECT_EQ(server_queue::header, "X-DashScope-Wait-Timeout");
+}
+
+TEST(llm_ramp, a_decision_that_is_moved_is_the_same_decision) {
+    manual_clock clock;
+    ramp r{{}, clock};
+    auto a = r.try_acquire();
+    ASSERT_TRUE(a);
+    while (r.try_acquire()) {
+    }
+    clock.advance(1ms);
+    auto denied = r.try_acquire();
+    ASSERT_FALSE(denied);
+    auto const said = moved::said_by(a);
+    auto const refused = moved::said_by(denied);
+    auto& itself = a;
+    a = std::move(itself);
+    EXPECT_EQ(moved::said_by(a), said);
+    auto made = std::move(denied);
+    EXPECT_EQ(moved::said_by(made), refused);
+    made = std::move(a);
+    EXPECT_EQ(moved::said_by(made), said);
+    EXPECT_FALSE(r.refund(a)) << "moved from";  // NOLINT(bugprone-use-after-move): that is the point
+    EXPECT_TRUE(r.refund(made));
+    EXPECT_FALSE(r.refund(made)) << "once";
+}
+
+TEST(llm_ramp, asks_for_one_permit_where_none_is_named) {
+    manual_clock clock;
+    ramp l{{.first = 2, .first_most = 2}, clock};
+    EXPECT_TRUE(l.try_acquire());
+    clock.advance(l.check().retry_after());
+    EXPECT_TRUE(l.check());
+    EXPECT_FALSE(l.check(2));
+    EXPECT_TRUE(l.try_acquire());
+    EXPECT_FALSE(l.check());
+}
+
+TEST(llm_ramp, has_these_defaults) {
+    constexpr ramp_options o;
+    static_assert(o.interval == 1s && o.memory == 10 && o.first == 2 && o.first_most == 64 && o.growth == 150 &&
+                  o.growth_most == 400 && o.jitter == 0s);
+}
+
+TEST(llm_ramp, from_rest_the_second_permit_comes_half_an_interval_and_a_32nd_later_less_what_was_saved) {
+    manual_clock clock;
+    ramp r{{.first = 2, .first_most = 2}, clock};
+    clock.advance(10min);
+    ASSERT_TRUE(r.try_acquire());
+    // 17/16 of a second for two, of which a sixteenth was saved up.
+    EXPECT_EQ(r.check().retry_after(), 531'250us - 62'500us);
+}
+
+TEST(llm_server_queue, has_these_bounds) {
+    static_assert(weir::llm::server_queue::least == 1s && weir::llm::server_queue::most == 120s);
+}
+
+}  // namespace

@@ -1,8 +1,0 @@
-// SPDX-License-Identifier: MIT
-#include "fuzz.hpp"
-
-#include "../property/fair_order_script.hpp"
-
-extern "C" int LLVMFuzzerTestOneInput(std::uint8_t const* data, std::size_t size) {
-    return fuzz::run(script::fair_order_script, "fair_order", data, size);
-}

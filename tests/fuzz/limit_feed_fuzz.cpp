@@ -1,8 +1,0 @@
-// SPDX-License-Identifier: MIT
-#include "fuzz.hpp"
-
-#include "../property/limit_feed_script.hpp"
-
-extern "C" int LLVMFuzzerTestOneInput(std::uint8_t const* data, std::size_t size) {
-    return fuzz::run(script::limit_feed_script, "limit_feed", data, size);
-}
