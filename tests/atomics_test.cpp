@@ -66,15 +66,9 @@ TEST(unsynchronized, do_what_std_atomic_does) {
             std::uint32_t y = x;
             constexpr auto order = std::memory_order_relaxed;
             switch (random() % 5) {
-                case 0:
-                    ASSERT_EQ(a.exchange(n, order), b.exchange(n, order));
-                    break;
-                case 1:
-                    ASSERT_EQ(a.fetch_add(n, order), b.fetch_add(n, order));
-                    break;
-                case 2:
-                    ASSERT_EQ(a.fetch_sub(n, order), b.fetch_sub(n, order));
-                    break;
+                case 0: ASSERT_EQ(a.exchange(n, order), b.exchange(n, order)); break;
+                case 1: ASSERT_EQ(a.fetch_add(n, order), b.fetch_add(n, order)); break;
+                case 2: ASSERT_EQ(a.fetch_sub(n, order), b.fetch_sub(n, order)); break;
                 case 3:
                     ASSERT_EQ(a.compare_exchange_strong(x, n, order, order),
                               b.compare_exchange_strong(y, n, order, order));

@@ -305,7 +305,7 @@ TEST(backoff, says_which_field_is_bad) {
     EXPECT_TRUE(backoff{.jitter = static_cast<jitter>(9)}.validate());
     EXPECT_TRUE(backoff{.spread = -1ns}.validate());
     EXPECT_TRUE(backoff{.hint_spread = -1ns}.validate());
-    EXPECT_STREQ(backoff{.attempts = 0}.validate().reason, "a backoff needs at least one attempt");
+    EXPECT_STREQ(backoff{.attempts = 0}.validate().message(), "a backoff needs at least one attempt");
 #if defined(__cpp_exceptions)
     EXPECT_THROW((void)backoff{.attempts = 0}.next(0, lowest{}), std::invalid_argument);
     EXPECT_THROW(backoff::sequence{backoff{.base = -1ns}}, std::invalid_argument);

@@ -24,8 +24,8 @@ constexpr weir::result<immovable> make(int x, int y) {
 TEST(error, is_true_when_there_is_a_reason) {
     static_assert(!weir::error{});
     static_assert(weir::error{"why"});
-    EXPECT_STREQ(weir::error{"why"}.reason, "why");
-    EXPECT_EQ(weir::error{}.reason, nullptr);
+    EXPECT_STREQ(weir::error{"why"}.message(), "why");
+    EXPECT_EQ(weir::error{}, weir::errc::none);
 }
 
 TEST(result, holds_a_value_that_cannot_be_moved) {
@@ -44,13 +44,13 @@ TEST(result, holds_the_reason_why_there_is_no_value) {
     static_assert(!make(-1, 2));
     auto r = make(-1, 2);
     EXPECT_FALSE(r.has_value());
-    EXPECT_STREQ(r.error().reason, "x is negative");
+    EXPECT_STREQ(r.error().message(), "x is negative");
 }
 
 TEST(require, throws_invalid_argument_with_the_reason) {
-    EXPECT_NO_THROW(weir::detail::require({}));
+    EXPECT_NO_THROW(weir::detail::ensure({}));
     try {
-        weir::detail::require({"such is the reason"});
+        weir::detail::ensure({"such is the reason"});
         FAIL() << "did not throw";
     } catch (std::invalid_argument const& e) {
         EXPECT_EQ(e.what(), std::string{"such is the reason"});

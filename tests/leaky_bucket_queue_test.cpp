@@ -303,7 +303,7 @@ TEST(leaky_bucket_queue, is_refused_with_the_reason) {
     EXPECT_THROW((queue{rate{1, 1s}, weir::gcra::tat_max - 1, clock}), std::invalid_argument);
     auto const made = queue::make(rate{1'000'000'007, 1s}, 3, clock);
     EXPECT_FALSE(made);
-    EXPECT_NE(std::string{made.error().reason}.find("too coarse"), std::string::npos);
+    EXPECT_NE(std::string{made.error().message()}.find("too coarse"), std::string::npos);
 }
 
 TEST(leaky_bucket_queue, made_without_exceptions_is_the_same) {

@@ -86,20 +86,11 @@ TEST(leaky_bucket, decides_as_the_token_bucket_does) {
             ASSERT_EQ(m.level() + b.available(), capacity);
             ASSERT_EQ(m.available(), b.available());
             switch (below(random, 6)) {
-                case 0:
-                    ASSERT_EQ(m.refund(x), b.refund(y));
-                    break;
-                case 1:
-                    ASSERT_EQ(m.refund(x, 1), b.refund(y, 1));
-                    break;
-                case 2:
-                    ASSERT_EQ(m.settle(x, n + 2), b.settle(y, n + 2));
-                    break;
-                case 3:
-                    ASSERT_EQ(m.check(n).granted(), b.check(n).granted());
-                    break;
-                default:
-                    break;
+                case 0: ASSERT_EQ(m.refund(x), b.refund(y)); break;
+                case 1: ASSERT_EQ(m.refund(x, 1), b.refund(y, 1)); break;
+                case 2: ASSERT_EQ(m.settle(x, n + 2), b.settle(y, n + 2)); break;
+                case 3: ASSERT_EQ(m.check(n).granted(), b.check(n).granted()); break;
+                default: break;
             }
             ASSERT_EQ(m.level() + b.available(), capacity);
         }
@@ -132,7 +123,7 @@ TEST(leaky_bucket, is_refused_with_the_reason) {
     EXPECT_THROW((meter{rate{2, 1ns}, 100, clock}), std::invalid_argument);
     auto const made = meter::make(rate{1, 1s}, 0, clock);
     EXPECT_FALSE(made);
-    EXPECT_STREQ(made.error().reason, meter::validate(rate{1, 1s}, 0).reason);
+    EXPECT_STREQ(made.error().message(), meter::validate(rate{1, 1s}, 0).message());
     EXPECT_TRUE(meter::make(rate{1, 1s}, 1, start::empty(), clock));
 }
 

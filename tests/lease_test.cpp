@@ -38,7 +38,7 @@ static_assert(weir::leasable<weir::leaky_bucket<>>);
 static_assert(weir::leasable<weir::sliding_window_log<>>);
 static_assert(weir::leasable<weir::sliding_window_counter<>>);
 static_assert(!std::is_copy_constructible_v<lease<bucket>>);
-static_assert(weir::decision<lease<bucket>::decision>);
+static_assert(weir::old_decision<lease<bucket>::decision>);
 
 /// Spends until it is refused; returns how many.
 template <class Lease>

@@ -19,7 +19,7 @@ using namespace std::chrono_literals;
 template <class L>
 constexpr bool is_one() {
     using decision = typename L::decision;
-    return weir::limiter<L> && weir::decision<decision> && !std::is_copy_constructible_v<decision> &&
+    return weir::old_limiter<L> && weir::old_decision<decision> && !std::is_copy_constructible_v<decision> &&
            std::is_nothrow_move_constructible_v<decision> && std::is_nothrow_move_assignable_v<decision> &&
            !std::is_copy_constructible_v<L> && !std::is_move_constructible_v<L> &&
            alignof(L) == weir::detail::cache_line && !std::is_convertible_v<decision, bool> &&
@@ -37,8 +37,8 @@ TEST(limiter, is_what_every_bucket_is) {
     static_assert(all_are<weir::token_bucket>());
     static_assert(all_are<weir::leaky_bucket>());
     static_assert(all_are<weir::leaky_bucket_queue>());
-    static_assert(!weir::limiter<int>);
-    static_assert(!weir::decision<bool>);
+    static_assert(!weir::old_limiter<int>);
+    static_assert(!weir::old_decision<bool>);
 }
 
 TEST(limiter, is_found_without_angle_brackets_whatever_the_clock) {
@@ -62,7 +62,7 @@ TEST(limiter, is_found_without_angle_brackets_whatever_the_clock) {
 }
 
 TEST(start, says_how_much_there_is) {
-    static_assert(weir::start{}.available == std::numeric_limits<weir::permits>::max());
+    static_assert(weir::start{}.available == weir::all_permits);
     static_assert(weir::start::full().available == weir::start{}.available);
     static_assert(weir::start::empty().available == 0);
     static_assert(weir::start::with(5).available == 5);

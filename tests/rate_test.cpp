@@ -79,7 +79,7 @@ TEST(rate, refuses_what_grants_nothing_or_cannot_be_counted) {
         rate const r{1, -5min};
         FAIL() << "made " << r.count();
     } catch (std::invalid_argument const& e) {
-        EXPECT_EQ(e.what(), std::string{rate::validate(1, -5min).reason});
+        EXPECT_EQ(e.what(), std::string{rate::validate(1, -5min).message()});
     }
 }
 

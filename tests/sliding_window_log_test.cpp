@@ -40,7 +40,7 @@ template <class Atomics = weir::std_atomics>
 using log_of = weir::sliding_window_log<manual_clock&, Atomics>;
 using words = weir::detail::log_words;
 
-static_assert(weir::limiter<weir::sliding_window_log<>>);
+static_assert(weir::old_limiter<weir::sliding_window_log<>>);
 static_assert(!std::is_copy_constructible_v<log_of<>::decision> &&
               std::is_nothrow_move_constructible_v<log_of<>::decision>);
 
@@ -388,7 +388,7 @@ TEST(sliding_window_log, refuses_bad_arguments_with_a_reason) {
     EXPECT_TRUE(log::validate(5, 10ms, {}, 11ms));
     auto const bad = log::make(0, 1s, {}, clock);
     ASSERT_FALSE(bad);
-    EXPECT_NE(bad.error().reason, nullptr);
+    EXPECT_NE(bad.error(), weir::errc::none);
     auto const good = log::make(4, 1s, start::with(2), clock);
     ASSERT_TRUE(good);
     EXPECT_EQ(good->available(), 2U);
@@ -517,15 +517,10 @@ std::vector<outcome> follow_the_exact_log(std::uint64_t seed) {
     std::vector<outcome> outcomes;
     for (int step = 0; step < 600; ++step) {
         switch (draw(rng, 8)) {
-            case 0:
-                now += static_cast<std::int64_t>(rng() % static_cast<std::uint64_t>(4 * window));
-                break;
+            case 0: now += static_cast<std::int64_t>(rng() % static_cast<std::uint64_t>(4 * window)); break;
             case 1:
-            case 2:
-                break;
-            default:
-                now += static_cast<std::int64_t>(rng() % static_cast<std::uint64_t>(pace));
-                break;
+            case 2: break;
+            default: now += static_cast<std::int64_t>(rng() % static_cast<std::uint64_t>(pace)); break;
         }
         std::size_t const n = draw(rng, 4) == 0 ? draw(rng, most + 1) : 1;
         auto const expected = exact.retry_at(n, now);
@@ -739,21 +734,13 @@ struct crowd {
         switch (draw(rng, 8)) {
             case 0:
             case 1:
-            case 2:
-                take(1);
-                break;
-            case 3:
-                take(several_at_once ? static_cast<std::uint32_t>(1 + draw(rng, capacity)) : 1);
-                break;
-            case 4:
-                look();
-                break;
+            case 2: take(1); break;
+            case 3: take(several_at_once ? static_cast<std::uint32_t>(1 + draw(rng, capacity)) : 1); break;
+            case 4: look(); break;
             case 5:
                 if (changes) change();
                 break;
-            default:
-                give_back();
-                break;
+            default: give_back(); break;
         }
         --depth;
     }

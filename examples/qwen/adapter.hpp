@@ -33,10 +33,8 @@ public:
                            call.queue().wait};
                 return admission::go(&mine.to);
             case weir::llm::step_kind::wait:
-            case weir::llm::step_kind::pause:
-                return admission::not_before(steady(step.until), step.because);
-            case weir::llm::step_kind::over:
-                break;
+            case weir::llm::step_kind::pause: return admission::not_before(steady(step.until), step.because);
+            case weir::llm::step_kind::over: break;
         }
         auto refusal = admission::impossible(code_of(call.result().how), explain(call.result()),
                                              all_would_fail(call.result(), true));
@@ -100,16 +98,11 @@ private:
     }
     static charge charge_of(weir::llm::charged_as c) {
         switch (c) {
-            case weir::llm::charged_as::nothing:
-                return charge::nothing;
-            case weir::llm::charged_as::request:
-                return charge::request;
-            case weir::llm::charged_as::used:
-                return charge::used;
-            case weir::llm::charged_as::max_estimate:
-                return charge::bound;
-            case weir::llm::charged_as::reserved:
-                break;
+            case weir::llm::charged_as::nothing: return charge::nothing;
+            case weir::llm::charged_as::request: return charge::request;
+            case weir::llm::charged_as::used: return charge::used;
+            case weir::llm::charged_as::max_estimate: return charge::bound;
+            case weir::llm::charged_as::reserved: break;
         }
         return charge::unknown;
     }

@@ -573,11 +573,8 @@ void qwen_client::impl::read_reply(transfer& t, CURLcode result) {
             case CURLE_COULDNT_CONNECT:
             case CURLE_SSL_CONNECT_ERROR:
             case CURLE_PEER_FAILED_VERIFICATION:
-            case CURLE_OPERATION_TIMEDOUT:
-                a.connected = sent > 0;
-                break;
-            default:
-                break;
+            case CURLE_OPERATION_TIMEDOUT: a.connected = sent > 0; break;
+            default: break;
         }
         a.charge = a.connected && !a.withdrawn ? charge::unknown : charge::nothing;
         return;
@@ -614,12 +611,8 @@ void qwen_client::impl::read_reply(transfer& t, CURLcode result) {
         case 403:
         case 404:
         case 413:
-        case 429:
-            a.charge = charge::request;
-            break;
-        default:
-            a.charge = charge::bound;
-            break;
+        case 429: a.charge = charge::request; break;
+        default: a.charge = charge::bound; break;
     }
 }
 
@@ -628,17 +621,14 @@ void qwen_client::impl::end_call(transfer_ptr t) {
     auto const next = driver_.ended(a);
     observer_.ended(a, next.what == next_step::kind::again);
     switch (next.what) {
-        case next_step::kind::answered:
-            observer_.answered(a);
-            return;
+        case next_step::kind::answered: observer_.answered(a); return;
         case next_step::kind::again:
             if (!a.withdrawn) ++t->number;
             t->announced = false;
             retries_.push({next.due, order_++, t.get()});
             live_.insert(t.release());
             return;
-        case next_step::kind::failed:
-            break;
+        case next_step::kind::failed: break;
     }
     end_for_good(a, next.why, next.fatal);
 }

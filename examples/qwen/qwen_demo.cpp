@@ -418,20 +418,11 @@ public:
     void ended(qwen::attempt const& a, bool will_retry) override {
         auto const& o = open_[a.id];
         switch (a.charge) {
-            case qwen::charge::nothing:
-                journal_.never_left(o.journal);
-                break;
-            case qwen::charge::request:
-                journal_.finished(o.journal, 0, 0);
-                break;
-            case qwen::charge::used:
-                journal_.finished(o.journal, a.usage.input, a.usage.output);
-                break;
-            case qwen::charge::bound:
-                journal_.finished(o.journal, a.bound.input, a.bound.output);
-                break;
-            case qwen::charge::unknown:
-                break;
+            case qwen::charge::nothing: journal_.never_left(o.journal); break;
+            case qwen::charge::request: journal_.finished(o.journal, 0, 0); break;
+            case qwen::charge::used: journal_.finished(o.journal, a.usage.input, a.usage.output); break;
+            case qwen::charge::bound: journal_.finished(o.journal, a.bound.input, a.bound.output); break;
+            case qwen::charge::unknown: break;
         }
         if (settings_.verbose && !a.answered()) {
             std::fprintf(stderr, "\n%s, attempt %u: %d %s: %s%s\n", batch_.items[a.id].custom_id.c_str(), a.number + 1,
@@ -672,7 +663,7 @@ public:
         if (s_.sample) s_.batch = QWEN_SAMPLES "/requests_600.jsonl";
         batch_ = qwen::read_batch(s_.batch, {s_.max_tokens, s_.model, s_.first});
         quota_ = quota_of(s_, batch_.model);
-        if (auto const e = weir::scaled_clock<>::validate(s_.speed)) throw usage_error(e.reason);
+        if (auto const e = weir::scaled_clock<>::validate(s_.speed)) throw usage_error(e.message());
         jitter_ = std::chrono::duration_cast<nanoseconds>(s_.jitter) * s_.speed;
     }
 
@@ -1130,7 +1121,7 @@ int run_scenarios(settings const& s) {
     }
     qwen::scenario_options o;
     if (s.speed != 0) o.speed = s.speed;
-    if (auto const e = weir::scaled_clock<>::validate(o.speed)) throw usage_error(e.reason);
+    if (auto const e = weir::scaled_clock<>::validate(o.speed)) throw usage_error(e.message());
     o.jitter = std::chrono::duration_cast<nanoseconds>(s.jitter);
     o.seed = s.seed;
     o.verbose = s.verbose;

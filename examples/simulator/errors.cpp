@@ -269,18 +269,12 @@ ordered_json shuffled(std::vector<std::pair<std::string, ordered_json>> members,
 
 char shape_letter(error_shape s, char const* seen, chance& rng) {
     switch (s) {
-        case error_shape::a:
-            return 'a';
-        case error_shape::b:
-            return 'b';
-        case error_shape::c:
-            return 'c';
-        case error_shape::d:
-            return 'd';
-        case error_shape::e:
-            return 'e';
-        case error_shape::mixed:
-            break;
+        case error_shape::a: return 'a';
+        case error_shape::b: return 'b';
+        case error_shape::c: return 'c';
+        case error_shape::d: return 'd';
+        case error_shape::e: return 'e';
+        case error_shape::mixed: break;
     }
     return seen[rng.below(std::strlen(seen))];
 }

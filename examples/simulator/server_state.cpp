@@ -50,18 +50,12 @@ std::optional<failure> server_state::account_trouble(std::string const& account)
     std::lock_guard const lock{mutex_};
     auto const at = states_.find(account);
     switch (at == states_.end() ? account_state::good : at->second) {
-        case account_state::arrearage:
-            return failure::arrearage;
-        case account_state::unpurchased:
-            return failure::unpurchased;
-        case account_state::commodity_not_purchased:
-            return failure::commodity_not_purchased;
-        case account_state::prepaid_overdue:
-            return failure::prepaid_overdue;
-        case account_state::postpaid_overdue:
-            return failure::postpaid_overdue;
-        case account_state::good:
-            break;
+        case account_state::arrearage: return failure::arrearage;
+        case account_state::unpurchased: return failure::unpurchased;
+        case account_state::commodity_not_purchased: return failure::commodity_not_purchased;
+        case account_state::prepaid_overdue: return failure::prepaid_overdue;
+        case account_state::postpaid_overdue: return failure::postpaid_overdue;
+        case account_state::good: break;
     }
     return std::nullopt;
 }

@@ -641,20 +641,15 @@ private:
         auto body = j.dump();
         constexpr char const* type = "application/json";
         switch (record.befell) {
-            case mishap::garbage_body:
-                r.set_content(garbage(body.size(), c.rng), type);
-                break;
+            case mishap::garbage_body: r.set_content(garbage(body.size(), c.rng), type); break;
             case mishap::truncated_body:
                 r.set_content_provider(body.size(), type, [body](std::size_t, std::size_t, httplib::DataSink& sink) {
                     sink.write(body.data(), body.size() / 2);
                     return false;
                 });
                 break;
-            case mishap::slow_body:
-                slowly(std::move(body), type, r);
-                break;
-            default:
-                r.set_content(body, type);
+            case mishap::slow_body: slowly(std::move(body), type, r); break;
+            default: r.set_content(body, type);
         }
     }
 

@@ -130,11 +130,8 @@ std::vector<stream_event> stream_events(stream_facts const& f, chance& rng) {
                     e.breaks_off = true;
                     out.push_back(std::move(e));
                     return out;
-                case mishap::garbage_body:
-                    e.text += w.nonsense(rng);
-                    break;
-                default:
-                    break;
+                case mishap::garbage_body: e.text += w.nonsense(rng); break;
+                default: break;
             }
         }
         out.push_back(std::move(e));

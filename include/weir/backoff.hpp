@@ -115,7 +115,7 @@ struct backoff {
 ///     while (!(ok = attempt())) if (auto wait = tries.next(rng)) sleep(*wait); else break;
 class backoff::sequence {
 public:
-    constexpr explicit sequence(backoff const& policy) : policy_{policy} { detail::require(policy.validate()); }
+    constexpr explicit sequence(backoff const& policy) : policy_{policy} { detail::ensure(policy.validate()); }
 
     /// As backoff::next. Without `elapsed`, the waits that were handed out so far count against the budget, and the
     /// time that the attempts took does not. Having given up once, it gives up until reset().
@@ -191,7 +191,7 @@ namespace weir::inline v0 {
 template <class Generator>
 constexpr std::optional<backoff::duration> backoff::next(std::uint64_t attempt, Generator&& generator, hint asked,
                                                          duration elapsed, std::optional<duration> previous) const {
-    detail::require(validate());
+    detail::ensure(validate());
     auto const exponential = [this](std::uint64_t n, duration limit) {
         if (base == duration::zero()) return base;
         if (n >= 63 || base.count() > (limit.count() >> n)) return limit;
@@ -199,11 +199,8 @@ constexpr std::optional<backoff::duration> backoff::next(std::uint64_t attempt, 
     };
     duration wait = exponential(attempt, cap);
     switch (jitter) {
-        case weir::jitter::none:
-            break;
-        case weir::jitter::full:
-            wait = detail::random_up_to(wait, generator);
-            break;
+        case weir::jitter::none: break;
+        case weir::jitter::full: wait = detail::random_up_to(wait, generator); break;
         case weir::jitter::equal: {
             duration const half = wait / 2;
             wait = wait - half + detail::random_up_to(half, generator);

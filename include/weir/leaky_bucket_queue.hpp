@@ -105,7 +105,7 @@ public:
 private:
     template <class C>
     static constexpr gcra prepare(rate r, permits waiting, C const& c) {
-        detail::require(validate(r, waiting, resolution_of(c)));
+        detail::ensure(validate(r, waiting, resolution_of(c)));
         auto g = gcra::make<duration>(r, waiting + 1, resolution_of(c));
         return g ? *g : gcra{};
     }

@@ -31,7 +31,7 @@ namespace weir::inline v0 {
 
 /// A limiter that takes back a part of what it granted.
 template <class L>
-concept leasable = limiter<L> && requires(L& l, typename L::decision& d, permits k) {
+concept leasable = old_limiter<L> && requires(L& l, typename L::decision& d, permits k) {
     { l.refund(d, k) } -> std::convertible_to<permits>;
 };
 
@@ -69,7 +69,7 @@ public:
 
     explicit lease(L& limiter, lease_options o = {})
         : limiter_{limiter}, most_{o.slice}, age_{std::chrono::floor<duration>(o.age)} {
-        detail::require(validate(o));
+        detail::ensure(validate(o));
     }
     lease(lease const&) = delete;
     lease& operator=(lease const&) = delete;

@@ -18,23 +18,24 @@ class rate {
 public:
     template <class Rep, class Period>
         requires std::is_integral_v<Rep>
-    constexpr rate(permits count, std::chrono::duration<Rep, Period> period)
+    constexpr rate(permit_count count, std::chrono::duration<Rep, Period> period)
         : count_{count}, ticks_{static_cast<std::int64_t>(period.count())}, num_{Period::num}, den_{Period::den} {
-        detail::require(validate(count, period));
+        detail::ensure(validate(count, period));
     }
 
     template <class Rep, class Period>
         requires std::is_integral_v<Rep>
-    static constexpr error validate(permits count, std::chrono::duration<Rep, Period> period) noexcept {
-        if (count == 0) return {"a rate of zero permits grants nothing for ever"};
-        if (count >> 63U) return {"a rate's count must fit 63 bits"};
+    static constexpr error validate(permit_count count, std::chrono::duration<Rep, Period> period) noexcept {
+        if (count.invalid()) return {"a rate's count must be at least 1 (got a negative number)"};
+        if (count == 0U) return {"a rate's count must be at least 1 (got 0)"};
+        if (count >> 63U) return {"a rate's count must be below 2^63"};
         if (period.count() <= 0) return {"a rate's period must be positive"};
         return {};
     }
 
     template <class Rep, class Period>
         requires std::is_integral_v<Rep>
-    static constexpr result<rate> make(permits count, std::chrono::duration<Rep, Period> period) {
+    static constexpr result<rate> make(permit_count count, std::chrono::duration<Rep, Period> period) {
         if (auto e = validate(count, period)) return e;
         return result<rate>{std::in_place, count, period};
     }

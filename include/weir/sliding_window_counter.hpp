@@ -352,7 +352,8 @@ public:
     };
 
     /// Why change_limit changed nothing though the limit would fit. Ask again.
-    static constexpr error busy{"the limit has been changed seven times in this segment: ask again in the next"};
+    static constexpr error busy{errc::busy,
+                                "the limit has been changed seven times in this segment: ask again in the next"};
 
     /// Whether such a counter can be made, and if not, why not. Refused: a limit of 0; a window that is not positive, or of 2^60
     /// ticks and more; no segments, or more than 65,536; a limit that does not fit beside 30 years of segments (the table at the head of
@@ -730,7 +731,7 @@ private:
     }
 
     static constexpr plan checked(plan p) {
-        detail::require(p.problem);
+        detail::ensure(p.problem);
         return p;
     }
 

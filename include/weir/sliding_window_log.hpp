@@ -764,7 +764,7 @@ public:
     };
 
     /// Another thread is changing the limit: nothing was done.
-    static constexpr error busy{"another change of the limit is under way"};
+    static constexpr error busy{errc::busy, "another change of the limit is under way"};
 
     /// Whether such a log can be made, and if not, why not. Refused: a limit of 0, a limit or capacity above 2^24, a
     /// capacity below the limit; a window that is not positive, or so long that 30 years and it do not fit 60 bits of
@@ -942,7 +942,7 @@ private:
           window_{window} {}
 
     static std::uint32_t checked(permits limit, duration window, log_options options, duration resolution) {
-        detail::require(validate(limit, window, options, resolution));
+        detail::ensure(validate(limit, window, options, resolution));
         return static_cast<std::uint32_t>(limit);
     }
 

@@ -184,7 +184,7 @@ private:
     template <class C>
     static constexpr gcra prepare(rate r, permits burst, C const& c) {
         auto g = gcra::make<duration>(r, burst, resolution_of(c));
-        detail::require(g.error());
+        detail::ensure(g.error());
         return g ? *g : gcra{};
     }
     template <class Now>

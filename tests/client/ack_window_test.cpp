@@ -30,7 +30,7 @@ using std::chrono::nanoseconds;
 using weir::manual_clock;
 using window = weir::ack_window<manual_clock&>;
 using time_point = manual_clock::time_point;
-static_assert(weir::limiter<window>);
+static_assert(weir::old_limiter<window>);
 
 TEST(llm_arrival_window, a_slot_is_free_a_window_after_the_bound_of_its_arrival) {
     manual_clock clock;

@@ -75,20 +75,16 @@ public:
             clock_.advance_to(e.when);
             auto& c = *clients_[e.client];
             switch (e.what) {
-                case event::ask:
-                    ask(e.client, e.tries);
-                    break;
+                case event::ask: ask(e.client, e.tries); break;
                 case event::good:
                     c.rate.served(cost_, e.sent);
-                    c.rate.apply(c.bucket, cost_);
+                    (void)c.rate.apply(c.bucket, cost_);
                     break;
                 case event::bad:
                     c.rate.refused(e.sent);
-                    c.rate.apply(c.bucket, cost_);
+                    (void)c.rate.apply(c.bucket, cost_);
                     break;
-                case event::retry:
-                    ask(e.client, e.tries, true);
-                    break;
+                case event::retry: ask(e.client, e.tries, true); break;
                 case event::arrive: {
                     auto const v = server_.arrive("a", "m", clock_.now().time_since_epoch().count(), cost_ - 1, 1);
                     if (v.admitted) {
@@ -135,7 +131,7 @@ private:
     /// The next new request of a client, or one that comes again.
     void ask(std::size_t i, int tries, bool again = false) {
         auto& c = *clients_[i];
-        c.rate.apply(c.bucket, cost_);
+        (void)c.rate.apply(c.bucket, cost_);
         if (auto d = c.bucket.try_acquire(cost_)) {
             at(clock_.now() + 20ms + std::chrono::microseconds{random_() % 2000}, i, event::arrive, clock_.now(),
                tries);

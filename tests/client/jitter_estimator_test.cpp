@@ -148,7 +148,8 @@ struct outcome {
 using limiter = weir::llm::quota_limiter<manual_clock&>;
 
 template <class Margin>
-outcome run(std::uint64_t seed, nanoseconds spread, Margin decide, std::chrono::seconds length, margin* measured) {
+outcome run(std::uint64_t seed, nanoseconds spread, Margin decide, std::chrono::seconds length,
+            jitter_estimator* measured) {
     std::mt19937_64 random{seed};
     manual_clock clock;
     qwen::quota_judge judge{{.derive_rps = false}};

@@ -28,7 +28,7 @@ constexpr std::uint64_t horizon = gcra::horizon<nanoseconds>();
 
 gcra make(named_rate const& r, permits burst) {
     auto g = gcra::make<nanoseconds>(r.rate, burst);
-    EXPECT_TRUE(g) << r << " burst " << burst << ": " << (g ? "" : g.error().reason);
+    EXPECT_TRUE(g) << r << " burst " << burst << ": " << (g ? "" : g.error().message());
     return g ? *g : gcra{};
 }
 
@@ -44,12 +44,9 @@ std::vector<permits> bursts(named_rate const& r) {
 /// A tick near one of the places where arithmetic likes to fail.
 std::uint64_t any_tick(random_engine& random) {
     switch (below(random, 4)) {
-        case 0:
-            return any_size(random, 1'000'000);
-        case 1:
-            return horizon - any_size(random, horizon);
-        default:
-            return any_size(random, horizon);
+        case 0: return any_size(random, 1'000'000);
+        case 1: return horizon - any_size(random, horizon);
+        default: return any_size(random, horizon);
     }
 }
 
@@ -124,8 +121,8 @@ TEST(gcra, refuses_a_rate_whose_fraction_does_not_fit) {
     using seventh = std::chrono::duration<std::int64_t, std::ratio<1, 7>>;
     auto const g = gcra::make<nanoseconds>(rate{(permits{1} << 62U) - 1, seventh{1}}, permits{1} << 59U);
     ASSERT_FALSE(g);
-    EXPECT_NE(std::string_view{g.error().reason}.find("its fraction of permits per tick"), std::string_view::npos)
-        << g.error().reason;
+    EXPECT_NE(std::string_view{g.error().message()}.find("its fraction of permits per tick"), std::string_view::npos)
+        << g.error().message();
 }
 
 TEST(gcra, counts_exactly_wherever_the_period_fits) {
@@ -396,7 +393,7 @@ TEST(gcra, carries_credit_and_debt_over_and_never_adds_to_them) {
 TEST(gcra, refuses_what_cannot_be_counted_and_says_why) {
     auto const reason = [](rate r, permits burst, nanoseconds resolution = 1ns) {
         auto g = gcra::make<nanoseconds>(r, burst, resolution);
-        return std::string{g ? "" : g.error().reason};
+        return std::string{g ? "" : g.error().message()};
     };
     EXPECT_EQ(reason({1, 1s}, 1), "");
     EXPECT_NE(reason({1, 1s}, 0).find("burst of zero"), std::string::npos);
@@ -421,7 +418,7 @@ TEST(gcra, counts_by_any_tick) {
     auto const run = [](auto tick, std::uint64_t per_hour) {
         using duration = decltype(tick);
         auto const made = gcra::make<duration>(rate{7, 1h}, 3);
-        ASSERT_TRUE(made) << made.error().reason;
+        ASSERT_TRUE(made) << made.error().message();
         state s{*made};
         ASSERT_TRUE(s.take(3, 0));
         permits taken = 0;

@@ -115,17 +115,10 @@ extern "C" int LLVMFuzzerTestOneInput(std::uint8_t const* data, std::size_t size
     if (size == 0 || size > 4 * fuzz::most_bytes) return -1;
     std::string_view const text(reinterpret_cast<char const*>(data) + 1, size - 1);
     switch (data[0] % 4) {
-        case 0:
-            read_a_batch(text);
-            break;
-        case 1:
-            resume(text);
-            break;
-        case 2:
-            take_up_a_journal(text);
-            break;
-        default:
-            (void)qwen::estimate_input_tokens(text);
+        case 0: read_a_batch(text); break;
+        case 1: resume(text); break;
+        case 2: take_up_a_journal(text); break;
+        default: (void)qwen::estimate_input_tokens(text);
     }
     return 0;
 }

@@ -77,23 +77,14 @@ inline bool decode_text(std::string_view in, std::string& out) {
         in.remove_prefix(1);
         switch (escape) {
             case '"':
-            case '\\':
-                out += escape;
-                break;
-            case 'n':
-                out += '\n';
-                break;
-            case 'r':
-                out += '\r';
-                break;
-            case 't':
-                out += '\t';
-                break;
+            case '\\': out += escape; break;
+            case 'n': out += '\n'; break;
+            case 'r': out += '\r'; break;
+            case 't': out += '\t'; break;
             case 'x':
                 if (!take_hex(in, out)) return false;
                 break;
-            default:
-                return false;
+            default: return false;
         }
     }
     return true;

@@ -438,9 +438,7 @@ outcome run(plan const& p) {
                 at(t + (burst == 0 ? some(2s, 8s) : some(10ms, 60ms)), kind::stranger);
                 break;
             }
-            case kind::stranger_done:
-                remote.complete(t, i, 450);
-                break;
+            case kind::stranger_done: remote.complete(t, i, 450); break;
         }
     }
     return out;

@@ -53,7 +53,7 @@ static_assert(!std::is_copy_constructible_v<limiter> && !std::is_move_constructi
 static_assert(!std::is_copy_constructible_v<limiter::decision>);
 static_assert(std::is_nothrow_move_constructible_v<limiter::decision> &&
               std::is_nothrow_move_assignable_v<limiter::decision>);
-static_assert(weir::decision<limiter::decision>);
+static_assert(weir::old_decision<limiter::decision>);
 static_assert(alignof(limiter) == weir::detail::cache_line);
 
 constexpr std::uint64_t most = std::numeric_limits<std::uint64_t>::max();
@@ -76,7 +76,7 @@ bool refuses(quota const& q, quota_options const& o = {}) {
         limiter const l{q, o, clock};
     } catch (std::invalid_argument const& e) {
         thrown = true;
-        EXPECT_STREQ(e.what(), error.reason);
+        EXPECT_STREQ(e.what(), error.message());
     }
     EXPECT_EQ(thrown, static_cast<bool>(error));
     return thrown;

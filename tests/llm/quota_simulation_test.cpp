@@ -79,12 +79,9 @@ public:
     // Anywhere in [0, most], and often at either end, where a margin is tried hardest.
     nanoseconds jitter(nanoseconds most) {
         switch (among(0, 3)) {
-            case 0:
-                return 0ns;
-            case 1:
-                return most;
-            default:
-                return among(0ns, most);
+            case 0: return 0ns;
+            case 1: return most;
+            default: return among(0ns, most);
         }
     }
     bool one_in(std::uint64_t n) { return among(1, n) == 1; }
@@ -156,16 +153,12 @@ public:
                 case kind::wake:
                     if (e.subject == wake_) pump();
                     break;
-                case kind::arrive:
-                    arrive(e.subject);
-                    break;
+                case kind::arrive: arrive(e.subject); break;
                 case kind::finish:
                     if (!judge_.complete(flights_[e.subject].ticket, now(), output_of(e.subject)))
                         ADD_FAILURE() << "no ticket";
                     break;
-                case kind::reply:
-                    reply(e.subject);
-                    break;
+                case kind::reply: reply(e.subject); break;
             }
         }
         out_.seconds = std::chrono::duration<double>(last_arrival_ - first_stamp_).count();
@@ -303,12 +296,9 @@ constexpr token_mode modes[] = {token_mode::actual, token_mode::input_strict, to
 
 accounting matching(token_mode m) {
     switch (m) {
-        case token_mode::actual:
-            return accounting::actual;
-        case token_mode::input_strict:
-            return accounting::input_strict;
-        case token_mode::reserve:
-            break;
+        case token_mode::actual: return accounting::actual;
+        case token_mode::input_strict: return accounting::input_strict;
+        case token_mode::reserve: break;
     }
     return accounting::reserve;
 }

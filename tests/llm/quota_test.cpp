@@ -24,10 +24,10 @@ TEST(quota, takes_an_absent_limit_for_not_enforced) {
 
 TEST(quota, names_the_limit_that_is_an_explicit_zero) {
     using std::string_view;
-    EXPECT_NE(string_view{quota::validate({.rpm = 0}).reason}.find("rpm"), string_view::npos);
-    EXPECT_NE(string_view{quota::validate({.rps = 0}).reason}.find("rps"), string_view::npos);
-    EXPECT_NE(string_view{quota::validate({.tpm = 0}).reason}.find("tpm"), string_view::npos);
-    EXPECT_NE(string_view{quota::validate({.tps = 0}).reason}.find("tps"), string_view::npos);
+    EXPECT_NE(string_view{quota::validate({.rpm = 0}).message()}.find("rpm"), string_view::npos);
+    EXPECT_NE(string_view{quota::validate({.rps = 0}).message()}.find("rps"), string_view::npos);
+    EXPECT_NE(string_view{quota::validate({.tpm = 0}).message()}.find("tpm"), string_view::npos);
+    EXPECT_NE(string_view{quota::validate({.tps = 0}).message()}.find("tps"), string_view::npos);
     EXPECT_TRUE(quota::validate({.rpm = 600, .rps = 10, .tpm = 0}));
 }
 

@@ -57,12 +57,9 @@ public:
     // Anywhere, and often at either end, where a margin is tried hardest.
     nanoseconds jitter(nanoseconds most) {
         switch (among(0, 3)) {
-            case 0:
-                return 0ns;
-            case 1:
-                return most;
-            default:
-                return among(0ns, most);
+            case 0: return 0ns;
+            case 1: return most;
+            default: return among(0ns, most);
         }
     }
 
@@ -285,9 +282,7 @@ private:
                     p.ready.erase(i);
                     at(clock.now() + s_.delay + random_.jitter(s_.jitter), [this, &p, i] { arrive(p, i); });
                     break;
-                case llm::step_kind::over:
-                    p.ready.erase(i);
-                    break;
+                case llm::step_kind::over: p.ready.erase(i); break;
                 case llm::step_kind::pause:
                     ASSERT_GT(step.until, clock.now());
                     ASSERT_LT(step.until, clock.now() + 24h) << "pauses for ever";

@@ -153,8 +153,7 @@ struct llm_session : testing::Test {
                     }
                     clock.advance_to(step.until);
                     break;
-                case step_kind::over:
-                    return c.result();
+                case step_kind::over: return c.result();
             }
         }
         ADD_FAILURE() << "never ends";
@@ -1102,7 +1101,7 @@ TEST_F(llm_session, a_denial_by_the_ramp_charges_no_quota) {
     model("m", 1, {.rpm = 100, .tpm = 1000});
     open({.retry = plain,
           .ramp = weir::ramp_options{.first = 1, .first_most = 1},
-          .concurrency = concurrency_options{}});
+          .concurrency = weir::concurrency_options{}});
     call a{*s, request{.bound = tokens{10, 10}}};
     call b{*s, request{.bound = tokens{10, 10}}};
     ASSERT_TRUE(sends(a));
@@ -1120,7 +1119,7 @@ TEST_F(llm_session, a_denial_by_the_quota_takes_nothing_of_ramp_and_concurrency)
     model("m", 1, {.rpm = 100, .tpm = 1000});
     open({.retry = plain,
           .ramp = weir::ramp_options{.first = 1, .first_most = 1},
-          .concurrency = concurrency_options{.start = 1}});
+          .concurrency = weir::concurrency_options{.start = 1}});
     {
         call a{*s, request{.bound = tokens{900, 0}}};
         ASSERT_TRUE(sends(a));
@@ -1137,7 +1136,7 @@ TEST_F(llm_session, a_denial_by_the_quota_takes_nothing_of_ramp_and_concurrency)
 
 TEST_F(llm_session, concurrency_is_kept_and_whoever_ends_lets_the_next_in) {
     model("m", 1, wide);
-    open({.retry = plain, .concurrency = concurrency_options{.start = 2, .most = 2}});
+    open({.retry = plain, .concurrency = weir::concurrency_options{.start = 2, .most = 2}});
     EXPECT_EQ(s->concurrency(0, 0), 2U);
     for (auto const& end : {answered(tokens{1, 1}), throttled(), no_answer(), unsent(), withdrawn()}) {
         call a{*s, request{.bound = tokens{10, 10}}};
@@ -1163,7 +1162,9 @@ TEST_F(llm_session, concurrency_is_kept_and_whoever_ends_lets_the_next_in) {
 
 TEST_F(llm_session, refusals_for_concurrency_lower_it_and_burst_verdicts_slow_the_ramp) {
     model("m", 1, wide);
-    open({.retry = plain, .ramp = weir::ramp_options{.first = 8}, .concurrency = concurrency_options{.start = 16}});
+    open({.retry = plain,
+          .ramp = weir::ramp_options{.first = 8},
+          .concurrency = weir::concurrency_options{.start = 16}});
     call never_left{*s, request{.bound = tokens{10, 10}}};
     clock.advance(10s);
     ASSERT_TRUE(sends(never_left));
@@ -1409,7 +1410,7 @@ TEST_F(llm_session, refuses_bad_options) {
     EXPECT_THROW(open({.adaptive = adaptive_range{.most = 99}}), std::invalid_argument);
     EXPECT_THROW(open({.adaptive = adaptive_range{.most = 10'001}}), std::invalid_argument);
     EXPECT_THROW(open({.adaptive = adaptive_range{.recovery = 0s}}), std::invalid_argument);
-    EXPECT_THROW(open({.concurrency = concurrency_options{.least = 0}}), std::invalid_argument);
+    EXPECT_THROW(open({.concurrency = weir::concurrency_options{.least = 0}}), std::invalid_argument);
     EXPECT_THROW(open({.margin = {.enough = 0}}), std::invalid_argument);
     s.reset();
     EXPECT_FALSE(session_type::validate(adaptive_range{}));
@@ -1423,7 +1424,7 @@ TEST_F(llm_session, is_made_and_destroyed_with_nothing_in_flight) {
         open({.budget = weir::retry_budget_options{},
               .ramp = weir::ramp_options{},
               .adaptive = adaptive_range{},
-              .concurrency = concurrency_options{}});
+              .concurrency = weir::concurrency_options{}});
         EXPECT_EQ(s->waiting(), 0U);
         s.reset();
     }
@@ -1436,7 +1437,7 @@ TEST_F(llm_session, nothing_is_allocated_by_a_call_after_warm_up) {
           .budget = weir::retry_budget_options{},
           .ramp = weir::ramp_options{},
           .adaptive = adaptive_range{},
-          .concurrency = concurrency_options{}});
+          .concurrency = weir::concurrency_options{}});
     auto const round = [&] {
         for (int i = 0; i < 50; ++i) {
             call c{*s, request{.size = {.ascii = 10, .bytes = 10, .messages = 1},
@@ -1614,7 +1615,7 @@ TEST_F(llm_session_run, what_ends_lets_the_first_in_line_look_at_once) {
 
 TEST_F(llm_session_run, concurrency_wakes_the_next_without_the_clock) {
     model("m", 1, wide);
-    open({.retry = plain, .concurrency = concurrency_options{.start = 1, .most = 1}});
+    open({.retry = plain, .concurrency = weir::concurrency_options{.start = 1, .most = 1}});
     call first{*s, request{.bound = tokens{1, 1}}};
     ASSERT_TRUE(sends(first));
     for (int i = 0; i < 3; ++i) start({.bound = tokens{1, 1}}, [](call& c) { c.ended(answered(tokens{1, 1})); });
@@ -1764,7 +1765,7 @@ TEST(llm_session_threads, many_threads_keep_the_quota_on_a_real_clock) {
     session<real_pool> s{models,
                          {.retry = {.base = 1ms, .cap = 5ms, .attempts = 20},
                           .adaptive = adaptive_range{.least = 100},
-                          .concurrency = concurrency_options{.start = 8, .most = 64}}};
+                          .concurrency = weir::concurrency_options{.start = 8, .most = 64}}};
     std::vector<std::vector<grant>> grants[2];
     for (auto& g : grants) g.resize(8);
     std::atomic<std::uint64_t> sends{0}, answers{0};
@@ -1776,14 +1777,9 @@ TEST(llm_session_threads, many_threads_keep_the_quota_on_a_real_clock) {
                 ++sends;
                 reply r = says(200);
                 switch (random() % 8) {
-                    case 0:
-                        r = overloaded();
-                        break;
-                    case 1:
-                        r = withdrawn();
-                        break;
-                    default:
-                        break;
+                    case 0: r = overloaded(); break;
+                    case 1: r = withdrawn(); break;
+                    default: break;
                 }
                 if (!r.withdrawn) grants[c.member()][me].push_back({c.stamp().time_since_epoch().count(), 1});
                 c.ended(r);

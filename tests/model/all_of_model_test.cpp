@@ -163,7 +163,7 @@ private:
     }
 };
 
-static_assert(weir::decision<part::decision>);
+static_assert(weir::old_decision<part::decision>);
 
 using token_bucket = weir::token_bucket<model::clock&, model::atomics>;
 using window_log = weir::sliding_window_log<model::clock&, model::atomics>;
@@ -201,12 +201,9 @@ struct op {
                 return {2 * n[0], n[1]};
             case whom::twice:  // {P, P}
                 return {n[0] + n[1], 0};
-            case whom::p:
-                return {n[0], 0};
-            case whom::q:
-                return {0, n[1]};
-            default:
-                return n;
+            case whom::p: return {n[0], 0};
+            case whom::q: return {0, n[1]};
+            default: return n;
         }
     }
     friend std::ostream& operator<<(std::ostream& os, op const& o) {
@@ -264,18 +261,13 @@ public:
         std::size_t const i = history_.entries().size();
         bool const yes = history_.call(o, [&] {
             switch (o.of) {
-                case whom::pq:
-                    return act(pq_, pqs_, o, typename pq_type::costs{o.n[0], o.n[1]});
-                case whom::qp:
-                    return act(qp_, qps_, o, typename qp_type::costs{o.n[1], o.n[0]});
+                case whom::pq: return act(pq_, pqs_, o, typename pq_type::costs{o.n[0], o.n[1]});
+                case whom::qp: return act(qp_, qps_, o, typename qp_type::costs{o.n[1], o.n[0]});
                 case whom::nested:
                     return act(nested_, nesteds_, o, typename nested_type::costs{o.n[0], o.n[0], o.n[1]});
-                case whom::twice:
-                    return act(twice_, twices_, o, typename twice_type::costs{o.n[0], o.n[1]});
-                case whom::p:
-                    return act(P_, ps_, o, o.n[0]);
-                case whom::q:
-                    break;
+                case whom::twice: return act(twice_, twices_, o, typename twice_type::costs{o.n[0], o.n[1]});
+                case whom::p: return act(P_, ps_, o, o.n[0]);
+                case whom::q: break;
             }
             return act(Q_, qs_, o, o.n[1]);
         });

@@ -173,18 +173,12 @@ public:
     std::vector<state> operator()(state s, op const& o, result const* r) const {
         auto const& g = algorithms_[s.config];
         switch (o.what) {
-            case verb::advance:
-                return {s};
-            case verb::take:
-                return queue_ ? enqueue(s, g, o, r) : attempt(s, g, o, r);
-            case verb::reserve:
-                return book(s, g, o, r);
-            case verb::refund:
-                return give_back(s, g, o.slot, std::min(o.n, s.slot[o.slot].live), r);
-            case verb::settle:
-                return at_last(s, g, o, r);
-            case verb::change:
-                return changed(s, g, o, r);
+            case verb::advance: return {s};
+            case verb::take: return queue_ ? enqueue(s, g, o, r) : attempt(s, g, o, r);
+            case verb::reserve: return book(s, g, o, r);
+            case verb::refund: return give_back(s, g, o.slot, std::min(o.n, s.slot[o.slot].live), r);
+            case verb::settle: return at_last(s, g, o, r);
+            case verb::change: return changed(s, g, o, r);
             case verb::look:
                 if (r->value != static_cast<std::int64_t>(s.tat)) return {};
                 return {s};
@@ -426,11 +420,8 @@ private:
                     return {!e, 0, o.t};
                 }
                 break;
-            case verb::advance:
-                clock.advance(nanoseconds{o.t});
-                return {true, 0, 0};
-            case verb::look:
-                break;
+            case verb::advance: clock.advance(nanoseconds{o.t}); return {true, 0, 0};
+            case verb::look: break;
         }
         return {};
     }

@@ -391,12 +391,8 @@ TEST(litmus, the_reduction_shows_all_that_is_there_without_it) {
                                 cell& w = s->w[a.word];
                                 int wanted = a.wanted;
                                 switch (a.kind) {
-                                    case 0:
-                                        s->r[t].push_back(w.load(a.order));
-                                        break;
-                                    case 1:
-                                        s->r[t].push_back(w.exchange(a.value, a.order));
-                                        break;
+                                    case 0: s->r[t].push_back(w.load(a.order)); break;
+                                    case 1: s->r[t].push_back(w.exchange(a.value, a.order)); break;
                                     case 2:
                                         s->r[t].push_back(w.compare_exchange_weak(wanted, a.value, a.order) ? 1 : 0);
                                         s->r[t].push_back(wanted);

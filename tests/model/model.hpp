@@ -214,18 +214,12 @@ namespace detail {
 
 inline char const* name_of(std::memory_order o) {
     switch (o) {
-        case std::memory_order_relaxed:
-            return "relaxed";
-        case std::memory_order_consume:
-            return "consume";
-        case std::memory_order_acquire:
-            return "acquire";
-        case std::memory_order_release:
-            return "release";
-        case std::memory_order_acq_rel:
-            return "acq_rel";
-        case std::memory_order_seq_cst:
-            break;
+        case std::memory_order_relaxed: return "relaxed";
+        case std::memory_order_consume: return "consume";
+        case std::memory_order_acquire: return "acquire";
+        case std::memory_order_release: return "release";
+        case std::memory_order_acq_rel: return "acq_rel";
+        case std::memory_order_seq_cst: break;
     }
     return "seq_cst";
 }
@@ -764,13 +758,10 @@ private:
         switch (f.kind) {
             case access::load:
             case access::begin:
-            case access::end:
-                return false;
+            case access::end: return false;
             case access::weak:
-            case access::strong:
-                return locations_[f.where].stores.back().value == f.expected;
-            default:
-                return true;
+            case access::strong: return locations_[f.where].stores.back().value == f.expected;
+            default: return true;
         }
     }
     /// A thread that sleeps need not wake: what it is about to do may as well have come before this step. In the weak

@@ -30,14 +30,10 @@ constexpr std::array all_accountings{accounting::any, accounting::actual, accoun
                                      accounting::reserve};
 char const* name_of(accounting a) {
     switch (a) {
-        case accounting::any:
-            return "any";
-        case accounting::actual:
-            return "actual";
-        case accounting::input_strict:
-            return "input_strict";
-        case accounting::reserve:
-            break;
+        case accounting::any: return "any";
+        case accounting::actual: return "actual";
+        case accounting::input_strict: return "input_strict";
+        case accounting::reserve: break;
     }
     return "reserve";
 }

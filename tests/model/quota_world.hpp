@@ -144,12 +144,9 @@ public:
                     d.emplace(std::move(got));
                     return granted;
                 }
-                case verb::settle:
-                    return d && limiter_.settle(*d, o.n, at(o.t));
-                case verb::refund:
-                    return d && limiter_.refund(*d);
-                case verb::change:
-                    break;
+                case verb::settle: return d && limiter_.settle(*d, o.n, at(o.t));
+                case verb::refund: return d && limiter_.refund(*d);
+                case verb::change: break;
             }
             return !limiter_.change(o.limits, at(o.t));
         });
@@ -234,8 +231,7 @@ private:
         state next = s;
         auto& changed = next.calls[o.call];
         switch (o.what) {
-            case verb::take:
-                return step_of_take(s, o, result);
+            case verb::take: return step_of_take(s, o, result);
             case verb::settle:
                 if (result != nullptr && *result != (c.is == state::live)) return {};
                 if (c.is != state::live) return {s};
@@ -252,8 +248,7 @@ private:
                 if (result != nullptr && *result != (c.is == state::live)) return {};
                 if (c.is == state::live) changed.is = state::gone;
                 return {next};
-            case verb::change:
-                break;
+            case verb::change: break;
         }
         if (result != nullptr && !*result) return {};  // none is busy
         next.limits = o.limits;
@@ -319,8 +314,7 @@ private:
                         more += n.total();
                     }
                     break;
-                case verb::change:
-                    break;
+                case verb::change: break;
             }
         }
         return {calls, more};
@@ -350,8 +344,7 @@ private:
                     calls -= 1;
                     used -= n.total();
                     break;
-                case verb::change:
-                    break;
+                case verb::change: break;
             }
         }
         bool const aged = p_.later > 0;

@@ -183,8 +183,7 @@ struct world {
                 bool const ok = c.accept(offer, o.n, at(o.t), held[o.slot]);
                 return {ok, held[o.slot].segment(), held[o.slot].live()};
             }
-            case verb::look:
-                return {c.check(o.n, at(o.t)).granted(), 0, 0};
+            case verb::look: return {c.check(o.n, at(o.t)).granted(), 0, 0};
             case verb::charge:
                 held[o.slot] = std::move(c.charge(o.n, at(o.t)).receipt);
                 return {true, held[o.slot].segment(), held[o.slot].live()};
@@ -195,10 +194,8 @@ struct world {
                 permits const n = o.what == verb::refund ? c.refund(r, o.n) : c.refund_visible(r);
                 return {true, r.segment(), n};
             }
-            case verb::change:
-                return {!c.change_limit(o.n, at(o.t)), 0, 0};
-            case verb::used:
-                return {true, 0, c.used(at(o.t))};
+            case verb::change: return {!c.change_limit(o.n, at(o.t)), 0, 0};
+            case verb::used: return {true, 0, c.used(at(o.t))};
         }
         return {};
     }
@@ -650,11 +647,11 @@ template <bool Glance>
 outcome alone_where_the_limit_changes() {
     return model::explore(options::weak(Glance ? "glance alone | change" : "look alone | change", 0), [] {
         auto s = std::make_shared<glancing_pair>();
-        for (permits n = 1; n <= 7; ++n) s->c.change_limit(5, s->at(0));
+        for (permits n = 1; n <= 7; ++n) (void)s->c.change_limit(5, s->at(0));
         s->clock.t = 1000;
         s->c.check(1, s->at(1000));
         return scenario{{[s] {
-                             s->c.change_limit(2, s->at(1000));
+                             (void)s->c.change_limit(2, s->at(1000));
                              s->c.check(1, s->at(1000));
                          },
                          [s] {
@@ -763,10 +760,10 @@ std::vector<model::trial> trials_of_orders() {
             in_bounds),
         // The limit is there when its version is.
         race(
-            "change | limit", 2, 1, nothing, [](pair_of& s) { s.c.change_limit(3, at(0)); },
+            "change | limit", 2, 1, nothing, [](pair_of& s) { (void)s.c.change_limit(3, at(0)); },
             [](pair_of& s) { model::check(s.c.limit() - 2 <= 1, "a limit that never was"); }),
         race(
-            "change | charge", 2, 1, move_to<0>, [](pair_of& s) { s.c.change_limit(3, at(0)); },
+            "change | charge", 2, 1, move_to<0>, [](pair_of& s) { (void)s.c.change_limit(3, at(0)); },
             [](pair_of& s) { model::check(s.c.charge(5, at(0)).debt - 2 <= 1, "a limit that never was"); }),
         {"look alone | change", [] { return alone_where_the_limit_changes<false>(); }},
         {"glance alone | change", [] { return alone_where_the_limit_changes<true>(); }},

@@ -172,19 +172,13 @@ struct world {
                 if (p.deny_always) return {false, 0, words::no_stamp};
                 r.ok = s.take(stamp_of(o.t), g, r.oldest);
                 break;
-            case verb::many:
-                r.ok = s.take_many(o.n, stamp_of(o.t), g, r.oldest);
-                break;
-            case verb::look:
-                r.ok = s.can_take(stamp_of(o.t), r.oldest);
-                break;
+            case verb::many: r.ok = s.take_many(o.n, stamp_of(o.t), g, r.oldest); break;
+            case verb::look: r.ok = s.can_take(stamp_of(o.t), r.oldest); break;
             case verb::back:
                 r.ok = true;
                 r.n = s.give_back(g);
                 break;
-            case verb::change:
-                r.ok = s.change_limit(o.n);
-                break;
+            case verb::change: r.ok = s.change_limit(o.n); break;
             case verb::all:
                 s.for_each_held(window, [&](std::uint64_t stamp) { r.all.push_back(stamp); });
                 std::sort(r.all.begin(), r.all.end());
@@ -294,9 +288,7 @@ struct world {
                     }
                     break;
                 }
-                case verb::back:
-                    give(all, now, o, r, changing);
-                    break;
+                case verb::back: give(all, now, o, r, changing); break;
                 case verb::change: {
                     ideal next = now;
                     if (r != nullptr && !r->ok) {

@@ -47,7 +47,7 @@ public:
                             std::chrono::floor<duration>(o_.recovery).count() < 1;
         ensure_equal(static_cast<bool>(rate_type::validate(o_)), is_bad, "refused: an adaptive rate");
         if (is_bad) {
-            ensure(*rate_type::validate(o_).reason != '\0', "refused without a reason");
+            ensure(*rate_type::validate(o_).message() != '\0', "refused without a reason");
             std::uint64_t const start = 1 + o_.start % 100'000;
             o_ = {.start = start,
                   .least = 1 + o_.least % start,
@@ -77,9 +77,7 @@ public:
                 clock_.ticks += static_cast<std::int64_t>(
                     up_to(static_cast<std::uint64_t>(recovery_) * (s.pick % 16 == 1 ? 12 : 2), s.a));
                 break;
-            case 2:
-                clock_.ticks += segment_ * (s.a % 4U) + s.a / 4 % 4U;
-                break;
+            case 2: clock_.ticks += segment_ * (s.a % 4U) + s.a / 4 % 4U; break;
             case 3:
                 // A window's worth, a bit at a time.
                 for (int i = 0; i < 32; ++i) {
@@ -87,15 +85,10 @@ public:
                     served(std::max<std::uint64_t>(real_->current() * (1 + s.a % 64U) / 1024, 1), clock_.ticks);
                 }
                 break;
-            case 4:
-                served(s.pick % 8 == 0 ? size(s.a) >> 20U : up_to(2 * most_, s.a), sent);
-                break;
+            case 4: served(s.pick % 8 == 0 ? size(s.a) >> 20U : up_to(2 * most_, s.a), sent); break;
             case 5:
-            case 6:
-                refused(sent);
-                break;
-            default:
-                apply(s);
+            case 6: refused(sent); break;
+            default: apply(s);
         }
         observe();
     }

@@ -59,23 +59,16 @@ public:
     void take(step const& s) {
         switch (s.op % 8) {
             case 0:
-            case 1:
-                advance(s);
-                break;
+            case 1: advance(s); break;
             case 2: {
                 auto const n = amount(s.a);
                 attempt({n, n, n, n}, s.pick % 2 == 0);
                 break;
             }
             case 3:
-            case 4:
-                attempt({amount(s.a), amount(s.b), amount(s.c), s.pick % 3U}, s.pick % 2 == 0);
-                break;
-            case 5:
-                others(s);
-                break;
-            default:
-                give_back(s);
+            case 4: attempt({amount(s.a), amount(s.b), amount(s.c), s.pick % 3U}, s.pick % 2 == 0); break;
+            case 5: others(s); break;
+            default: give_back(s);
         }
         observe();
     }

@@ -57,14 +57,9 @@ std::optional<integer> ideal_wait(weir::backoff const& p, std::uint64_t attempt,
     };
     integer wait = exponential(attempt, cap);
     switch (p.jitter) {
-        case weir::jitter::none:
-            break;
-        case weir::jitter::full:
-            wait = drawn(wait, g);
-            break;
-        case weir::jitter::equal:
-            wait = ceil_div(wait, integer{2}) + drawn(floor_div(wait, integer{2}), g);
-            break;
+        case weir::jitter::none: break;
+        case weir::jitter::full: wait = drawn(wait, g); break;
+        case weir::jitter::equal: wait = ceil_div(wait, integer{2}) + drawn(floor_div(wait, integer{2}), g); break;
         case weir::jitter::decorrelated: {
             integer last = previous ? integer{*previous} : attempt == 0 ? base : exponential(attempt - 1, cap);
             last = std::min(std::max(last, base), cap);
@@ -109,24 +104,12 @@ void run_backoff(weir::backoff const& p, schedule const& s, journal& log) {
         std::pair<weir::backoff::hint, integer> hint;
         bool const asks = s[i].op % 3 != 0;
         switch (s[i].op % 8) {
-            case 0:
-                hint = hint_of<std::ratio<1>>(signed_size);
-                break;
-            case 1:
-                hint = hint_of<std::nano>(signed_size);
-                break;
-            case 2:
-                hint = hint_of<std::pico>(signed_size);
-                break;
-            case 3:
-                hint = hint_of<std::ratio<3600>>(signed_size);
-                break;
-            case 4:
-                hint = hint_of<std::ratio<1, 3>>(signed_size);
-                break;
-            default:
-                hint = hint_of<std::milli>(s[i].c % 5000);
-                break;
+            case 0: hint = hint_of<std::ratio<1>>(signed_size); break;
+            case 1: hint = hint_of<std::nano>(signed_size); break;
+            case 2: hint = hint_of<std::pico>(signed_size); break;
+            case 3: hint = hint_of<std::ratio<3600>>(signed_size); break;
+            case 4: hint = hint_of<std::ratio<1, 3>>(signed_size); break;
+            default: hint = hint_of<std::milli>(s[i].c % 5000); break;
         }
         Generator mine;
         mine.r = random{i * 1000 + s[i].c};
@@ -191,7 +174,7 @@ inline void backoff_script(schedule const& s, journal& log) {
                         setup[0].pick % 6 == 5 || p.spread.count() < 0 || p.hint_spread.count() < 0;
     ensure_equal(static_cast<bool>(p.validate()), is_bad, "refused: the policy");
     if (is_bad) {
-        ensure(*p.validate().reason != '\0', "refused without a reason");
+        ensure(*p.validate().message() != '\0', "refused without a reason");
         told<std::uint64_t, 0, ~std::uint64_t{0}> g;
         bool thrown = false;
         try {
@@ -215,14 +198,10 @@ inline void backoff_script(schedule const& s, journal& log) {
              ", jitter ", static_cast<int>(p.jitter), ", spread ", p.spread.count(), ", of hints ",
              p.hint_spread.count());
     switch (setup[1].op % 8) {
-        case 0:
-            return run_backoff<told<std::uint32_t, 0, 0xffff'ffff>>(p, s, log);
-        case 1:
-            return run_backoff<told<std::uint32_t, 1, 2'147'483'646>>(p, s, log);
-        case 2:
-            return run_backoff<told<std::uint16_t, 7, 9>>(p, s, log);
-        default:
-            return run_backoff<told<std::uint64_t, 0, ~std::uint64_t{0}>>(p, s, log);
+        case 0: return run_backoff<told<std::uint32_t, 0, 0xffff'ffff>>(p, s, log);
+        case 1: return run_backoff<told<std::uint32_t, 1, 2'147'483'646>>(p, s, log);
+        case 2: return run_backoff<told<std::uint16_t, 7, 9>>(p, s, log);
+        default: return run_backoff<told<std::uint64_t, 0, ~std::uint64_t{0}>>(p, s, log);
     }
 }
 

@@ -51,30 +51,19 @@ template <class Duration>
 written_rate rate_of(step const& s) {
     using namespace std::chrono_literals;
     switch (s.op % 24) {
-        case 0:
-            return written_rate::of(1, std::chrono::years{1});
-        case 1:
-            return written_rate::of(1, 24h);
-        case 2:
-            return written_rate::of(100, 1s);
-        case 3:
-            return written_rate::of(7, 1s);
-        case 4:
-            return written_rate::of(600'000, 1s);
-        case 5:
-            return written_rate::of(1'000'000, 1min);
-        case 6:
-            return written_rate::of(300'000'000, 1s);
-        case 7:
-            return written_rate::of(1'000'000'007, 1s);
-        case 8:
-            return written_rate::of(10'000'000'000, 1s);
-        case 9:
-            return written_rate::of(999'983, 17min);
+        case 0: return written_rate::of(1, std::chrono::years{1});
+        case 1: return written_rate::of(1, 24h);
+        case 2: return written_rate::of(100, 1s);
+        case 3: return written_rate::of(7, 1s);
+        case 4: return written_rate::of(600'000, 1s);
+        case 5: return written_rate::of(1'000'000, 1min);
+        case 6: return written_rate::of(300'000'000, 1s);
+        case 7: return written_rate::of(1'000'000'007, 1s);
+        case 8: return written_rate::of(10'000'000'000, 1s);
+        case 9: return written_rate::of(999'983, 17min);
         case 10:
             return written_rate::of((std::uint64_t{1} << 61U) - 1, std::chrono::nanoseconds{std::int64_t{1} << 61U});
-        default:
-            break;
+        default: break;
     }
     std::uint64_t p = 1 + (size(s.a) >> 1U) % ((std::uint64_t{1} << 62U) - 1);
     std::uint64_t q = 1 + (size(s.b) >> 1U) % ((std::uint64_t{1} << 62U) - 1);

@@ -49,7 +49,7 @@ constexpr numbers bucket_answers(std::uint64_t seed, rate r, permits burst, rate
         t += static_cast<std::int64_t>(script::size(static_cast<std::uint16_t>(random.next())) >> 24U);
         auto const when = script::at<time_point>(t);
         permits const n = random.below(burst + 2);
-        if (i == out.size() / 2) out[i] += b.change(other, burst + 1, when).reason == nullptr ? 1 : 0;
+        if (i == out.size() / 2) out[i] += b.change(other, burst + 1, when) == weir::errc::none ? 1 : 0;
         if (random.below(4) == 0) {
             if constexpr (requires { b.reserve(n, typename Clock::duration{9}, when); }) {
                 auto const d = b.reserve(n, typename Clock::duration{99}, when);

@@ -29,7 +29,7 @@ public:
         auto cut = counter_cut::of<duration>(limit, window, asked);
         auto const e = shared::validate(limit, duration{window}, {.segments = asked});
         ensure_equal(!e, cut.has_value(), "accepted: ", limit, " in ", window, ", segments ", asked);
-        ensure(cut.has_value() || *e.reason != '\0', "refused without a reason");
+        ensure(cut.has_value() || *e.message() != '\0', "refused without a reason");
         if (!cut || cut->ring > 2'048) {
             limit = 1 + s.a % 60;
             asked = 1 + s.c % 12;
@@ -54,27 +54,20 @@ public:
         switch (s.op % 14) {
             case 0:
             case 1:
-            case 2:
-                advance(s);
-                return observe(now_, amount(s.b));
+            case 2: advance(s); return observe(now_, amount(s.b));
             case 3:
             case 4:
             case 5:
-            case 6:
-                return attempt(amount(s.a), time_of(s));
-            case 7:
-                return attempt_alone(amount(s.a), time_of(s));
+            case 6: return attempt(amount(s.a), time_of(s));
+            case 7: return attempt_alone(amount(s.a), time_of(s));
             case 8:
                 if (s.pick % 4 != 0) return attempt(amount(s.a), time_of(s));
                 return charge(s.a % 4 == 0 ? size(s.b) : amount(s.b), now_);
             case 9:
             case 10:
-            case 11:
-                return give_back(s);
-            case 12:
-                return change(s);
-            default:
-                return look_ahead(s);
+            case 11: return give_back(s);
+            case 12: return change(s);
+            default: return look_ahead(s);
         }
     }
 
@@ -95,15 +88,9 @@ private:
         std::int64_t const before = now_;
         auto const length = static_cast<std::uint64_t>(model_->cut().length);
         switch (s.pick % 7) {
-            case 0:
-                now_ = plus(now_, size(s.a));
-                break;
-            case 1:
-                now_ = plus(now_, s.a % (static_cast<std::uint64_t>(model_->cut().window) + 2));
-                break;
-            case 2:
-                now_ = plus(now_, up_to(2 * length, s.a));
-                break;
+            case 0: now_ = plus(now_, size(s.a)); break;
+            case 1: now_ = plus(now_, s.a % (static_cast<std::uint64_t>(model_->cut().window) + 2)); break;
+            case 2: now_ = plus(now_, up_to(2 * length, s.a)); break;
             case 3:
             case 4:  // the last tick of a segment, or the first
                 now_ = std::max(before,
@@ -209,7 +196,7 @@ private:
         auto const e = shared_->change_limit(to, at<time_point>(now_));
         log_.note("change the limit to ", to, kind == 0 ? "" : kind == 1 ? ": refused" : ": busy");
         ensure_equal(!e, kind == 0, "changes the limit to ", to);
-        ensure_equal(e.reason == shared::busy.reason, kind == 2, "busy");
+        ensure_equal(e == shared::busy, kind == 2, "busy");
         ensure_equal(!plain_->change_limit(to, at<time_point>(now_)), kind == 0, "with plain cells, changes the limit");
         observe(now_, 1);
     }

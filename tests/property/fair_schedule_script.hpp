@@ -39,21 +39,18 @@ public:
         std::size_t const i = s.pick % Classes;
         switch (s.op % 12) {
             case 0:
-            case 1:
-                return waits_[i] ? ends(i) : begins(i);
+            case 1: return waits_[i] ? ends(i) : begins(i);
             case 2:
                 if (waits_[i]) return serve(i, cost(s), false);  // overtaken between its turn and its attempt
                 return begins(i);
-            case 3:
-                return correct(i, s);
+            case 3: return correct(i, s);
             case 4:
                 if (s.c % 8 == 0) return change_weight(i, s);
                 return begins(i);
             case 5:
                 for (unsigned k = 0; k < s.c % 32U; ++k) serve_first(s);
                 return;
-            default:
-                return serve_first(s);
+            default: return serve_first(s);
         }
     }
 
@@ -216,16 +213,11 @@ inline void fair_order_script(schedule const& s, journal& log) {
         take_the_rest<2>(fair_order_run<Classes>{setup[0], setup[1], log}, s);
     };
     switch (setup[0].op % 5) {
-        case 0:
-            return on.template operator()<1>();
-        case 1:
-            return on.template operator()<2>();
-        case 2:
-            return on.template operator()<3>();
-        case 3:
-            return on.template operator()<5>();
-        default:
-            return on.template operator()<8>();
+        case 0: return on.template operator()<1>();
+        case 1: return on.template operator()<2>();
+        case 2: return on.template operator()<3>();
+        case 3: return on.template operator()<5>();
+        default: return on.template operator()<8>();
     }
 }
 

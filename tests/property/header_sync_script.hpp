@@ -50,22 +50,18 @@ public:
     void take(step const& s) {
         switch (s.op % 10) {
             case 0:
-            case 1:
-                return pass(s);
+            case 1: return pass(s);
             case 2:
             case 3:
-            case 4:
-                return call(s);
+            case 4: return call(s);
             case 5:
                 for (unsigned i = 0; i < s.c % 16U; ++i) call(s);
                 return;
-            case 6:
-                return stranger(s);
+            case 6: return stranger(s);
             case 7:
                 for (unsigned i = 0; i < 1 + s.c % 32U; ++i) stranger(s);
                 return;
-            case 8:
-                return reply(s);
+            case 8: return reply(s);
             default:
                 // Repeated, and late: a report that was heard already.
                 if (!heard_.empty()) hear(heard_[s.a % heard_.size()]);

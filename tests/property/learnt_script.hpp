@@ -40,7 +40,7 @@ public:
                             o_.headroom > 10'000;
         ensure_equal(static_cast<bool>(weir::jitter_estimator::validate(o_)), is_bad, "refused: a margin");
         if (is_bad) {
-            ensure(*weir::jitter_estimator::validate(o_).reason != '\0', "refused without a reason");
+            ensure(*weir::jitter_estimator::validate(o_).message() != '\0', "refused without a reason");
             auto const part = [](ns d, std::int64_t n) { return ns{(d.count() & max_ticks) % n}; };
             o_.least = part(o_.least, 100'000'000);
             o_.before = o_.least + part(o_.before, 1'000'000'000);
@@ -182,8 +182,7 @@ public:
                 for (unsigned i = 0; i <= s.pick % 40U; ++i) learn(t, used);
                 return;
             }
-            case 2:
-                return weigh(s);
+            case 2: return weigh(s);
             default: {
                 auto const t = text_of(s);
                 auto const e = real_->input(t);

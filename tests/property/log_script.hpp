@@ -42,7 +42,7 @@ public:
         bool const counts = log_is_countable<duration>(limit, window, capacity);
         auto const e = shared::validate(limit, duration{window}, weir::log_options{weir::start::full(), capacity});
         ensure_equal(!e, counts, "accepted: ", limit, " in ", window, ", capacity ", capacity);
-        ensure(counts || *e.reason != '\0', "refused without a reason");
+        ensure(counts || *e.message() != '\0', "refused without a reason");
         if (!counts || std::max(limit, capacity) > 1'300) {
             limit = 1 + setup[1].a % 12;
             capacity = limit + setup[1].b % 12;
@@ -76,23 +76,17 @@ public:
     void take(step const& s) {
         switch (s.op % 10) {
             case 0:
-            case 1:
-                advance(s);
-                return observe(now_, 1 + s.b % (model_->limit() + 1));
+            case 1: advance(s); return observe(now_, 1 + s.b % (model_->limit() + 1));
             case 2:
-            case 3:
-                return attempt(1, time_of(s));
+            case 3: return attempt(1, time_of(s));
             case 4:
             case 5:
                 return attempt(s.a >= 0xff00 ? ~std::uint64_t{0} - (s.a & 0xffU) : up_to(model_->limit() + 1, s.a),
                                time_of(s));
-            case 6:
-                return attempt(1 + s.a % 3U, time_of(s));
+            case 6: return attempt(1 + s.a % 3U, time_of(s));
             case 7:
-            case 8:
-                return give_back(s);
-            default:
-                return change(s);
+            case 8: return give_back(s);
+            default: return change(s);
         }
     }
 
@@ -111,15 +105,9 @@ private:
         std::int64_t const before = now_;
         auto const w = static_cast<std::uint64_t>(model_->window());
         switch (s.pick % 5) {
-            case 0:
-                now_ = plus(now_, size(s.a));
-                break;
-            case 1:
-                now_ = plus(now_, s.a % (w + 2));
-                break;
-            case 2:
-                now_ = plus(now_, s.a % (w / model_->limit() + 2));
-                break;
+            case 0: now_ = plus(now_, size(s.a)); break;
+            case 1: now_ = plus(now_, s.a % (w + 2)); break;
+            case 2: now_ = plus(now_, s.a % (w / model_->limit() + 2)); break;
             default:
                 if (auto const x = model_->retry(1 + up_to(model_->limit() - 1, s.a), effective(now_))) {
                     now_ = std::max(before, point_of(*x));

@@ -304,18 +304,13 @@ public:
         std::size_t const i = m_.size() == 0 ? 0 : s.pick % m_.size();
         switch (s.op % 10) {
             case 0:
-            case 1:
-                return let_time_pass(clock_, s, log_);
+            case 1: return let_time_pass(clock_, s, log_);
             case 2:
             case 3:
-            case 4:
-                return attempt(s);
-            case 5:
-                return attempt_beside(s);
-            case 6:
-                return end_call(s);
-            case 7:
-                return report(s, i);
+            case 4: return attempt(s);
+            case 5: return attempt_beside(s);
+            case 6: return end_call(s);
+            case 7: return report(s, i);
             case 8:
                 if (m_.size() != 0) m_.set_aside(i, plus(clock_.ticks, s.a % 4 == 0 ? size(s.b) : s.b));
                 return m_.observe(clock_.ticks);
@@ -457,16 +452,12 @@ public:
     void take(step const& s) {
         switch (s.op % 8) {
             case 0:
-            case 1:
-                return let_time_pass(clock_, s, log_);
+            case 1: return let_time_pass(clock_, s, log_);
             case 2:
             case 3:
-            case 4:
-                return attempt(s);
-            case 5:
-                return end_call(s);
-            case 6:
-                return report(s);
+            case 4: return attempt(s);
+            case 5: return end_call(s);
+            case 6: return report(s);
             default:
                 if (!pools_.empty()) {
                     auto& p = *pools_[s.pick % pools_.size()];

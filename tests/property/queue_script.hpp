@@ -28,8 +28,9 @@ public:
                      '/', r.den, " s, waiting ", waiting);
         if (!counts) {
             auto const made = shared::make(r.rate, waiting, clock_);
-            ensure(!made && made.error().reason != nullptr && *made.error().reason != '\0', "refused without a reason");
-            log_.note("refused: ", made.error().reason);
+            ensure(!made && made.error() != weir::errc::none && *made.error().message() != '\0',
+                   "refused without a reason");
+            log_.note("refused: ", made.error().message());
             r = written_rate::of(1 + setup[1].a % 3, duration{3});
             waiting = setup[1].c % 9;
         }
@@ -45,16 +46,13 @@ public:
     void take(step const& s) {
         switch (s.op % 8) {
             case 0:
-            case 1:
-                return advance(s);
+            case 1: return advance(s);
             case 2:
             case 3:
-            case 4:
-                return attempt(amount(s.a), clock_.ticks);
+            case 4: return attempt(amount(s.a), clock_.ticks);
             case 5:
                 return attempt(amount(s.a), s.pick % 2 == 0 ? minus(clock_.ticks, size(s.b)) : plus(clock_.ticks, s.b));
-            default:
-                return cancel(s);
+            default: return cancel(s);
         }
     }
 
@@ -102,12 +100,8 @@ private:
         std::uint64_t const u = since(before);
         integer const interval = ceil_div(g_.ticks, g_.permits);
         switch (s.pick % 5) {
-            case 0:
-                clock_.ticks = plus(before, size(s.a));
-                break;
-            case 1:
-                clock_.ticks = plus(before, floor_div(interval * (s.a % 1024U), integer{256}).u64());
-                break;
+            case 0: clock_.ticks = plus(before, size(s.a)); break;
+            case 1: clock_.ticks = plus(before, floor_div(interval * (s.a % 1024U), integer{256}).u64()); break;
             case 2: {
                 std::uint64_t const left = g_.horizon.u64() - u;
                 clock_.ticks = plus(before, left - std::min(left, size(s.a)));

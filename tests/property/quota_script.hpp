@@ -38,7 +38,7 @@ public:
         auto const e = shared::validate(limits_, options_);
         ensure_equal(!e, is_countable(), "accepted: a quota");
         if (e) {
-            ensure(*e.reason != '\0', "refused without a reason");
+            ensure(*e.message() != '\0', "refused without a reason");
             limits_ = {.rpm = 5, .tpm = 100};
         }
         log_.note("rpm ", limits_.rpm.value_or(0), ", rps ", limits_.rps.value_or(0), ", tpm ", limits_.tpm.value_or(0),
@@ -69,18 +69,13 @@ public:
     void take(step const& s) {
         switch (s.op % 9) {
             case 0:
-            case 1:
-                return let_time_pass(clock_, s, log_);
+            case 1: return let_time_pass(clock_, s, log_);
             case 2:
             case 3:
             case 4:
-            case 5:
-                attempt(tokens_of(s), s.pick);
-                return;
-            case 6:
-                return end_call(s, true);
-            case 7:
-                return end_call(s, false);
+            case 5: attempt(tokens_of(s), s.pick); return;
+            case 6: return end_call(s, true);
+            case 7: return end_call(s, false);
             default:
                 if (s.pick % 4 == 0) return change(s);
                 attempt(tokens_of(s), s.pick);

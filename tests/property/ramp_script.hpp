@@ -43,7 +43,7 @@ public:
                             o_.growth < 125 || o_.growth_most > 6'000;
         ensure_equal(static_cast<bool>(shared::validate(o_)), is_bad, "refused: a ramp");
         if (is_bad) {
-            ensure(*shared::validate(o_).reason != '\0', "refused without a reason");
+            ensure(*shared::validate(o_).message() != '\0', "refused without a reason");
             o_ = {.interval = std::chrono::seconds{30},
                   .memory = std::max(o_.memory, 3U),
                   .first = 1 + o_.first % 5,
@@ -68,23 +68,16 @@ public:
                     up_to(static_cast<std::uint64_t>(interval_) * (s.pick % 4 == 0 ? 3 * o_.memory : 1), s.a));
                 log_.note("the clock goes to ", clock_.ticks);
                 return;
-            case 1:
-                clock_.ticks += static_cast<std::int64_t>(s.a % 64U);
-                return;
+            case 1: clock_.ticks += static_cast<std::int64_t>(s.a % 64U); return;
             case 2:
-            case 3:
-                return attempt(s.pick % 4 == 0 ? s.a % 24U : 1, s.pick);
+            case 3: return attempt(s.pick % 4 == 0 ? s.a % 24U : 1, s.pick);
             case 4:
                 // As many as it lets through, each as soon as it may.
                 for (unsigned i = 0; i < 4U + s.a % 64U; ++i) attempt(1, 1);
                 return;
-            case 5:
-                return end_call(s, false);
-            case 6:
-                return end_call(s, true);
-            default:
-                clock_.ticks += interval_ * (s.a % 4U) / 8;
-                return attempt(1, s.pick);
+            case 5: return end_call(s, false);
+            case 6: return end_call(s, true);
+            default: clock_.ticks += interval_ * (s.a % 4U) / 8; return attempt(1, s.pick);
         }
     }
 

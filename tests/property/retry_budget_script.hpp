@@ -29,7 +29,7 @@ public:
         bool const is_bad = retries_ == 0 || successes_ == 0 || most_ == 0;
         ensure_equal(static_cast<bool>(shared::validate(o)), is_bad, "refused: a budget");
         if (is_bad) {
-            ensure(*shared::validate(o).reason != '\0', "refused without a reason");
+            ensure(*shared::validate(o).message() != '\0', "refused without a reason");
             o.retries = retries_ = std::max(retries_, 1U);
             o.successes = successes_ = std::max(successes_, 1U);
             o.most = most_ = std::max(most_, 1U);
@@ -54,8 +54,7 @@ public:
             case 2:
                 for (unsigned i = 0; i <= s.a % 32U; ++i) succeeded();
                 return observe(t);
-            case 3:
-                return observe(t);
+            case 3: return observe(t);
             default:
                 for (unsigned i = 0; i <= s.a % 8U; ++i) retry(t);
                 return observe(t);

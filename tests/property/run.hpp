@@ -75,16 +75,11 @@ private:
 /// Where time begins: mostly near 0, now and then where the clock nearly ends.
 inline std::int64_t origin_of(std::uint16_t code) {
     switch (code % 8) {
-        case 0:
-            return plus(min_ticks, code >> 3U);
-        case 1:
-            return minus(max_ticks, size(code));
-        case 2:
-            return -static_cast<std::int64_t>(size(code) >> 2U);
-        case 3:
-            return static_cast<std::int64_t>(size(code) >> 2U);
-        default:
-            return code >> 3U;
+        case 0: return plus(min_ticks, code >> 3U);
+        case 1: return minus(max_ticks, size(code));
+        case 2: return -static_cast<std::int64_t>(size(code) >> 2U);
+        case 3: return static_cast<std::int64_t>(size(code) >> 2U);
+        default: return code >> 3U;
     }
 }
 

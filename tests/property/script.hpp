@@ -53,24 +53,15 @@ constexpr std::uint64_t size(std::uint16_t code) {
     if (exponent == 0) return mantissa;
     if (exponent < 55) return (1024 | mantissa) << (exponent - 1);
     switch (exponent) {
-        case 55:
-            return ~std::uint64_t{0} - mantissa;
-        case 56:
-            return (~std::uint64_t{0} >> 1U) - mantissa;
-        case 57:
-            return (std::uint64_t{1} << 63U) + mantissa;
-        case 58:
-            return (std::uint64_t{1} << 60U) - 1 - mantissa;
-        case 59:
-            return (std::uint64_t{1} << 60U) + mantissa;
-        case 60:
-            return (std::uint64_t{1} << 32U) - 1 - mantissa;
-        case 61:
-            return (std::uint64_t{1} << 32U) + mantissa;
-        case 62:
-            return (std::uint64_t{1} << 31U) - mantissa;
-        default:
-            return (std::uint64_t{1} << 53U) + mantissa;
+        case 55: return ~std::uint64_t{0} - mantissa;
+        case 56: return (~std::uint64_t{0} >> 1U) - mantissa;
+        case 57: return (std::uint64_t{1} << 63U) + mantissa;
+        case 58: return (std::uint64_t{1} << 60U) - 1 - mantissa;
+        case 59: return (std::uint64_t{1} << 60U) + mantissa;
+        case 60: return (std::uint64_t{1} << 32U) - 1 - mantissa;
+        case 61: return (std::uint64_t{1} << 32U) + mantissa;
+        case 62: return (std::uint64_t{1} << 31U) - mantissa;
+        default: return (std::uint64_t{1} << 53U) + mantissa;
     }
 }
 static_assert(size(0) == 0 && size(1023) == 1023 && size(1024) == 1024 && size(2047) == 2047 && size(2048) == 2048);
@@ -282,16 +273,11 @@ struct ticking_clock {
 template <class F>
 void with_clock(unsigned pick, F f) {
     switch (pick % 8) {
-        case 0:
-            return f.template operator()<ticking_clock<std::micro>>();
-        case 1:
-            return f.template operator()<ticking_clock<std::milli>>();
-        case 2:
-            return f.template operator()<ticking_clock<std::ratio<1, 3>>>();
-        case 3:
-            return f.template operator()<ticking_clock<std::ratio<1, 3'000'000>>>();
-        default:
-            return f.template operator()<ticking_clock<std::nano>>();
+        case 0: return f.template operator()<ticking_clock<std::micro>>();
+        case 1: return f.template operator()<ticking_clock<std::milli>>();
+        case 2: return f.template operator()<ticking_clock<std::ratio<1, 3>>>();
+        case 3: return f.template operator()<ticking_clock<std::ratio<1, 3'000'000>>>();
+        default: return f.template operator()<ticking_clock<std::nano>>();
     }
 }
 

@@ -17,40 +17,29 @@ std::int64_t floor_div(std::int64_t a, std::int64_t b) { return a / b - (a % b <
 
 std::string_view to_string(server_rule r) noexcept {
     switch (r) {
-        case server_rule::rps:
-            return "RPS";
-        case server_rule::rpm:
-            return "RPM";
-        case server_rule::tps:
-            return "TPS";
-        case server_rule::tpm:
-            return "TPM";
-        case server_rule::none:
-            break;
+        case server_rule::rps: return "RPS";
+        case server_rule::rpm: return "RPM";
+        case server_rule::tps: return "TPS";
+        case server_rule::tpm: return "TPM";
+        case server_rule::none: break;
     }
     return "none";
 }
 
 std::string_view to_string(token_mode m) noexcept {
     switch (m) {
-        case token_mode::input_strict:
-            return "input_strict";
-        case token_mode::reserve:
-            return "reserve";
-        case token_mode::actual:
-            break;
+        case token_mode::input_strict: return "input_strict";
+        case token_mode::reserve: return "reserve";
+        case token_mode::actual: break;
     }
     return "actual";
 }
 
 std::string_view to_string(window_kind k) noexcept {
     switch (k) {
-        case window_kind::fixed:
-            return "fixed";
-        case window_kind::gcra:
-            return "gcra";
-        case window_kind::sliding:
-            break;
+        case window_kind::fixed: return "fixed";
+        case window_kind::gcra: return "gcra";
+        case window_kind::sliding: break;
     }
     return "sliding";
 }
@@ -205,15 +194,13 @@ quota_judge::account_log const* quota_judge::find(std::string_view account, std:
 std::int64_t quota_judge::requests_free_at(account_log const& log, std::uint64_t rpm, std::int64_t now) const {
     if (rpm == 0) return never_ns;
     switch (settings_.requests) {
-        case window_kind::fixed:
-            return log.in_minute < rpm ? now : (log.minute + 1) * minute_ns;
+        case window_kind::fixed: return log.in_minute < rpm ? now : (log.minute + 1) * minute_ns;
         case window_kind::gcra: {
             auto const cost = static_cast<std::uint64_t>(minute_ns);
             if (log.credit >= cost) return now;
             return now + static_cast<std::int64_t>((cost - log.credit + rpm - 1) / rpm);
         }
-        case window_kind::sliding:
-            break;
+        case window_kind::sliding: break;
     }
     return log.requests_minute.sum() < rpm ? now : log.requests_minute.falls_to(rpm - 1);
 }

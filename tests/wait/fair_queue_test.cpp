@@ -750,15 +750,9 @@ TEST(fair_lines_under_load, keep_the_limiters_promise_and_forget_nobody) {
                     }
                 };
                 switch (rng() % 4) {
-                    case 0:
-                        take(line.acquire(n));
-                        break;
-                    case 1:
-                        take(line.try_acquire_for(n, std::chrono::microseconds{rng() % 4000}));
-                        break;
-                    case 2:
-                        take(line.try_acquire(n));
-                        break;
+                    case 0: take(line.acquire(n)); break;
+                    case 1: take(line.try_acquire_for(n, std::chrono::microseconds{rng() % 4000})); break;
+                    case 2: take(line.try_acquire(n)); break;
                     default: {
                         stop_source stop;
                         std::thread stopper{[&] { stop.request_stop(); }};

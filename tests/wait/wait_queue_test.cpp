@@ -844,12 +844,8 @@ TEST(waiting_line_under_load, keeps_the_limiters_promise_and_forgets_nobody) {
                     }
                 };
                 switch (rng() % 3) {
-                    case 0:
-                        take(line.acquire(n));
-                        break;
-                    case 1:
-                        take(line.try_acquire_for(n, std::chrono::microseconds{rng() % 4000}));
-                        break;
+                    case 0: take(line.acquire(n)); break;
+                    case 1: take(line.try_acquire_for(n, std::chrono::microseconds{rng() % 4000})); break;
                     default: {
                         stop_source stop;
                         std::thread stopper{[&] { stop.request_stop(); }};

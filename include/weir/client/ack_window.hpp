@@ -57,7 +57,7 @@ public:
         requires std::constructible_from<weir::detail::clock_box<Clock>, C&&>
     ack_window(permits limit, duration window, duration latest, C&& c)
         : clock_{std::forward<C>(c)}, origin_{weir::detail::ticks(clock_.get().now())} {
-        weir::detail::require(validate(limit, window, latest));
+        weir::detail::ensure(validate(limit, window, latest));
         limit_ = static_cast<std::size_t>(limit);
         window_ = static_cast<std::uint64_t>(window.count());
         latest_ = static_cast<std::uint64_t>(latest.count());

@@ -55,7 +55,7 @@ public:
     /// Throws std::invalid_argument for what `validate` names.
     explicit adaptive_concurrency(concurrency_options o = {})
         : word_{std::uint64_t{o.start} << 32U}, options_{o}, limit_{o.start} {
-        weir::detail::require(validate(o));
+        weir::detail::ensure(validate(o));
     }
 
     static constexpr error validate(concurrency_options const& o) noexcept {

@@ -94,7 +94,7 @@ public:
           since_{origin_},
           from_{o.start},
           peak_{o.start} {
-        weir::detail::require(validate(o, resolution_of(clock_.get())));
+        weir::detail::ensure(validate(o, resolution_of(clock_.get())));
         if (options_.most == 0) options_.most = o.start;
         segment_ = static_cast<std::uint64_t>(std::chrono::ceil<duration>(o.window).count()) / segments;
         recovery_ = static_cast<std::uint64_t>(std::chrono::ceil<duration>(o.recovery).count());

@@ -56,7 +56,7 @@ public:
     using nanoseconds = std::chrono::nanoseconds;
 
     /// Throws std::invalid_argument for what `validate` names.
-    explicit jitter_estimator(jitter_estimator_options o = {}) : options_{o} { weir::detail::require(validate(o)); }
+    explicit jitter_estimator(jitter_estimator_options o = {}) : options_{o} { weir::detail::ensure(validate(o)); }
 
     static constexpr error validate(jitter_estimator_options const& o) noexcept {
         if (o.least < o.least.zero()) return {"a margin must not be negative"};

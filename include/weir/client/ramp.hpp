@@ -72,7 +72,7 @@ public:
           options_{o},
           origin_{weir::detail::ticks(clock_.get().now())},
           learned_{pack_learned({o.first * permit, to_growth(o.growth), 0, false, false})} {
-        weir::detail::require(validate(o, resolution_of(clock_.get())));
+        weir::detail::ensure(validate(o, resolution_of(clock_.get())));
         std::int64_t const whole = std::chrono::ceil<duration>(o.interval).count();
         length_ = static_cast<std::uint64_t>(whole) / per_interval;
         slack_ = length_ / 2;

@@ -55,7 +55,7 @@ public:
           cost_{o.successes},
           most_{std::uint64_t{o.most} * o.successes},
           floor_{o.floor, o.floor_burst, start::full(), std::forward<C>(c)} {
-        weir::detail::require(validate(o, resolution_of(floor_.clock())));
+        weir::detail::ensure(validate(o, resolution_of(floor_.clock())));
     }
 
     /// A ratio with no successes, or of no retries; a floor that a token_bucket refuses.

@@ -6,14 +6,30 @@
 #include <chrono>
 #include <concepts>
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <type_traits>
 #include <utility>
 
+#include "../detail/wide.hpp"
+
+namespace weir::inline v0::detail {
+
+/// Whether `Duration` has room for 30 years of its ticks.
+template <class Duration>
+inline constexpr bool counts_thirty_years =
+    thirty_years<Duration>() <= static_cast<std::uint64_t>(std::numeric_limits<typename Duration::rep>::max());
+
+}  // namespace weir::inline v0::detail
+
 namespace weir::inline v0 {
 
-/// A source of time points: an object, or a type with a static now(), as std::chrono has them. Its representation must be
-/// a signed integer of at most 64 bits, since limiters count in integers.
+/// A source of time points: an object, or a type with a static now(), as std::chrono has them.
+/// - Its representation must be a signed integer of at most 64 bits, since limiters count in integers.
+/// - It must count 30 years of its own ticks: 32-bit milliseconds wrap after 25 days, and a limiter would then deny for
+///   as long again.
+/// - A steady clock stops while the machine sleeps (CLOCK_MONOTONIC on Linux): a limiter then refills later than wall
+///   time says, never earlier. Take boot_clock where that matters.
 template <class C>
 concept clock = requires(std::remove_reference_t<C> const& c) {
     typename std::remove_reference_t<C>::duration;
@@ -21,6 +37,7 @@ concept clock = requires(std::remove_reference_t<C> const& c) {
     { c.now() } -> std::convertible_to<typename std::remove_reference_t<C>::time_point>;
     requires std::signed_integral<typename std::remove_reference_t<C>::duration::rep>;
     requires sizeof(typename std::remove_reference_t<C>::duration::rep) <= sizeof(std::int64_t);
+    requires detail::counts_thirty_years<typename std::remove_reference_t<C>::duration>;
 };
 
 /// The smallest step that `c` is known to take: c.resolution() where it has one, else one tick of its duration.
@@ -75,6 +92,22 @@ private:
     [[no_unique_address]] C clock_;
 };
 
+/// What a constructor's clock argument makes of a limiter: std::ref(c) refers to c, anything else is copied or moved in.
+template <class C>
+struct clock_argument {
+    using type = C;
+};
+template <class C>
+struct clock_argument<std::reference_wrapper<C>> {
+    using type = C&;
+};
+template <class C>
+using clock_argument_t = typename clock_argument<std::remove_cvref_t<C>>::type;
+
+/// A clock, or std::ref of one.
+template <class C>
+concept clock_or_reference = clock<clock_argument_t<C>>;
+
 template <class C>
 class clock_box<C&> {
 public:
@@ -99,6 +132,59 @@ constexpr auto resolution_among(Args const&... args) {
         d = resolution_of(Clock{});
     }
     return d;
+}
+
+/// x as a T; no conversion where it is one already, so that no warning of a useless cast appears in a user's build.
+template <class T, class U>
+constexpr T to(U x) noexcept {
+    if constexpr (std::same_as<T, U>) {
+        return x;
+    } else {
+        return static_cast<T>(x);
+    }
+}
+
+/// A duration of any representation and period in ticks of `Duration`, rounded up, and clamped to its range. Not a number
+/// is zero. For waits and deadlines: seconds::max() and 300 years are as long as `Duration` can say.
+template <class Duration, class Rep, class Period>
+constexpr Duration saturating_ceil(std::chrono::duration<Rep, Period> d) noexcept {
+    using rep = typename Duration::rep;
+    using ratio = std::ratio_divide<Period, typename Duration::period>;
+    constexpr std::uint64_t num = static_cast<std::uint64_t>(ratio::num);
+    constexpr std::uint64_t den = static_cast<std::uint64_t>(ratio::den);
+    if constexpr (std::floating_point<Rep>) {
+        long double const x = static_cast<long double>(d.count()) * ratio::num / ratio::den;
+        if (!(x < static_cast<long double>(std::numeric_limits<rep>::max())))
+            return x != x ? Duration{0} : Duration::max();
+        if (x <= static_cast<long double>(std::numeric_limits<rep>::min())) return Duration::min();
+        rep const whole = static_cast<rep>(x);
+        return Duration{static_cast<long double>(whole) < x ? to<rep>(whole + 1) : whole};
+    } else {
+        static_assert(std::integral<Rep> && sizeof(Rep) <= sizeof(std::int64_t),
+                      "a duration counts integers or floating-point numbers");
+        bool negative = false;
+        if constexpr (std::signed_integral<Rep>) negative = d.count() < 0;
+        std::uint64_t const magnitude =
+            negative ? std::uint64_t{0} - to<std::uint64_t>(d.count()) : to<std::uint64_t>(d.count());
+        constexpr std::uint64_t most = static_cast<std::uint64_t>(std::numeric_limits<rep>::max());
+        if (negative) {
+            std::uint64_t const ticks = mul_div_floor(magnitude, num, den);
+            return ticks > most ? Duration::min() : Duration{static_cast<rep>(-static_cast<std::int64_t>(ticks))};
+        }
+        std::uint64_t const ticks = mul_div_ceil(magnitude, num, den);
+        return ticks > most ? Duration::max() : Duration{static_cast<rep>(ticks)};
+    }
+}
+
+/// t + d, clamped to the range of the clock.
+template <class TimePoint>
+constexpr TimePoint saturating_add(TimePoint t, typename TimePoint::duration d) noexcept {
+    using rep = typename TimePoint::duration::rep;
+    rep r{};
+    if (__builtin_add_overflow(t.time_since_epoch().count(), d.count(), &r)) {
+        return d.count() > 0 ? TimePoint::max() : TimePoint::min();
+    }
+    return TimePoint{typename TimePoint::duration{r}};
 }
 
 /// Ticks of a time point since its clock's epoch.

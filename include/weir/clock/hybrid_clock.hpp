@@ -51,7 +51,7 @@ public:
     template <class P, class C>
     basic_hybrid_clock(P&& precise, C&& coarse, duration lag)
         : precise_{std::forward<P>(precise)}, coarse_{std::forward<C>(coarse)}, lag_{lag} {
-        detail::require(validate(lag));
+        detail::ensure(validate(lag));
     }
 
     static constexpr error validate(duration lag) noexcept {

@@ -40,7 +40,7 @@ public:
         requires std::constructible_from<detail::clock_box<Base>, B&&>
     scaled_clock(std::int64_t factor, B&& base)
         : base_{std::forward<B>(base)}, factor_{factor}, origin_{base_.get().now()} {
-        detail::require(validate(factor));
+        detail::ensure(validate(factor));
     }
 
     static constexpr error validate(std::int64_t factor) noexcept {

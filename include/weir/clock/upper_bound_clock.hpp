@@ -128,7 +128,7 @@ private:
 
     basic_upper_bound_clock(upper_bound_clock_options const& o, detail::clock_box<Base> base, Counter counter)
         : renew_at_{never}, base_{std::move(base)}, counter_{std::move(counter)} {
-        detail::require(validate(o));
+        detail::ensure(validate(o));
         detail::calibration const c = counter_.calibrate(o.calibrate_for);
         if (c.scale <= 0) return;
         auto const scale = static_cast<std::uint64_t>(c.scale);

@@ -249,7 +249,7 @@ public:
         changing_.exchange(0, std::memory_order_release);  // (6)
         return e;
     }
-    static constexpr error busy() noexcept { return {"busy: another thread is changing the configuration"}; }
+    static constexpr error busy() noexcept { return busy_changing(); }
 
     /// The configuration in force and the word it was read with.
     struct view {

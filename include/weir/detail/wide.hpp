@@ -3,7 +3,6 @@
 // 128-bit products and quotients, with a portable form for targets without a 128-bit integer and for comparison in tests.
 #pragma once
 
-#include <bit>
 #include <cstdint>
 
 namespace weir::inline v0::detail {

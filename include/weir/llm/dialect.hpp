@@ -21,24 +21,15 @@ enum class dialect : unsigned char {
 
 constexpr std::string_view to_string(dialect d) noexcept {
     switch (d) {
-        case dialect::http:
-            return "http";
-        case dialect::dashscope:
-            return "dashscope";
-        case dialect::openai:
-            return "openai";
-        case dialect::azure:
-            return "azure";
-        case dialect::anthropic:
-            return "anthropic";
-        case dialect::gemini:
-            return "gemini";
-        case dialect::groq:
-            return "groq";
-        case dialect::mistral:
-            return "mistral";
-        case dialect::llama_cpp:
-            return "llama_cpp";
+        case dialect::http: return "http";
+        case dialect::dashscope: return "dashscope";
+        case dialect::openai: return "openai";
+        case dialect::azure: return "azure";
+        case dialect::anthropic: return "anthropic";
+        case dialect::gemini: return "gemini";
+        case dialect::groq: return "groq";
+        case dialect::mistral: return "mistral";
+        case dialect::llama_cpp: return "llama_cpp";
     }
     return "unknown";
 }

@@ -30,16 +30,11 @@ enum class limit : unsigned char { none, rpm, rps, tpm, tps };
 
 constexpr std::string_view to_string(limit l) noexcept {
     switch (l) {
-        case limit::rpm:
-            return "requests per minute";
-        case limit::rps:
-            return "requests per second";
-        case limit::tpm:
-            return "tokens per minute";
-        case limit::tps:
-            return "tokens per second";
-        case limit::none:
-            break;
+        case limit::rpm: return "requests per minute";
+        case limit::rps: return "requests per second";
+        case limit::tpm: return "tokens per minute";
+        case limit::tps: return "tokens per second";
+        case limit::none: break;
     }
     return "none";
 }

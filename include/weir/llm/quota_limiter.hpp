@@ -103,7 +103,7 @@ public:
         requires std::is_reference_v<Clock>
         : quota_limiter{q, quota_options{}, c} {}
     quota_limiter(quota q, quota_options o, Clock c) : clock_{static_cast<Clock&&>(c)}, options_{o} {
-        weir::detail::require(validate(q, o, resolution_of(clock_.get())));
+        weir::detail::ensure(validate(q, o, resolution_of(clock_.get())));
         time_point const begin = clock_.get().now();
         duration const tick = resolution_of(clock_.get());
         duration const minute = window(std::chrono::minutes{1}, o);

@@ -136,8 +136,8 @@ public:
         : session{chain, shares, std::move(o), clock_parameter{}} {}
     session(chain_type& chain, fair_class const (&shares)[Classes], session_options o, clock_parameter c)
         : clock_{static_cast<clock_parameter&&>(c)}, chain_{chain}, options_{std::move(o)}, lines_{gate_, shares} {
-        weir::detail::require(options_.retry.validate());
-        if (options_.adaptive) weir::detail::require(validate(*options_.adaptive));
+        weir::detail::ensure(options_.retry.validate());
+        if (options_.adaptive) weir::detail::ensure(validate(*options_.adaptive));
         if (options_.budget) budget_.emplace(*options_.budget, clock_.get());
         for (std::size_t i = 0; i < chain_.size(); ++i) {
             Pool& pool = chain_.pool(i);

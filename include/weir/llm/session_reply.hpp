@@ -52,28 +52,17 @@ enum class call_end : unsigned char {
 
 constexpr std::string_view to_string(call_end e) noexcept {
     switch (e) {
-        case call_end::open:
-            return "open";
-        case call_end::answered:
-            return "answered";
-        case call_end::refused:
-            return "refused";
-        case call_end::exhausted:
-            return "retried in vain";
-        case call_end::budget:
-            return "the budget of retries is spent";
-        case call_end::deadline:
-            return "the deadline came first";
-        case call_end::never:
-            return "more than the limit can ever admit";
-        case call_end::partial:
-            return "the answer broke off after a part of it was handed on";
-        case call_end::lost:
-            return "it left, no answer came, and it must not be repeated";
-        case call_end::stopped:
-            return "stopped";
-        case call_end::line_full:
-            return "too many are waiting";
+        case call_end::open: return "open";
+        case call_end::answered: return "answered";
+        case call_end::refused: return "refused";
+        case call_end::exhausted: return "retried in vain";
+        case call_end::budget: return "the budget of retries is spent";
+        case call_end::deadline: return "the deadline came first";
+        case call_end::never: return "more than the limit can ever admit";
+        case call_end::partial: return "the answer broke off after a part of it was handed on";
+        case call_end::lost: return "it left, no answer came, and it must not be repeated";
+        case call_end::stopped: return "stopped";
+        case call_end::line_full: return "too many are waiting";
     }
     return "open";
 }

@@ -314,22 +314,15 @@ struct error_tables {
 
     static constexpr std::span<llm::error_rule const> of(llm::dialect d) noexcept {
         switch (d) {
-            case llm::dialect::dashscope:
-                return dashscope;
+            case llm::dialect::dashscope: return dashscope;
             case llm::dialect::openai:
             case llm::dialect::azure:
-            case llm::dialect::groq:
-                return openai;
-            case llm::dialect::anthropic:
-                return anthropic;
-            case llm::dialect::gemini:
-                return gemini;
-            case llm::dialect::mistral:
-                return mistral;
-            case llm::dialect::llama_cpp:
-                return llama_cpp;
-            case llm::dialect::http:
-                break;
+            case llm::dialect::groq: return openai;
+            case llm::dialect::anthropic: return anthropic;
+            case llm::dialect::gemini: return gemini;
+            case llm::dialect::mistral: return mistral;
+            case llm::dialect::llama_cpp: return llama_cpp;
+            case llm::dialect::http: break;
         }
         return {};
     }
@@ -337,39 +330,23 @@ struct error_tables {
     /// The status alone.
     static constexpr llm::verdict by_status(int s) noexcept {
         switch (s) {
-            case 401:
-                return {authentication, next_account, {}, {}, 0, "401: the key is not valid"};
-            case 402:
-                return {billing, next_account, {}, {}, 0, "402: payment required"};
-            case 403:
-                return {authentication, next_account, {}, {}, 0, "403: forbidden"};
-            case 404:
-                return {no_model, next_model, {}, {}, 0, "404: there is no such model or path"};
-            case 408:
-                return {transport, retry, {}, {}, 3, "408: the request came too slowly"};
-            case 409:
-                return {unknown, retry, {}, {}, 2, "409: conflict"};
-            case 425:
-                return {unknown, retry, {}, {}, 2, "425: too early"};
-            case 429:
-                return {rate, retry, {}, {}, 0, "429: throttled"};
-            case 498:
-                return {overload, retry, {}, {}, 0, "498: the tier's capacity is used up"};
-            case 500:
-                return {server_error, retry, {}, {}, 3, "500: the server failed"};
+            case 401: return {authentication, next_account, {}, {}, 0, "401: the key is not valid"};
+            case 402: return {billing, next_account, {}, {}, 0, "402: payment required"};
+            case 403: return {authentication, next_account, {}, {}, 0, "403: forbidden"};
+            case 404: return {no_model, next_model, {}, {}, 0, "404: there is no such model or path"};
+            case 408: return {transport, retry, {}, {}, 3, "408: the request came too slowly"};
+            case 409: return {unknown, retry, {}, {}, 2, "409: conflict"};
+            case 425: return {unknown, retry, {}, {}, 2, "425: too early"};
+            case 429: return {rate, retry, {}, {}, 0, "429: throttled"};
+            case 498: return {overload, retry, {}, {}, 0, "498: the tier's capacity is used up"};
+            case 500: return {server_error, retry, {}, {}, 3, "500: the server failed"};
             case 501:
-            case 505:
-                return {bad_request, give_up, {}, {}, 0, "the server does not do this"};
-            case 502:
-                return {overload, retry, {}, {}, 0, "502: bad gateway"};
-            case 503:
-                return {overload, retry, {}, {}, 0, "503: the service is unavailable"};
-            case 504:
-                return {overload, retry, {}, {}, 0, "504: the gateway timed out"};
-            case 529:
-                return {overload, retry, {}, {}, 0, "529: the server is overloaded"};
-            default:
-                break;
+            case 505: return {bad_request, give_up, {}, {}, 0, "the server does not do this"};
+            case 502: return {overload, retry, {}, {}, 0, "502: bad gateway"};
+            case 503: return {overload, retry, {}, {}, 0, "503: the service is unavailable"};
+            case 504: return {overload, retry, {}, {}, 0, "504: the gateway timed out"};
+            case 529: return {overload, retry, {}, {}, 0, "529: the server is overloaded"};
+            default: break;
         }
         if (s >= 200 && s < 300) return {none, proceed, {}, {}, 0, {}};
         if (s >= 400 && s < 500) return {bad_request, give_up, {}, {}, 0, "the request is not valid"};
@@ -486,56 +463,34 @@ constexpr verdict classify(answer const& a, std::span<error_rule const> own) {
 
 constexpr std::string_view to_string(cause c) noexcept {
     switch (c) {
-        case cause::none:
-            return "none";
-        case cause::request_rate:
-            return "request rate";
-        case cause::token_rate:
-            return "token rate";
-        case cause::rate:
-            return "rate";
-        case cause::burst:
-            return "burst";
-        case cause::concurrency:
-            return "concurrency";
-        case cause::free_quota:
-            return "free quota";
-        case cause::plan_quota:
-            return "plan quota";
-        case cause::billing:
-            return "billing";
-        case cause::authentication:
-            return "authentication";
-        case cause::no_model:
-            return "no model";
-        case cause::bad_request:
-            return "bad request";
-        case cause::overload:
-            return "overload";
-        case cause::server_error:
-            return "server error";
-        case cause::transport:
-            return "transport";
-        case cause::unknown:
-            return "unknown";
+        case cause::none: return "none";
+        case cause::request_rate: return "request rate";
+        case cause::token_rate: return "token rate";
+        case cause::rate: return "rate";
+        case cause::burst: return "burst";
+        case cause::concurrency: return "concurrency";
+        case cause::free_quota: return "free quota";
+        case cause::plan_quota: return "plan quota";
+        case cause::billing: return "billing";
+        case cause::authentication: return "authentication";
+        case cause::no_model: return "no model";
+        case cause::bad_request: return "bad request";
+        case cause::overload: return "overload";
+        case cause::server_error: return "server error";
+        case cause::transport: return "transport";
+        case cause::unknown: return "unknown";
     }
     return "unknown";
 }
 
 constexpr std::string_view to_string(action a) noexcept {
     switch (a) {
-        case action::proceed:
-            return "proceed";
-        case action::retry:
-            return "retry";
-        case action::retry_slower:
-            return "retry slower";
-        case action::next_account:
-            return "next account";
-        case action::next_model:
-            return "next model";
-        case action::give_up:
-            return "give up";
+        case action::proceed: return "proceed";
+        case action::retry: return "retry";
+        case action::retry_slower: return "retry slower";
+        case action::next_account: return "next account";
+        case action::next_model: return "next model";
+        case action::give_up: return "give up";
     }
     return "give up";
 }

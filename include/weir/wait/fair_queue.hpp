@@ -424,11 +424,11 @@ public:
 private:
     template <std::size_t... I>
     fair_queue(Limiter& limiter, fair_class const (&shares)[Classes], std::index_sequence<I...>)
-        : queue_{(detail::require(validate(shares)), std::array<std::uint32_t, Classes>{shares[I].weight...})},
+        : queue_{(detail::ensure(validate(shares)), std::array<std::uint32_t, Classes>{shares[I].weight...})},
           lines_{{line{limiter, shares[I].line, detail::class_queue<Classes, Atomics>{queue_, I}}...}} {}
 
     static std::size_t checked(std::size_t c) {
-        detail::require(c < Classes ? error{} : error{"there is no such class"});
+        detail::ensure(c < Classes ? error{} : error{"there is no such class"});
         return c;
     }
 

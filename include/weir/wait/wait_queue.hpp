@@ -46,18 +46,12 @@ enum class wait_status : std::uint8_t {
 
 constexpr std::string_view to_string(wait_status w) noexcept {
     switch (w) {
-        case wait_status::granted:
-            return "granted";
-        case wait_status::timed_out:
-            return "timed out";
-        case wait_status::too_late:
-            return "too late";
-        case wait_status::stopped:
-            return "stopped";
-        case wait_status::line_full:
-            return "line full";
-        case wait_status::never:
-            return "never";
+        case wait_status::granted: return "granted";
+        case wait_status::timed_out: return "timed out";
+        case wait_status::too_late: return "too late";
+        case wait_status::stopped: return "stopped";
+        case wait_status::line_full: return "line full";
+        case wait_status::never: return "never";
     }
     return "unknown";
 }

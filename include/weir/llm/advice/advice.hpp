@@ -66,7 +66,7 @@ struct answer_guess {
 /// A call that is known by its bounds alone.
 constexpr planned_call expected_call(tokens bound, answer_guess const& g = {},
                                      std::chrono::nanoseconds wanted = std::chrono::nanoseconds{0}) {
-    weir::detail::require(answer_guess::validate(g));
+    weir::detail::ensure(answer_guess::validate(g));
     tokens const used{weir::detail::mul_div_ceil(bound.input, g.input_per_mille, 1000),
                       weir::detail::mul_div_ceil(bound.output, g.output_per_mille, 1000)};
     constexpr std::uint64_t most = std::uint64_t{1} << 62U;
@@ -139,20 +139,13 @@ inline constexpr std::size_t constraints = 7;
 
 constexpr std::string_view to_string(constraint c) noexcept {
     switch (c) {
-        case constraint::rpm:
-            return llm::to_string(limit::rpm);
-        case constraint::rps:
-            return llm::to_string(limit::rps);
-        case constraint::tpm:
-            return llm::to_string(limit::tpm);
-        case constraint::tps:
-            return llm::to_string(limit::tps);
-        case constraint::in_flight:
-            return "calls in flight";
-        case constraint::answers:
-            return "the answers themselves";
-        case constraint::nobody:
-            break;
+        case constraint::rpm: return llm::to_string(limit::rpm);
+        case constraint::rps: return llm::to_string(limit::rps);
+        case constraint::tpm: return llm::to_string(limit::tpm);
+        case constraint::tps: return llm::to_string(limit::tps);
+        case constraint::in_flight: return "calls in flight";
+        case constraint::answers: return "the answers themselves";
+        case constraint::nobody: break;
     }
     return "nothing to do";
 }
@@ -225,16 +218,11 @@ struct simulation_result {
     /// By one of the four limits; none: by any of them.
     std::uint64_t limited(limit by = limit::none) const noexcept {
         switch (by) {
-            case limit::rpm:
-                return share(constraint::rpm);
-            case limit::rps:
-                return share(constraint::rps);
-            case limit::tpm:
-                return share(constraint::tpm);
-            case limit::tps:
-                return share(constraint::tps);
-            case limit::none:
-                break;
+            case limit::rpm: return share(constraint::rpm);
+            case limit::rps: return share(constraint::rps);
+            case limit::tpm: return share(constraint::tpm);
+            case limit::tps: return share(constraint::tps);
+            case limit::none: break;
         }
         return share(constraint::rpm) + share(constraint::rps) + share(constraint::tpm) + share(constraint::tps);
     }
@@ -586,14 +574,14 @@ inline error validate(std::span<planned_call const> calls) noexcept {
 /// O(n · (log n + accounts · segments)), some 10 to 50 µs a call. Throws std::invalid_argument for what either `validate` names.
 inline simulation_result simulate(std::span<planned_call const> calls, setup const& s,
                                   std::vector<placement>* schedule = nullptr) {
-    weir::detail::require(validate(calls));
-    weir::detail::require(setup::validate(s));
+    weir::detail::ensure(validate(calls));
+    weir::detail::ensure(setup::validate(s));
     return weir::detail::simulation{calls, s}.run(schedule);
 }
 
 /// What the calls ask for. Throws as `simulate`. O(n log n).
 inline demand demand_of(std::span<planned_call const> calls) {
-    weir::detail::require(validate(calls));
+    weir::detail::ensure(validate(calls));
     demand d;
     d.calls = calls.size();
     std::vector<std::pair<std::int64_t, std::uint64_t>> requests;
@@ -685,9 +673,9 @@ inline setup with_fallback(setup s, setup_model m, std::chrono::nanoseconds pati
 /// Some 15 to 50 rehearsals. Throws as `simulate`, and for a step of 0.
 inline std::optional<least_raise> find_least_raise(std::span<planned_call const> calls, setup const& present,
                                                    goal const& g, std::uint64_t step = 10) {
-    weir::detail::require(validate(calls));
-    weir::detail::require(setup::validate(present));
-    if (step == 0) weir::detail::require({"factors in steps of 0 are none"});
+    weir::detail::ensure(validate(calls));
+    weir::detail::ensure(setup::validate(present));
+    if (step == 0) weir::detail::ensure({"factors in steps of 0 are none"});
     std::vector<quota> const now = weir::detail::quotas_of(present);
     using factors = std::array<std::uint64_t, 4>;  // in steps above 1
     auto const quota_of = [&](quota q, factors const& f) {
@@ -803,7 +791,7 @@ struct advice {
 ///     std::cout << to_text(a) << letter(a);     // advice_text.hpp
 inline advice advise(std::span<planned_call const> calls, setup const& present, std::vector<setup> const& remedies,
                      advice_options const& o = {}) {
-    if (o.headroom_per_mille < 1000) weir::detail::require({"less than what is needed is no headroom"});
+    if (o.headroom_per_mille < 1000) weir::detail::ensure({"less than what is needed is no headroom"});
     advice a;
     a.before = present;
     a.options = o;

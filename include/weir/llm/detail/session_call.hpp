@@ -41,7 +41,7 @@ public:
     call(session& s, request const& r) : call{s, r, s.clock().now()} {}
     /// Throws std::invalid_argument for a share that there is not.
     call(session& s, request const& r, time_point now) : session_{s}, request_{r}, begun_{now}, since_{now} {
-        weir::detail::require(r.share < Classes ? error{} : error{"there is no such share"});
+        weir::detail::ensure(r.share < Classes ? error{} : error{"there is no such share"});
         s.counters_.add(counted_event::calls);
     }
     call(call const&) = delete;
@@ -290,13 +290,10 @@ private:
             case cause::plan_quota:
             case cause::billing:
             case cause::authentication:
-            case cause::no_model:
-                return true;
+            case cause::no_model: return true;
             // DashScope looks whether it has capacity before it counts tokens.
-            case cause::overload:
-                return a.dialect == dialect::dashscope && (a.status == 503 || a.status == 500);
-            default:
-                return false;
+            case cause::overload: return a.dialect == dialect::dashscope && (a.status == 503 || a.status == 500);
+            default: return false;
         }
     }
 
