@@ -31,7 +31,8 @@ headers) # `#pragma once`; one inline namespace, called after the major version;
     done
     for file in include/weir/*.hpp; do
         name=$(basename "$file")
-        [ "$name" = weir.hpp ] || grep -qE "^#include [<\"](weir/)?$name[>\"]" include/weir/weir.hpp ||
+        case $name in weir.hpp | llm.hpp | ostream.hpp | format.hpp) continue ;; esac # the last two are for those who print
+        grep -qE "^#include [<\"](weir/)?$name[>\"]" include/weir/weir.hpp ||
             echo "include/weir/weir.hpp: does not include $name" >>"$breaches"
     done
     ;;

@@ -19,4 +19,5 @@
 #include "llm/session_counters.hpp"
 #include "llm/session_options.hpp"
 #include "llm/session_reply.hpp"
+#include "llm/text.hpp"
 #include "llm/verdict.hpp"

@@ -26,6 +26,7 @@
 #include "rate.hpp"
 #include "sliding_window_counter.hpp"
 #include "sliding_window_log.hpp"
+#include "text.hpp"
 #include "token_bucket.hpp"
 #include "version.hpp"
 #include "wait/async_timer.hpp"
