@@ -25,6 +25,9 @@
 #include "clock/clock.hpp"
 #include "limiter.hpp"
 
+#pragma push_macro("check")  // a macro in older Apple headers
+#undef check
+
 namespace weir::inline v0 {
 
 /// Makes a part that the all_of owns, in place, from what `make` returns: limiters cannot be moved.
@@ -127,8 +130,8 @@ class all_of {
     static_assert(sizeof...(Parts) > 0, "an all_of of nothing grants everything");
     using leaf_pointers = decltype(std::tuple_cat(std::declval<detail::leaves_of<Parts>>()...));
 
-    template <std::size_t I>
-    using leaf = std::remove_pointer_t<std::tuple_element_t<I, leaf_pointers>>;
+    template <std::size_t Index>
+    using leaf = std::remove_pointer_t<std::tuple_element_t<Index, leaf_pointers>>;
 
 public:
     /// How many limiters there are, nested ones counted one by one.
@@ -160,11 +163,11 @@ public:
         if (!look(d)) return d;
         d.granted_ = true;
         for (std::size_t k = 0; k < size && d.granted_; ++k) {
-            visit(order_[k], [&]<std::size_t I>(auto& l) {
-                if (d.costs_[I] == 0) return;
-                auto r = l.try_acquire(d.costs_[I], t);
+            visit(order_[k], [&]<std::size_t Index>(auto& l) {
+                if (d.costs_[Index] == 0) return;
+                auto r = l.try_acquire(d.costs_[Index], t);
                 if (r.granted()) {
-                    std::get<I>(d.taken_).emplace(std::move(r));
+                    std::get<Index>(d.taken_).emplace(std::move(r));
                 } else {
                     d.granted_ = false;
                 }
@@ -190,9 +193,9 @@ public:
     permits available() const noexcept { return available(clock().now()); }
     permits available(time_point t) const noexcept {
         costs const ones = merged(every(1));
-        permits least = std::numeric_limits<permits>::max();
-        for_each([&]<std::size_t I>(auto& l) {
-            if (ones[I] != 0) least = std::min<permits>(least, l.available(t) / ones[I]);
+        permits least = (std::numeric_limits<permits>::max)();
+        for_each([&]<std::size_t Index>(auto& l) {
+            if (ones[Index] != 0) least = (std::min<permits>)(least, l.available(t) / ones[Index]);
         });
         return least;
     }
@@ -209,11 +212,11 @@ private:
         return c;
     }
 
-    template <std::size_t... I>
-    void arrange(std::index_sequence<I...>) noexcept {
+    template <std::size_t... Index>
+    void arrange(std::index_sequence<Index...>) noexcept {
         leaves_ = std::apply([](auto&... p) { return std::tuple_cat(detail::flatten(p.get())...); }, parts_);
-        void const* const address[] = {static_cast<void const*>(std::get<I>(leaves_))...};
-        bool const bucket[] = {!detail::refunds_in_full<leaf<I>>...};
+        void const* const address[] = {static_cast<void const*>(std::get<Index>(leaves_))...};
+        bool const bucket[] = {!detail::refunds_in_full<leaf<Index>>...};
         for (std::size_t i = 0; i < size; ++i) {
             order_[i] = i;
             first_[i] = i;
@@ -232,36 +235,36 @@ private:
         costs m{};
         for (std::size_t i = 0; i < size; ++i) {
             permits const sum = m[first_[i]] + c[i];
-            m[first_[i]] = sum < c[i] ? std::numeric_limits<permits>::max() : sum;
+            m[first_[i]] = sum < c[i] ? (std::numeric_limits<permits>::max)() : sum;
         }
         return m;
     }
 
     template <class F>
     void for_each(F f) const {
-        [&]<std::size_t... I>(std::index_sequence<I...>) {
-            (f.template operator()<I>(*std::get<I>(leaves_)), ...);
+        [&]<std::size_t... Index>(std::index_sequence<Index...>) {
+            (f.template operator()<Index>(*std::get<Index>(leaves_)), ...);
         }(std::make_index_sequence<size>{});
     }
     template <class F>
     void visit(std::size_t i, F f) const {
-        for_each([&]<std::size_t I>(auto& l) {
-            if (I == i) f.template operator()<I>(l);
+        for_each([&]<std::size_t Index>(auto& l) {
+            if (Index == i) f.template operator()<Index>(l);
         });
     }
 
     static bool look(decision const& d) noexcept {
         bool all = true;
-        d.all_->for_each([&]<std::size_t I>(auto& l) {
-            if (all && d.costs_[I] != 0) all = l.check(d.costs_[I], d.at_).granted();
+        d.all_->for_each([&]<std::size_t Index>(auto& l) {
+            if (all && d.costs_[Index] != 0) all = l.check(d.costs_[Index], d.at_).granted();
         });
         return all;
     }
 
     static bool give_back(decision& d) noexcept {
         bool any = false;
-        d.all_->for_each([&]<std::size_t I>(auto& l) {
-            if (auto& r = std::get<I>(d.taken_)) {
+        d.all_->for_each([&]<std::size_t Index>(auto& l) {
+            if (auto& r = std::get<Index>(d.taken_)) {
                 l.refund(*r);
                 r.reset();
                 any = true;
@@ -288,27 +291,27 @@ public:
 
     bool granted() const noexcept { return granted_; }
     explicit operator bool() const noexcept { return granted_; }
-    bool never() const noexcept { return retry_at() == time_point::max(); }
+    bool never() const noexcept { return retry_at() == (time_point::max)(); }
 
     /// The latest of the parts': the earliest instant at which all would grant, if nobody takes.
     time_point retry_at() const noexcept { return granted_ ? at_ : latest().when; }
     duration retry_after() const noexcept {
         time_point const t = retry_at();
-        return t == time_point::max() ? duration::max() : t - at_;
+        return t == (time_point::max)() ? (duration::max)() : t - at_;
     }
     /// The number of the part that keeps it waiting longest; `size` when granted.
     std::size_t denied_by() const noexcept { return granted_ ? size : latest().part; }
     /// What each part has left, at the time of the attempt.
     std::array<permits, size> left() const noexcept {
         std::array<permits, size> a{};
-        all_->for_each([&]<std::size_t I>(auto& l) { a[I] = l.available(at_); });
+        all_->for_each([&]<std::size_t Index>(auto& l) { a[Index] = l.available(at_); });
         return a;
     }
 
     /// What part I granted, to be refunded or settled with it alone; empty where it cost nothing.
-    template <std::size_t I>
+    template <std::size_t Index>
     auto& part() noexcept {
-        return std::get<I>(taken_);
+        return std::get<Index>(taken_);
     }
 
 private:
@@ -319,17 +322,17 @@ private:
         std::size_t part;
     };
 
-    template <std::size_t... I>
-    static auto taken_type(std::index_sequence<I...>) -> std::tuple<std::optional<typename leaf<I>::decision>...>;
+    template <std::size_t... Index>
+    static auto taken_type(std::index_sequence<Index...>) -> std::tuple<std::optional<typename leaf<Index>::decision>...>;
 
     decision(all_of const* all, costs const& c, time_point t) noexcept : all_{all}, costs_{c}, at_{t} {}
 
     bound latest() const noexcept {
         bound b{at_, size};
-        all_->for_each([&]<std::size_t I>(auto& l) {
-            if (costs_[I] == 0) return;
-            auto const d = l.check(costs_[I], at_);
-            if (!d.granted() && (b.part == size || d.retry_at() > b.when)) b = {d.retry_at(), I};
+        all_->for_each([&]<std::size_t Index>(auto& l) {
+            if (costs_[Index] == 0) return;
+            auto const d = l.check(costs_[Index], at_);
+            if (!d.granted() && (b.part == size || d.retry_at() > b.when)) b = {d.retry_at(), Index};
         });
         return b;
     }
@@ -345,3 +348,5 @@ template <class... Args>
 all_of(Args&&...) -> all_of<typename detail::part_of<Args>::type...>;
 
 }  // namespace weir::inline v0
+
+#pragma pop_macro("check")

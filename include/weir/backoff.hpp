@@ -76,8 +76,8 @@ struct backoff {
             std::uint64_t const n = detail::mul_div_ceil(static_cast<std::uint64_t>(d.count()),
                                                          static_cast<std::uint64_t>(in_nanoseconds::num),
                                                          static_cast<std::uint64_t>(in_nanoseconds::den));
-            auto const most = static_cast<std::uint64_t>(duration::max().count());
-            return duration{static_cast<duration::rep>(std::min(n, most))};
+            auto const most = static_cast<std::uint64_t>((duration::max)().count());
+            return duration{static_cast<duration::rep>((std::min)(n, most))};
         }
 
         std::optional<duration> delay_;
@@ -131,8 +131,8 @@ public:
         }
         ++attempt_;
         // A wait that the server asked for says nothing about the range of the next one.
-        previous_ = std::min(*wait, policy_.cap);
-        waited_ = *wait > duration::max() - waited_ ? duration::max() : waited_ + *wait;
+        previous_ = (std::min)(*wait, policy_.cap);
+        waited_ = *wait > (duration::max)() - waited_ ? (duration::max)() : waited_ + *wait;
         return wait;
     }
 
@@ -162,14 +162,14 @@ namespace weir::inline v0::detail {
 template <class Generator>
 constexpr std::uint64_t random_bits(Generator& generator) {
     using G = std::remove_cvref_t<Generator>;
-    constexpr auto low = static_cast<std::uint64_t>(G::min());
-    constexpr auto last = static_cast<std::uint64_t>(G::max()) - low;
+    constexpr auto low = static_cast<std::uint64_t>((G::min)());
+    constexpr auto last = static_cast<std::uint64_t>((G::max)()) - low;
     static_assert(last > 0, "a generator of one number has no randomness");
-    if constexpr (last == std::numeric_limits<std::uint64_t>::max()) {
+    if constexpr (last == (std::numeric_limits<std::uint64_t>::max)()) {
         return static_cast<std::uint64_t>(generator()) - low;
     } else {
         std::uint64_t bits = 0;
-        for (std::uint64_t room = std::numeric_limits<std::uint64_t>::max();; room /= last + 1) {
+        for (std::uint64_t room = (std::numeric_limits<std::uint64_t>::max)();; room /= last + 1) {
             bits = bits * (last + 1) + (static_cast<std::uint64_t>(generator()) - low);
             if (room <= last) return bits;
         }
@@ -210,24 +210,24 @@ constexpr std::optional<backoff::duration> backoff::next(std::uint64_t attempt, 
             duration last = previous ? *previous : attempt == 0 ? base : exponential(attempt - 1, cap);
             last = std::clamp(last, base, cap);
             // Cut at the cap after the draw, as in the source: the cap itself is then the likeliest wait.
-            duration const most = last > duration::max() / 3 ? duration::max() : last * 3;
-            wait = std::min(cap, base + detail::random_up_to(most - base, generator));
+            duration const most = last > (duration::max)() / 3 ? (duration::max)() : last * 3;
+            wait = (std::min)(cap, base + detail::random_up_to(most - base, generator));
             break;
         }
         case weir::jitter::additive: {
-            duration const limit = std::max(base, cap > spread ? cap - spread : duration::zero());
+            duration const limit = (std::max)(base, cap > spread ? cap - spread : duration::zero());
             wait = exponential(attempt, limit);
-            wait += std::min(cap - wait, detail::random_up_to(spread, generator));
+            wait += (std::min)(cap - wait, detail::random_up_to(spread, generator));
             break;
         }
     }
     if (hint_spread > duration::zero()) {
         duration const extra = detail::random_up_to(hint_spread, generator);
         if (auto const delay = asked.delay()) {
-            wait = std::max(wait, *delay > duration::max() - extra ? duration::max() : *delay + extra);
+            wait = (std::max)(wait, *delay > (duration::max)() - extra ? (duration::max)() : *delay + extra);
         }
     } else if (auto const delay = asked.delay()) {
-        wait = std::max(wait, *delay);
+        wait = (std::max)(wait, *delay);
     }
     if (attempts - 1 <= attempt) return std::nullopt;
     if (elapsed < duration::zero()) elapsed = duration::zero();

@@ -15,6 +15,9 @@
 
 #include "token_bucket.hpp"
 
+#pragma push_macro("check")  // a macro in older Apple headers
+#undef check
+
 namespace weir::inline v0 {
 
 /// A shaper that gives departure times at a rate, to at most `waiting` permits ahead of now.
@@ -158,14 +161,14 @@ public:
     /// When there will be room in the queue, if nobody else books; time_point::max() when never.
     constexpr time_point retry_at() const noexcept {
         if (made_.granted) return t_;
-        if (never_) return time_point::max();
+        if (never_) return (time_point::max)();
         std::uint64_t const t = queue_->since_origin(t_);
         std::uint64_t const at = queue_->cell_.retry(made_, n_, t);
         return at == t ? t_ : queue_->from_origin(at);
     }
     constexpr duration retry_after() const noexcept {
         time_point const at = retry_at();
-        return at == time_point::max() ? duration::max() : detail::wait_between(t_, at);
+        return at == (time_point::max)() ? (duration::max)() : detail::wait_between(t_, at);
     }
 
 private:
@@ -199,3 +202,5 @@ template <class C>
 leaky_bucket_queue(rate, permits, typename std::remove_cvref_t<C>::time_point, C&&) -> leaky_bucket_queue<C>;
 
 }  // namespace weir::inline v0
+
+#pragma pop_macro("check")

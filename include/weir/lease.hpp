@@ -84,7 +84,7 @@ public:
 
     /// Spends n permits of the slice; where that has lapsed or has not got so many, gives back what is left and takes a
     /// new one. A time point before that of the slice counts as it.
-    [[gnu::always_inline]] decision try_acquire(permits n = 1) noexcept {
+    [[gnu::__always_inline__]] decision try_acquire(permits n = 1) noexcept {
         if constexpr (approximate_clock<clock_type>) {
             if (n <= left_ && lasts()) [[likely]]
                 return spend(n);
@@ -93,8 +93,8 @@ public:
             return try_acquire(n, limiter_.clock().now());
         }
     }
-    [[gnu::always_inline]] decision try_acquire(time_point t) noexcept { return try_acquire(1, t); }
-    [[gnu::always_inline]] decision try_acquire(permits n, time_point t) noexcept {
+    [[gnu::__always_inline__]] decision try_acquire(time_point t) noexcept { return try_acquire(1, t); }
+    [[gnu::__always_inline__]] decision try_acquire(permits n, time_point t) noexcept {
         if (n <= left_ && t <= until_) [[likely]]
             return spend(n);
         return take(n, [this, t](permits k) { return limiter_.try_acquire(k, t); });
@@ -121,7 +121,7 @@ public:
     L& limiter() const noexcept { return limiter_; }
 
 private:
-    [[gnu::always_inline]] decision spend(permits n) noexcept {
+    [[gnu::__always_inline__]] decision spend(permits n) noexcept {
         left_ -= n;
         return decision{this, n, number_, true};
     }
@@ -136,7 +136,7 @@ private:
     }
 
     template <class Attempt>
-    [[gnu::noinline]] decision take(permits n, Attempt attempt) noexcept {
+    [[gnu::__noinline__]] decision take(permits n, Attempt attempt) noexcept {
         if (n == 0) return decision{this, 0, number_, true};
         if (left_ >= n) {  // it has lapsed
             next_ -= next_ / 2;
@@ -159,13 +159,13 @@ private:
             return decision{this, n, number_, false};
         }
         time_point const s = d.retry_at();  // of what is granted, the time of the attempt
-        until_ = s > time_point::max() - age_ ? time_point::max() : s + age_;
+        until_ = s > (time_point::max)() - age_ ? (time_point::max)() : s + age_;
         receipt_.emplace(std::move(d));
         return spend(n);
     }
 
     permits left_ = 0;
-    time_point until_ = time_point::min();
+    time_point until_ = (time_point::min)();
     std::uint64_t number_ = 0;  // of the slice
     L& limiter_;
     permits next_ = 1;    // how many to take
@@ -201,7 +201,7 @@ public:
     constexpr explicit operator bool() const noexcept { return granted_; }
     bool never() const noexcept { return !granted_ && lease_->refused_->never(); }
     /// Where granted, time_point::min(): now.
-    time_point retry_at() const noexcept { return granted_ ? time_point::min() : lease_->refused_->retry_at(); }
+    time_point retry_at() const noexcept { return granted_ ? (time_point::min)() : lease_->refused_->retry_at(); }
     duration retry_after() const noexcept { return granted_ ? duration::zero() : lease_->refused_->retry_after(); }
 
 private:

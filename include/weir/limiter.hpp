@@ -18,6 +18,9 @@
 #include "clock/clock.hpp"
 #include "error.hpp"
 
+#pragma push_macro("check")  // a macro in older Apple headers
+#undef check
+
 namespace weir::inline v0 {
 
 /// Units that a limiter hands out.
@@ -29,8 +32,8 @@ using permits = std::uint64_t;
 /// refuses.
 class permit_count {
 public:
-    template <std::integral I>
-    constexpr permit_count(I n) noexcept : value_{checked(n)} {}
+    template <std::integral Int>
+    constexpr permit_count(Int n) noexcept : value_{checked(n)} {}
     permit_count(bool) = delete;  // a truth value is not a number of permits
     template <std::floating_point F>
     permit_count(F) = delete;  // permits are whole numbers: round the value first
@@ -41,12 +44,12 @@ public:
     /// Whether it was made from a negative number.
     constexpr bool invalid() const noexcept { return value_ == invalid_value; }
 
-    static constexpr permits invalid_value = std::numeric_limits<permits>::max();
+    static constexpr permits invalid_value = (std::numeric_limits<permits>::max)();
 
 private:
-    template <std::integral I>
-    static constexpr permits checked(I n) noexcept {
-        if constexpr (std::signed_integral<I>) {
+    template <std::integral Int>
+    static constexpr permits checked(Int n) noexcept {
+        if constexpr (std::signed_integral<Int>) {
             if (n < 0) {
                 if (std::is_constant_evaluated()) the_number_of_permits_must_not_be_negative();
                 return invalid_value;
@@ -60,7 +63,7 @@ private:
 };
 
 /// All that a limiter may hold: the default of the options `initial`, what is available at the start.
-inline constexpr permits all_permits = std::numeric_limits<permits>::max() - 1;
+inline constexpr permits all_permits = (std::numeric_limits<permits>::max)() - 1;
 
 /// What a limiter holds when it is made. To be replaced by each limiter's options.
 struct start {
@@ -97,6 +100,7 @@ concept decision = std::movable<D> && !std::copyable<D> && requires(D const& d) 
 /// A limiter. Every verb has a form that takes the time point; without it, the limiter's own clock is read.
 /// `amount` is what a call asks for: permit_count, or, for an LLM quota, tokens.
 /// - try_acquire takes n, or nothing. check answers what try_acquire would, and changes nothing that anyone can observe.
+///   Where a foreign header defines check as a macro, write (limiter.check)(n).
 /// - refund gives back what a grant took, or n of it, once; it returns what was given back.
 /// - settle corrects a grant to what was really used, once; false if it was settled or refunded before.
 /// - available is what can be taken at once. limits are what `change` takes: change(limits()) changes nothing.
@@ -168,3 +172,5 @@ constexpr error never_granted(permits n) noexcept {
 }
 
 }  // namespace weir::inline v0::detail
+
+#pragma pop_macro("check")

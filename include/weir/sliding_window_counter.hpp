@@ -42,6 +42,9 @@
 #include "error.hpp"
 #include "limiter.hpp"
 
+#pragma push_macro("check")  // a macro in older Apple headers
+#undef check
+
 namespace weir::inline v0 {
 
 /// How a sliding_window_counter is cut and what it holds at first.
@@ -114,7 +117,7 @@ struct window_layout {
         if (asked == 0) return refuse("a window needs at least one segment");
         if (asked > max_segments) return refuse("a window has at most 65,536 segments");
         auto const w = static_cast<std::uint64_t>(window);
-        auto const step = static_cast<std::uint64_t>(std::max<std::int64_t>(resolution, 1));
+        auto const step = static_cast<std::uint64_t>((std::max<std::int64_t>)(resolution, 1));
         p.length = (w - 1) / asked + 1;
         if (step > p.length) {
             // Shorter segments than the clock's step would only be skipped.
@@ -123,7 +126,7 @@ struct window_layout {
             p.length = step;
         }
         p.segments = static_cast<std::uint32_t>((w - 1) / p.length + 1);
-        p.ring = std::bit_ceil(std::max<std::uint32_t>(p.segments + 1, 8));
+        p.ring = std::bit_ceil((std::max<std::uint32_t>)(p.segments + 1, 8));
         std::uint64_t const needed = horizon / p.length + p.first() + p.segments + 2;
         auto const segment_bits = static_cast<unsigned>(std::bit_width(needed));
         p.last = (std::uint64_t{1} << segment_bits) - 1;
@@ -143,7 +146,7 @@ struct window_layout {
     /// 30 years in ticks of `Duration`, or what a signed 64-bit count can hold of them.
     template <class Duration>
     static constexpr std::uint64_t horizon() noexcept {
-        return std::min(thirty_years<Duration>(), (std::uint64_t{1} << 63U) - 1);
+        return (std::min)(thirty_years<Duration>(), (std::uint64_t{1} << 63U) - 1);
     }
 };
 
@@ -181,14 +184,14 @@ public:
     /// A charge whatever there is: the count stays at its maximum once it got there.
     constexpr word overcharged(word h, permits n) const noexcept {
         permits const room = count_mask_ - count(h);
-        return h + std::min(n, room);
+        return h + (std::min)(n, room);
     }
     constexpr bool is_stuck(word h) const noexcept { return count(h) == count_mask_; }
     constexpr permits max_count() const noexcept { return count_mask_; }
 
     // closed, a ring's word, a limit's
     constexpr word cell(std::uint64_t segment, permits total) const noexcept {
-        return (segment << (total_bits_ + 1)) | std::min(total, total_mask_);
+        return (segment << (total_bits_ + 1)) | (std::min)(total, total_mask_);
     }
     constexpr permits total(word w) const noexcept { return w & total_mask_; }
 
@@ -197,7 +200,7 @@ public:
 
     // ceiling
     constexpr word ceiling(word h, permits total, permits limit) const noexcept {
-        return (h & ~count_mask_) | (limit - std::min(limit, total));
+        return (h & ~count_mask_) | (limit - (std::min)(limit, total));
     }
     /// head is open, and this is the ceiling of its segment and version.
     constexpr bool under(word h, word ceiling) const noexcept { return (h ^ ceiling) <= count_mask_; }
@@ -205,7 +208,7 @@ public:
     static constexpr permits room(word h, word ceiling) noexcept { return h < ceiling ? ceiling - h : 0; }
 
     /// k fewer in head or a ring's word. What reached the maximum has lost count and stays.
-    constexpr word lowered(word w, permits k) const noexcept { return is_stuck(w) ? w : w - std::min(k, count(w)); }
+    constexpr word lowered(word w, permits k) const noexcept { return is_stuck(w) ? w : w - (std::min)(k, count(w)); }
 
     static constexpr unsigned next(unsigned version) noexcept { return (version + 1) & (versions - 1); }
 
@@ -294,10 +297,10 @@ public:
         /// The time of the attempt where granted; time_point::max() where never, or beyond what the counter can count to.
         time_point retry_at() const noexcept {
             if (granted_) return at_;
-            if (limiter_ == nullptr) return time_point::max();
+            if (limiter_ == nullptr) return (time_point::max)();
             permits const limit = limiter_->limit();
-            if (!alone_ && asked_ > limit) return time_point::max();
-            auto const t = limiter_->first_fit(limit - std::min(asked_, limit), at_);
+            if (!alone_ && asked_ > limit) return (time_point::max)();
+            auto const t = limiter_->first_fit(limit - (std::min)(asked_, limit), at_);
             if constexpr (approximate_clock<clock_type>) {
                 if (mark_.is_approx) return detail::approx_retry_at(limiter_->clock(), t);
             }
@@ -310,7 +313,7 @@ public:
             if constexpr (approximate_clock<clock_type>) {
                 if (mark_.is_approx) return detail::approx_retry_after(limiter_->clock(), t);
             }
-            if (t == time_point::max()) return duration::max();
+            if (t == (time_point::max)()) return (duration::max)();
             return from_ticks<duration>(detail::saturating_sub(detail::ticks(t), detail::ticks(at_)));
         }
         /// The time of the attempt.
@@ -340,7 +343,7 @@ public:
     /// What the window holds, and at what time: the start of the segment that was summed up to.
     struct usage {
         permits used = 0;
-        time_point as_of = time_point::min();
+        time_point as_of = (time_point::min)();
     };
 
     /// What an unconditional charge did.
@@ -466,7 +469,7 @@ public:
     };
 
     /// As check, and `accept` can take it up: for composites, which look at all their parts before they charge any.
-    [[gnu::always_inline]] offer make_offer(permits n, time_point t) noexcept {
+    [[gnu::__always_inline__]] offer make_offer(permits n, time_point t) noexcept {
         offer o;
         look<false>(n, t, [&](word h) { o.head_ = h; });
         return o;
@@ -474,7 +477,7 @@ public:
 
     /// As try_acquire(n, t), of an offer made for them: one exchange if head is as it was then, whatever happened meanwhile (equal
     /// words mean equal totals and limits, see attempt); a new attempt if not. `r` is what is then to be refunded.
-    [[gnu::always_inline]] bool accept(offer o, permits n, time_point t, receipt& r) noexcept {
+    [[gnu::__always_inline__]] bool accept(offer o, permits n, time_point t, receipt& r) noexcept {
         if (claim(o, n, r)) [[likely]]
             return true;
         decision d = attempt<false>(n, t);
@@ -492,7 +495,7 @@ public:
     permits refund(decision& d, permits k) noexcept { return d.limiter_ == this ? refund(d.receipt_, k) : 0; }
     permits refund(receipt& r) noexcept { return refund(r, r.live_); }
     permits refund(receipt& r, permits k) noexcept {
-        k = std::min(k, r.live_);
+        k = (std::min)(k, r.live_);
         if (k == 0) return 0;
         r.live_ -= k;
         return lower(r.segment_, k);
@@ -536,7 +539,7 @@ public:
     time_point first_fit(permits budget, time_point from) const noexcept {
         std::uint64_t const want = segment_of(from);
         std::uint64_t const g = first_fit_segment(budget, want);
-        return g > plan_.last ? time_point::max() : g == want ? from : std::max(from, start_of(g));
+        return g > plan_.last ? (time_point::max)() : g == want ? from : (std::max)(from, start_of(g));
     }
 
     permits limit() const noexcept {
@@ -656,7 +659,7 @@ public:
     /// The steps of try_acquire_beside one by one, for who has several counters beside the same others: an offer of each, a claim of
     /// each, one look at the others, and each confirmed. Where a claim or a confirmation fails, nothing is charged here.
     template <class Extra>
-    [[gnu::always_inline]] offer make_offer_beside(permits n, time_point t, Extra extra) noexcept(noexcept(extra())) {
+    [[gnu::__always_inline__]] offer make_offer_beside(permits n, time_point t, Extra extra) noexcept(noexcept(extra())) {
         offer o;
         time_point latest = t;
         for (;;) {
@@ -665,7 +668,7 @@ public:
             // (1)
             word const h = head_.load(std::memory_order_acquire);
             usage const x = as_usage(extra());
-            latest = std::max(latest, x.as_of);
+            latest = (std::max)(latest, x.as_of);
             word const c = ceiling_.load(std::memory_order_relaxed);
             if (detail::ticks(latest) <= until && words_.under(h, c)) [[likely]] {
                 permits const room = words::room(h, c);
@@ -675,7 +678,7 @@ public:
             refresh(latest);
         }
     }
-    [[gnu::always_inline]] bool claim(offer o, permits n, receipt& r) noexcept {
+    [[gnu::__always_inline__]] bool claim(offer o, permits n, receipt& r) noexcept {
         word h = o.head_;
         // (3) - acq_rel-CAS: synchronizes-with itself in other attempts, for what extra() reads. Where there was no offer, it fails.
         if (!head_.compare_exchange_weak(h, words::charged(h, n), std::memory_order_acq_rel, std::memory_order_relaxed))
@@ -687,7 +690,7 @@ public:
         return true;
     }
     /// `beside` was looked up after the claim.
-    [[gnu::always_inline]] bool confirm(receipt& r, usage beside) noexcept {
+    [[gnu::__always_inline__]] bool confirm(receipt& r, usage beside) noexcept {
         return look_again(r, beside) == outcome::yes;
     }
 
@@ -695,7 +698,7 @@ private:
     enum class outcome { yes, no, again };
 
     /// The second look of try_acquire_beside.
-    [[gnu::always_inline]] outcome look_again(receipt& r, usage beside) noexcept {
+    [[gnu::__always_inline__]] outcome look_again(receipt& r, usage beside) noexcept {
         // (10) - as long as head is at this segment, `until` is not past its end
         std::int64_t const until = until_.load(std::memory_order_acquire);
         // (1)
@@ -709,7 +712,7 @@ private:
     }
 
     /// The same without the ceiling, which may be of another moment; takes the charge back where it does not fit.
-    [[gnu::noinline]] outcome look_closely(receipt& r, usage beside) noexcept {
+    [[gnu::__noinline__]] outcome look_closely(receipt& r, usage beside) noexcept {
         bool const late = reachable(beside.as_of) > r.segment_;
         permits const used = sum_at(r.segment_).used;
         permits const most = limit();
@@ -746,7 +749,7 @@ private:
           clock_{std::move(box)},
           origin_{detail::ticks(origin != nullptr ? *origin : time_point{clock_.get().now()})} {
         std::uint64_t const e = plan_.first();
-        permits const taken = limit - std::min(limit, options.start.available);
+        permits const taken = limit - (std::min)(limit, options.start.available);
         // Not shared yet: any order will do.
         for (std::uint64_t s = 0; s < e; ++s) {
             at(s).exchange(words_.cell(s, s == e - 1 ? taken : 0), std::memory_order_relaxed);
@@ -765,7 +768,7 @@ private:
     }
     /// The last tick of a segment. The last segment has none, and the one in which the clock or a difference ends takes all that is left.
     std::int64_t end_of(std::uint64_t segment) const noexcept {
-        constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
+        constexpr std::int64_t most = (std::numeric_limits<std::int64_t>::max)();
         std::uint64_t next{};
         if (segment >= plan_.last || __builtin_mul_overflow(segment + 1 - plan_.first(), plan_.length, &next) ||
             next > static_cast<std::uint64_t>(most)) {
@@ -773,18 +776,18 @@ private:
         }
         return detail::saturating_add(origin_, static_cast<std::int64_t>(next - 1));
     }
-    std::uint64_t reachable(time_point t) const noexcept { return std::min(segment_of(t), plan_.last); }
+    std::uint64_t reachable(time_point t) const noexcept { return (std::min)(segment_of(t), plan_.last); }
     /// The first tick of a segment not before the first; saturates.
     time_point start_of(std::uint64_t segment) const noexcept {
         std::uint64_t since{};
-        constexpr auto most = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
+        constexpr auto most = static_cast<std::uint64_t>((std::numeric_limits<std::int64_t>::max)());
         if (__builtin_mul_overflow(segment - plan_.first(), plan_.length, &since) || since > most) since = most;
         return time_point{from_ticks<duration>(detail::saturating_add(origin_, static_cast<std::int64_t>(since)))};
     }
     template <class D>
     static constexpr D from_ticks(std::int64_t n) noexcept {
         using rep = typename D::rep;
-        if (n > static_cast<std::int64_t>(std::numeric_limits<rep>::max())) return D::max();
+        if (n > static_cast<std::int64_t>((std::numeric_limits<rep>::max)())) return (D::max)();
         return D{static_cast<rep>(n)};
     }
 
@@ -800,13 +803,13 @@ private:
         // of head fails.
         return words_.total(limits_[words_.version(h)].load(std::memory_order_relaxed));
     }
-    static usage as_usage(permits n) noexcept { return {n, time_point::min()}; }
+    static usage as_usage(permits n) noexcept { return {n, (time_point::min)()}; }
     static usage as_usage(usage u) noexcept { return u; }
 
     // ---- the protocol: attempts ----
 
     template <bool Alone>
-    [[gnu::always_inline]] decision attempt_now(permits n) noexcept {
+    [[gnu::__always_inline__]] decision attempt_now(permits n) noexcept {
         if constexpr (approximate_clock<clock_type>) {
             if (auto d = check_approx<Alone>(n); !d) return d;
         }
@@ -816,7 +819,7 @@ private:
     /// The refusal that an attempt at the clock's glance is certain of; granted where it is not. It never advances the counter:
     /// the glance may be ahead of the clock.
     template <bool Alone>
-    [[gnu::always_inline]] decision check_approx(permits n) const noexcept {
+    [[gnu::__always_inline__]] decision check_approx(permits n) const noexcept {
         time_point const t = clock().now_approx();
         // (10)
         if (detail::ticks(t) <= until_.load(std::memory_order_acquire)) [[likely]] {
@@ -867,7 +870,7 @@ private:
 
     /// Calls yes(head's word) where an attempt would be granted. Returns whether it did.
     template <bool Alone, class Yes>
-    [[gnu::always_inline]] bool look(permits n, time_point t, Yes yes) noexcept {
+    [[gnu::__always_inline__]] bool look(permits n, time_point t, Yes yes) noexcept {
         for (;;) {
             // (10)
             if (detail::ticks(t) <= until_.load(std::memory_order_acquire)) [[likely]] {
@@ -912,7 +915,7 @@ private:
 
     /// Advances to the segment of `t` and notes the ceiling and the end of the open segment. Both only save the next
     /// attempts the way here: what a race loses is time.
-    [[gnu::noinline]] void refresh(time_point t) noexcept {
+    [[gnu::__noinline__]] void refresh(time_point t) noexcept {
         std::uint64_t const want = segment_of(t);
         for (;;) {
             advance(want);
@@ -942,8 +945,8 @@ private:
 
     /// Makes head open at segment `want` or later, or finishes what stands in the way. Returns `want`, at most the last segment
     /// that can be counted to: there the counter stands still, and only denies what does not fit.
-    [[gnu::noinline]] std::uint64_t advance(std::uint64_t want) noexcept {
-        want = std::min(want, plan_.last);
+    [[gnu::__noinline__]] std::uint64_t advance(std::uint64_t want) noexcept {
+        want = (std::min)(want, plan_.last);
         for (;;) {
             // (1)
             word h = head_.load(std::memory_order_acquire);
@@ -980,7 +983,7 @@ private:
         // refunds, and who sees them through head must see what came before them
         word c = closed_.load(std::memory_order_acquire);
         while (words_.segment(c) == e) {
-            std::uint64_t const target = std::max(want, e + 1);
+            std::uint64_t const target = (std::max)(want, e + 1);
             word const sum = words_.cell(target, sum_before(target));
             // (7) - who wins decides the target. Acquires nothing where it succeeds: (1) has shown closed at e.
             if (closed_.compare_exchange_weak(c, sum, std::memory_order_release, std::memory_order_acquire)) c = sum;
@@ -1010,7 +1013,7 @@ private:
 
     /// k fewer where they were charged. Returns by how many it was.
     template <bool AtOnce = false>
-    [[gnu::noinline]] permits lower(std::uint64_t segment, permits k) noexcept {
+    [[gnu::__noinline__]] permits lower(std::uint64_t segment, permits k) noexcept {
         for (;;) {
             // (1) - shows the word of every segment before head's as published
             word h = head_.load(std::memory_order_acquire);
@@ -1077,15 +1080,15 @@ private:
         return scan(want);
     }
 
-    [[gnu::noinline]] tally scan(std::uint64_t want) const noexcept {
-        want = std::min(want, plan_.last);
+    [[gnu::__noinline__]] tally scan(std::uint64_t want) const noexcept {
+        want = (std::min)(want, plan_.last);
         for (;;) {
             // (1)
             word const h = head_.load(std::memory_order_acquire);
             word const c = closed_.load(std::memory_order_relaxed);
             std::uint64_t const e = words_.segment(h);
             if (want <= e && words_.agree(h, c)) return {total_of(h, c), e};
-            std::uint64_t const g = std::max(want, e);
+            std::uint64_t const g = (std::max)(want, e);
             std::uint64_t const from = g - plan_.segments;
             permits used = e >= from ? words_.count(h) : 0;
             std::uint64_t newest = 0;
@@ -1093,7 +1096,7 @@ private:
                 // (8) - synchronizes-with (5) too: who sees a newer tenant will see the newer head that allowed it
                 word const w = at(i).load(std::memory_order_acquire);
                 std::uint64_t const s = words_.segment(w);
-                newest = std::max(newest, s);
+                newest = (std::max)(newest, s);
                 if (s >= from && s < e) used += words_.total(w);
             }
             if (newest <= e) return {used, g};
@@ -1101,7 +1104,7 @@ private:
     }
 
     /// The first segment, not before `want`, at whose start the window holds at most `budget`.
-    [[gnu::noinline]] std::uint64_t first_fit_segment(permits budget, std::uint64_t want) const noexcept {
+    [[gnu::__noinline__]] std::uint64_t first_fit_segment(permits budget, std::uint64_t want) const noexcept {
         for (;;) {
             // (1)
             word const h = head_.load(std::memory_order_acquire);
@@ -1121,14 +1124,14 @@ private:
                 if (words_.segment(w) == s) sum += words_.total(w);
                 if (sum > budget) too_much = s;
             }
-            if (!moved) return std::max(want, too_much != 0 ? too_much + plan_.segments + 1 : e + 1);
+            if (!moved) return (std::max)(want, too_much != 0 ? too_much + plan_.segments + 1 : e + 1);
         }
     }
 
     // The word that every grant writes has its line to itself; what follows is read by every grant and seldom written.
     alignas(detail::cache_line) atomic_word head_{};
     alignas(detail::cache_line) atomic_word ceiling_{};
-    typename Atomics::template atomic<std::int64_t> until_{std::numeric_limits<std::int64_t>::min()};
+    typename Atomics::template atomic<std::int64_t> until_{(std::numeric_limits<std::int64_t>::min)()};
     atomic_word closed_{};
     atomic_word released_{};
     plan plan_;
@@ -1157,3 +1160,5 @@ sliding_window_counter(permits, std::chrono::duration<Rep, Period>, counter_opti
     -> sliding_window_counter<C>;
 
 }  // namespace weir::inline v0
+
+#pragma pop_macro("check")

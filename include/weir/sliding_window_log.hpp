@@ -34,6 +34,9 @@
 #include "error.hpp"
 #include "limiter.hpp"
 
+#pragma push_macro("check")  // a macro in older Apple headers
+#undef check
+
 namespace weir::inline v0 {
 
 /// What a sliding_window_log holds at first, and how far its limit may be raised. A weir::start converts to it.
@@ -92,7 +95,7 @@ struct log_words {
     static constexpr word raised(word b, word stamp) noexcept { return (stamp << low_bits) | (b & low_mask); }
     /// A new tag each time: who scanned below meanwhile cannot publish what is no longer true.
     static constexpr word lowered(word b, word to, word tags = low_mask) noexcept {
-        return (std::min(stamp(b), to) << low_bits) | ((b + 1) & tags);
+        return ((std::min)(stamp(b), to) << low_bits) | ((b + 1) & tags);
     }
 };
 
@@ -194,7 +197,7 @@ public:
 
     /// Whether take would succeed. Takes nothing. A refusal for the slot that explained the last one is inlined, so that a
     /// caller who looks at one bit of it pays for no more.
-    [[gnu::always_inline]] bool can_take(word x, word& oldest) const noexcept {
+    [[gnu::__always_inline__]] bool can_take(word x, word& oldest) const noexcept {
         word const q = x - window_;
         word const bound = w::stamp(root_.load(std::memory_order_relaxed));  // as in find
         if (bound > q) [[likely]] {
@@ -213,7 +216,7 @@ public:
         if (w::stamp(root_.load(std::memory_order_relaxed)) > q) return 0;
         for (std::uint32_t leaf = 0; leaf < width_[1] && n < most; ++leaf) {
             if (w::stamp(cell(1, leaf).load(std::memory_order_relaxed)) > q) continue;
-            std::uint32_t const end = std::min((leaf + 1) * Fanout, capacity_);
+            std::uint32_t const end = (std::min)((leaf + 1) * Fanout, capacity_);
             for (std::uint32_t i = leaf * Fanout; i < end; ++i) {
                 n += w::key(cells_[i].load(std::memory_order_relaxed)) <= q ? 1U : 0U;
             }
@@ -258,7 +261,7 @@ public:
                 g = lowest;
                 return true;
             }
-            for (std::uint32_t k = 0; k < std::min<std::size_t>(got, firsts.size()); ++k) {
+            for (std::uint32_t k = 0; k < (std::min<std::size_t>)(got, firsts.size()); ++k) {
                 held -= firsts[k].live;
                 give_back(firsts[k]);
             }
@@ -326,8 +329,8 @@ public:
         for (std::uint32_t i = 0; i < capacity_; ++i) {
             word const s = w::key(cells_[i].load(std::memory_order_relaxed));
             if (s == w::no_stamp) continue;
-            low = std::min(low, s);
-            high = std::max(high, s);
+            low = (std::min)(low, s);
+            high = (std::max)(high, s);
         }
         while (low <= high) {
             word const middle = low + (high - low) / 2;
@@ -346,7 +349,7 @@ public:
         word old = limit_.load(std::memory_order_relaxed);
         // (6) - this acquire-CAS synchronizes-with the release-exchange (7), for the slots as the last change left them
         if ((old & changing) != 0 ||
-            !limit_.compare_exchange_strong(old, std::min<word>(old, limit) | changing, std::memory_order_acquire,
+            !limit_.compare_exchange_strong(old, (std::min<word>)(old, limit) | changing, std::memory_order_acquire,
                                             std::memory_order_relaxed)) {
             return false;
         }
@@ -456,7 +459,7 @@ private:
             }
             word const from = cursor_.load(std::memory_order_relaxed);
             std::uint32_t i = static_cast<std::uint32_t>(from);
-            std::uint32_t const end = std::min(i + line, capacity_);
+            std::uint32_t const end = (std::min)(i + line, capacity_);
             for (; i < end; ++i) {
                 word value = cells_[i].load(std::memory_order_relaxed);
                 if (w::key(value) <= q && claim(i, value)) break;
@@ -472,7 +475,7 @@ private:
     }
 
     template <class Claim>
-    [[gnu::noinline]] bool find_elsewhere(word q, Claim& claim, std::uint32_t& slot) const noexcept {
+    [[gnu::__noinline__]] bool find_elsewhere(word q, Claim& claim, std::uint32_t& slot) const noexcept {
         auto visit = [&](std::uint32_t i, word& value) noexcept {
             slot = i;
             return claim(i, value);
@@ -481,23 +484,23 @@ private:
         return search(top_, 0, q, least, visit);
     }
 
-    [[gnu::noinline]] bool can_take_after_all(word q, word& oldest) const noexcept {
+    [[gnu::__noinline__]] bool can_take_after_all(word q, word& oldest) const noexcept {
         auto claim = [](std::uint32_t, word&) noexcept { return true; };
         return find<false>(q, claim, oldest);
     }
 
     /// The least stamp and a slot that has it. `bound` is one that nothing is below, read before.
-    [[gnu::always_inline]] found find_oldest(word bound) const noexcept {
+    [[gnu::__always_inline__]] found find_oldest(word bound) const noexcept {
         word const from = cursor_.load(std::memory_order_relaxed);
         std::uint32_t const begin = static_cast<std::uint32_t>(from);
-        std::uint32_t const end = std::min(begin + line, capacity_);
+        std::uint32_t const end = (std::min)(begin + line, capacity_);
         for (std::uint32_t i = begin; i < end; ++i) {
             if (w::key(cells_[i].load(std::memory_order_relaxed)) == bound) return {bound, i};
         }
         return search_oldest(from);
     }
 
-    [[gnu::noinline]] found search_oldest(word from) const noexcept {
+    [[gnu::__noinline__]] found search_oldest(word from) const noexcept {
         found f{w::no_stamp, 0};
         word limit = w::no_stamp - 1;
         auto visit = [&](std::uint32_t i, word& value) noexcept {
@@ -524,7 +527,7 @@ private:
         least = w::stamp(bound);
         if (least > limit) return false;
         word lowest = w::no_stamp;
-        std::uint32_t const end = std::min((node + 1) * Fanout, width_[level - 1]);
+        std::uint32_t const end = (std::min)((node + 1) * Fanout, width_[level - 1]);
         for (std::uint32_t i = node * Fanout; i < end; ++i) {
             word s{};
             if (level == 1) {
@@ -535,7 +538,7 @@ private:
                 s = w::stamp(cell(level - 1, i).load(std::memory_order_relaxed));
                 if (s <= limit && search(level - 1, i, limit, s, visit)) return true;
             }
-            lowest = std::min(lowest, s);
+            lowest = (std::min)(lowest, s);
         }
         if (lowest > least) {
             word seen = bound;
@@ -591,7 +594,7 @@ private:
     template <class Key, class Before>
     std::uint32_t select(std::array<std::pair<word, std::uint32_t>, 16>& out, std::uint32_t wanted, Key key,
                          Before before) const noexcept {
-        wanted = std::min(wanted, static_cast<std::uint32_t>(out.size()));
+        wanted = (std::min)(wanted, static_cast<std::uint32_t>(out.size()));
         std::uint32_t size = 0;
         for (std::uint32_t i = 0; i < capacity_; ++i) {
             word const value = cells_[i].load(std::memory_order_relaxed);
@@ -691,7 +694,7 @@ namespace weir::inline v0 {
 template <class Clock = std::chrono::steady_clock, class Atomics = std_atomics>
 class alignas(detail::cache_line) sliding_window_log {
     using words = detail::log_words;
-    using slots = detail::log_slots<Atomics>;
+    using slot_array = detail::log_slots<Atomics>;
     using word = words::word;
 
 public:
@@ -730,7 +733,7 @@ public:
         constexpr bool granted() const noexcept { return granted_; }
         constexpr explicit operator bool() const noexcept { return granted_; }
         /// More was asked than the limit, or the time is beyond the horizon: no wait will do.
-        constexpr bool never() const noexcept { return !granted_ && retry_at_ == time_point::max(); }
+        constexpr bool never() const noexcept { return !granted_ && retry_at_ == (time_point::max)(); }
         /// The time of the attempt where granted; time_point::max() where never. Exact: one tick earlier it is denied.
         /// Where several permits were denied because others came between, it is the time of the attempt: ask again.
         constexpr time_point retry_at() const noexcept { return retry_at_; }
@@ -741,7 +744,7 @@ public:
             if constexpr (approximate_clock<clock_type>) {
                 if (mark_.is_approx) return detail::approx_retry_after(owner_->clock(), retry_at_);
             }
-            if (retry_at_ == time_point::max()) return duration::max();
+            if (retry_at_ == (time_point::max)()) return (duration::max)();
             return time_from<duration>(detail::saturating_sub(detail::ticks(retry_at_), detail::ticks(at_)));
         }
         /// The time of the attempt.
@@ -756,7 +759,7 @@ public:
             : at_{at}, retry_at_{at}, grip_{g}, owner_{owner}, granted_{true} {}
 
         time_point at_{};
-        time_point retry_at_ = time_point::max();
+        time_point retry_at_ = (time_point::max)();
         detail::log_grip grip_{};
         sliding_window_log const* owner_ = nullptr;
         bool granted_ = false;
@@ -774,7 +777,7 @@ public:
                                     duration resolution = duration{1}) noexcept {
         if (limit == 0) return {"a limit of zero permits grants nothing for ever"};
         if (window.count() <= 0) return {"a window must be longer than nothing"};
-        if (limit > slots::max_slots || options.capacity > slots::max_slots) {
+        if (limit > slot_array::max_slots || options.capacity > slot_array::max_slots) {
             return {"a log has at most 16,777,216 slots: take a sliding_window_counter"};
         }
         if (options.capacity != 0 && options.capacity < limit) return {"the capacity is below the limit"};
@@ -834,7 +837,7 @@ public:
     }
     /// With a approximate_clock a single permit is tried at the glance first: a slot that is not a window old at a later time is
     /// not at an earlier one, so a refusal there is one at now() too.
-    [[gnu::always_inline]] decision try_acquire(permits n = 1) noexcept {
+    [[gnu::__always_inline__]] decision try_acquire(permits n = 1) noexcept {
         if constexpr (approximate_clock<clock_type>) {
             if (auto d = check_approx(n); !d) return d;
         }
@@ -854,13 +857,13 @@ public:
         word oldest{};
         if (n == 1)
             return slots_.can_take(x, oldest) ? decision{t, detail::log_grip{}, this} : decision{t, free_again(oldest)};
-        if (n > limit()) return decision{t, time_point::max()};
+        if (n > limit()) return decision{t, (time_point::max)()};
         auto const m = static_cast<std::uint32_t>(n);
         if (slots_.count_free(x, m) >= m) return decision{t, detail::log_grip{}, this};
         oldest = slots_.nth_oldest(m);
         return decision{t, oldest > x - slots_.window() ? free_again(oldest) : t};
     }
-    [[gnu::always_inline]] decision check(permits n = 1) const noexcept {
+    [[gnu::__always_inline__]] decision check(permits n = 1) const noexcept {
         if constexpr (approximate_clock<clock_type>) {
             if (auto d = check_approx(n); !d) return d;
         }
@@ -925,7 +928,7 @@ public:
     /// than the limit, the newest count.
     void restore(time_point t) noexcept { slots_.book(stamp_of(t)); }
     void restore(permits n, time_point t) noexcept {
-        for (permits i = 0; i < std::min<permits>(n, limit()); ++i) restore(t);
+        for (permits i = 0; i < (std::min<permits>)(n, limit()); ++i) restore(t);
     }
 
 private:
@@ -936,7 +939,7 @@ private:
         : slots_{checked(limit, window, options, resolution_of(clock.get())),
                  static_cast<std::uint32_t>(options.capacity == 0 ? limit : options.capacity),
                  static_cast<word>(window.count()),
-                 static_cast<std::uint32_t>(limit - std::min(limit, options.start.available)), origin_stamp},
+                 static_cast<std::uint32_t>(limit - (std::min)(limit, options.start.available)), origin_stamp},
           clock_{std::move(clock)},
           origin_{detail::ticks(time_point{clock_.get().now()})},
           window_{window} {}
@@ -956,20 +959,20 @@ private:
     static constexpr T time_from(std::int64_t ticks) noexcept {
         using rep = typename duration::rep;
         using limits = std::numeric_limits<rep>;
-        if (ticks >= std::int64_t{limits::max()}) return T::max();
-        if (ticks <= std::int64_t{limits::min()}) return T::min();
+        if (ticks >= std::int64_t{(limits::max)()}) return (T::max)();
+        if (ticks <= std::int64_t{(limits::min)()}) return (T::min)();
         return T{duration{static_cast<rep>(ticks)}};
     }
     time_point time_of(word stamp) const noexcept {
         return time_from<time_point>(detail::saturating_add(origin_, static_cast<std::int64_t>(stamp) - before_origin));
     }
     time_point free_again(word stamp) const noexcept {
-        if (stamp > slots_.latest() - slots_.window()) return time_point::max();
+        if (stamp > slots_.latest() - slots_.window()) return (time_point::max)();
         return time_of(stamp + slots_.window());
     }
 
     /// The refusal that an attempt at the clock's glance is certain of; granted where it is not.
-    [[gnu::always_inline]] decision check_approx(permits n) const noexcept {
+    [[gnu::__always_inline__]] decision check_approx(permits n) const noexcept {
         time_point const t = clock().now_approx();
         word oldest{};
         if (n != 1 || slots_.can_take(stamp_of(t), oldest)) return decision{t, detail::log_grip{}, this};
@@ -979,17 +982,17 @@ private:
         return d;
     }
 
-    [[gnu::noinline]] decision try_many(permits n, time_point t) noexcept {
+    [[gnu::__noinline__]] decision try_many(permits n, time_point t) noexcept {
         detail::log_grip g{};
         if (n == 0) return decision{t, g, this};
-        if (n > limit()) return decision{t, time_point::max()};
+        if (n > limit()) return decision{t, (time_point::max)()};
         word const x = stamp_of(t);
         word oldest{};
         if (slots_.take_many(static_cast<std::uint32_t>(n), x, g, oldest)) return decision{t, g, this};
         return decision{t, oldest > x - slots_.window() ? free_again(oldest) : t};
     }
 
-    slots slots_;
+    slot_array slots_;
     [[no_unique_address]] detail::clock_box<Clock> clock_;
     std::int64_t origin_;  // the tick of origin_stamp
     duration window_;
@@ -1008,3 +1011,5 @@ template <class Rep, class Period, clock C>
 sliding_window_log(permits, std::chrono::duration<Rep, Period>, log_options, C&&) -> sliding_window_log<C>;
 
 }  // namespace weir::inline v0
+
+#pragma pop_macro("check")

@@ -20,6 +20,9 @@
 #include "limiter.hpp"
 #include "rate.hpp"
 
+#pragma push_macro("check")  // a macro in older Apple headers
+#undef check
+
 namespace weir::inline v0 {
 
 /// A token bucket on one word. `Clock` may be a reference type: the clock is then referred to and must outlive the bucket.
@@ -87,14 +90,14 @@ public:
     /// Always inlined, so that a caller who looks at one bit of the decision pays for no more.
     /// With a approximate_clock the bucket is tried at the glance first: a TAT that does not allow n at a later time does not allow
     /// them earlier, since what is earned never falls, so a refusal there is one at now() too.
-    [[gnu::always_inline]] decision try_acquire(permits n = 1) noexcept {
+    [[gnu::__always_inline__]] decision try_acquire(permits n = 1) noexcept {
         if constexpr (approximate_clock<clock_type>) {
             if (decision d = check_approx(n); !d) return d;
         }
         return try_acquire(n, clock_.get().now());
     }
-    [[gnu::always_inline]] decision try_acquire(time_point t) noexcept { return try_acquire(1, t); }
-    [[gnu::always_inline]] constexpr decision try_acquire(permits n, time_point t) noexcept {
+    [[gnu::__always_inline__]] decision try_acquire(time_point t) noexcept { return try_acquire(1, t); }
+    [[gnu::__always_inline__]] constexpr decision try_acquire(permits n, time_point t) noexcept {
         if (n == 0) return decision{this, t, 0, nothing()};
         return decision{this, t, n, cell_.try_charge(n, since_origin(t))};
     }
@@ -107,7 +110,7 @@ public:
         return check(n, clock_.get().now());
     }
     decision check(time_point t) const noexcept { return check(1, t); }
-    [[gnu::always_inline]] constexpr decision check(permits n, time_point t) const noexcept {
+    [[gnu::__always_inline__]] constexpr decision check(permits n, time_point t) const noexcept {
         if (n == 0) return decision{this, t, 0, nothing()};
         return decision{this, t, n, cell_.probe(n, since_origin(t)), permits{0}};
     }
@@ -173,7 +176,7 @@ public:
     constexpr clock_type const& clock() const noexcept { return clock_.get(); }
 
 private:
-    [[gnu::always_inline]] decision check_approx(permits n) const noexcept {
+    [[gnu::__always_inline__]] decision check_approx(permits n) const noexcept {
         decision d = check(n, clock_.get().now_approx());
         d.mark_.is_approx = true;
         return d;
@@ -194,7 +197,7 @@ private:
     }
 
     static constexpr std::uint64_t add(std::uint64_t a, std::uint64_t b) noexcept {
-        return a + b < a ? std::numeric_limits<std::uint64_t>::max() : a + b;
+        return a + b < a ? (std::numeric_limits<std::uint64_t>::max)() : a + b;
     }
     constexpr std::uint64_t since_origin(time_point t) const noexcept {
         return detail::ticks_since<duration>(t, origin_);
@@ -258,10 +261,10 @@ private:
 
     constexpr time_point retry_at_with(std::uint64_t wait) const noexcept {
         if (made_.granted) return t_;
-        if (never_) return time_point::max();
+        if (never_) return (time_point::max)();
         std::uint64_t const t = bucket_->since_origin(t_);
         std::uint64_t const at = bucket_->cell_.retry(made_, n_, t);
-        if (at == std::numeric_limits<std::uint64_t>::max()) return time_point::max();
+        if (at == (std::numeric_limits<std::uint64_t>::max)()) return (time_point::max)();
         time_point const from = at - t <= wait ? t_ : bucket_->from_origin(at - wait);
         if constexpr (approximate_clock<clock_type>) {
             if (mark_.is_approx) return detail::approx_retry_at(bucket_->clock(), from);
@@ -272,7 +275,7 @@ private:
         if constexpr (approximate_clock<clock_type>) {
             if (mark_.is_approx) return detail::approx_retry_after(bucket_->clock(), at);
         }
-        return at == time_point::max() ? duration::max() : detail::wait_between(t_, at);
+        return at == (time_point::max)() ? (duration::max)() : detail::wait_between(t_, at);
     }
 
     token_bucket const* bucket_;
@@ -321,3 +324,5 @@ template <class C>
 token_bucket(rate, permits, start, typename std::remove_cvref_t<C>::time_point, C&&) -> token_bucket<C>;
 
 }  // namespace weir::inline v0
+
+#pragma pop_macro("check")

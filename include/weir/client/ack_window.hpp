@@ -30,6 +30,9 @@
 #include "../error.hpp"
 #include "../limiter.hpp"
 
+#pragma push_macro("check")  // a macro in older Apple headers
+#undef check
+
 namespace weir::inline v0 {
 
 /// A limiter for requests; a permit is a request, more than one at once is never granted.
@@ -106,7 +109,7 @@ public:
         std::uint64_t const at = since_origin(t);
         permits n = 0;
         for (std::size_t i = 0; i < limit_; ++i) n += slots_[i].load(std::memory_order_relaxed) >> 1U <= at ? 1 : 0;
-        return std::min<permits>(n, 1);
+        return (std::min<permits>)(n, 1);
     }
 
     permits limit() const noexcept { return limit_; }
@@ -118,7 +121,7 @@ private:
 
     std::uint64_t since_origin(time_point t) const noexcept {
         std::int64_t const d = weir::detail::saturating_sub(weir::detail::ticks(t), origin_);
-        return d > 0 ? std::min(static_cast<std::uint64_t>(d), std::uint64_t{1} << 61U) : 0;
+        return d > 0 ? (std::min)(static_cast<std::uint64_t>(d), std::uint64_t{1} << 61U) : 0;
     }
 
     decision attempt(permits n, time_point t, bool take) noexcept {
@@ -128,11 +131,11 @@ private:
             return d;
         }
         if (n > 1) {
-            d.retry_at_ = time_point::max();
+            d.retry_at_ = (time_point::max)();
             return d;
         }
         std::uint64_t const at = since_origin(t);
-        std::uint64_t soonest = std::numeric_limits<std::uint64_t>::max();
+        std::uint64_t soonest = (std::numeric_limits<std::uint64_t>::max)();
         std::size_t i = static_cast<std::size_t>(hint_.load(std::memory_order_relaxed));
         for (std::size_t k = 0; k < limit_; ++k, i = i + 1 == limit_ ? 0 : i + 1) {
             std::uint64_t w = slots_[i].load(std::memory_order_relaxed);
@@ -150,7 +153,7 @@ private:
                     return d;
                 }
             }
-            soonest = std::min(soonest, w >> 1U);
+            soonest = (std::min)(soonest, w >> 1U);
             d.in_flight_ = d.in_flight_ || (w & 1U) != 0;
         }
         d.retry_at_ = time_point{duration{weir::detail::saturating_add(origin_, static_cast<std::int64_t>(soonest))}};
@@ -194,3 +197,5 @@ template <class D>
 ack_window(permits, D, D) -> ack_window<std::chrono::steady_clock>;
 
 }  // namespace weir::inline v0
+
+#pragma pop_macro("check")

@@ -37,7 +37,7 @@ struct concurrency_options {
 struct additive {
     static constexpr std::uint32_t next(std::uint32_t limit, std::uint64_t least, std::uint64_t mean,
                                         std::uint32_t tolerance) noexcept {
-        return mean > least && mean >= least / 100 * tolerance ? limit - std::max<std::uint32_t>(limit / 8, 1)
+        return mean > least && mean >= least / 100 * tolerance ? limit - (std::max<std::uint32_t>)(limit / 8, 1)
                                                                : limit + 1;
     }
 };
@@ -95,11 +95,11 @@ public:
             least_ = mean;
             put(limit_);
         } else {
-            least_ = std::min(least_, mean);
+            least_ = (std::min)(least_, mean);
             std::uint32_t const next = Law::next(limit_, least_, mean, options_.tolerance);
             if (next < limit_ || reached_) limit_ = std::clamp(next, options_.least, options_.most);
             if (++round_ % options_.memory == 0) phase_ = phase::drain;
-            put(phase_ == phase::drain ? std::max(limit_ / 2, options_.least) : limit_);
+            put(phase_ == phase::drain ? (std::max)(limit_ / 2, options_.least) : limit_);
         }
         begin_round();
     }
@@ -112,7 +112,7 @@ public:
         word_.fetch_sub(1, std::memory_order_relaxed);
         std::lock_guard const lock{mutex_};
         if (cut_in_round_) return;
-        limit_ = std::max(limit_ - std::max<std::uint32_t>(limit_ / 8, 1), options_.least);
+        limit_ = (std::max)(limit_ - (std::max<std::uint32_t>)(limit_ / 8, 1), options_.least);
         if (phase_ == phase::work) {
             put(limit_);
             begin_round();
@@ -151,7 +151,7 @@ private:
     std::uint64_t answers_ = 0;
     std::uint64_t round_ = 0;
     std::uint64_t least_ =
-        std::numeric_limits<std::uint64_t>::max();  // mean latency of a round since the last measurement
+        (std::numeric_limits<std::uint64_t>::max)();  // mean latency of a round since the last measurement
     std::uint32_t limit_;                           // found; half of it is in force in drain and measure
     phase phase_ = phase::work;
     bool reached_ = false;

@@ -51,7 +51,7 @@ struct adaptive_options {
 struct cubic_growth {
     static constexpr permits at(permits from, permits peak, std::uint64_t t, std::uint64_t recovery) noexcept {
         constexpr std::int64_t one = 1024;
-        std::uint64_t const whole = std::min<std::uint64_t>(t / recovery, 9);
+        std::uint64_t const whole = (std::min<std::uint64_t>)(t / recovery, 9);
         std::int64_t const x = static_cast<std::int64_t>(whole == 9 ? 9 * one : t * one / recovery) -
                                one;  // t < 9·recovery, which has 13 bits to spare
         std::uint64_t const depth = peak - from;
@@ -108,7 +108,7 @@ public:
         if (most >> 40U) return {"an adaptive rate of more than 2^40 permits per window"};
         if (o.window <= o.window.zero() || o.window > std::chrono::hours{1})
             return {"an adaptive rate's window is positive, an hour at most"};
-        if (std::chrono::floor<duration>(o.window) < segments * std::max(resolution, duration{1})) {
+        if (std::chrono::floor<duration>(o.window) < segments * (std::max)(resolution, duration{1})) {
             return {"the clock is too coarse for an adaptive rate's window: it needs 32 steps"};
         }
         if (o.recovery <= o.recovery.zero() || o.recovery > std::chrono::hours{24} ||
@@ -138,7 +138,7 @@ public:
         std::lock_guard const lock{mutex_};
         if (ever_cut_ && sent <= since_) return false;
         if (ever_cut_ && !served_since_ && now - since_ < std::chrono::ceil<duration>(options_.window)) {
-            refusals_ = std::min(refusals_ + 1, 3U);
+            refusals_ = (std::min)(refusals_ + 1, 3U);
             return false;
         }
         permits const rate = curve(now);
@@ -148,7 +148,7 @@ public:
         permits const before = peak_;
         from_ = std::clamp(got - got / 8, options_.least, options_.most);
         // Who found less than last time leaves room for others: their shares become equal faster.
-        peak_ = std::max(from_, got < before ? got - got / 16 : got);
+        peak_ = (std::max)(from_, got < before ? got - got / 16 : got);
         since_ = now;
         ever_cut_ = true;
         served_since_ = false;
@@ -161,7 +161,7 @@ public:
     permits current(time_point now) {
         std::lock_guard const lock{mutex_};
         permits const c = curve(now);
-        return std::max<permits>(c >> (2 * refusals_), 1);
+        return (std::max<permits>)(c >> (2 * refusals_), 1);
     }
     weir::rate rate() { return rate(clock_.get().now()); }
     weir::rate rate(time_point now) { return {current(now), options_.window}; }
@@ -220,11 +220,11 @@ private:
     }
     permits curve(time_point now) const noexcept {
         auto const age = weir::detail::saturating_sub(weir::detail::ticks(now), weir::detail::ticks(since_));
-        permits const depth = std::max<permits>(peak_ - from_, peak_ / 16);
-        permits const low = peak_ - std::min(depth, peak_);
+        permits const depth = (std::max<permits>)(peak_ - from_, peak_ / 16);
+        permits const low = peak_ - (std::min)(depth, peak_);
         permits const to = Growth::at(low, peak_, age > 0 ? static_cast<std::uint64_t>(age) : 0, recovery_);
-        permits const tried = std::max(peak_, 2 * served_in_window(now));
-        return std::clamp(std::max(std::min(to, tried), from_), options_.least, options_.most);
+        permits const tried = (std::max)(peak_, 2 * served_in_window(now));
+        return std::clamp((std::max)((std::min)(to, tried), from_), options_.least, options_.most);
     }
 
     [[no_unique_address]] weir::detail::clock_box<Clock> clock_;

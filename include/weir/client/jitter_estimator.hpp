@@ -112,8 +112,8 @@ public:
 
 private:
     struct extremes {
-        std::int64_t least = std::numeric_limits<std::int64_t>::max();
-        std::int64_t greatest = std::numeric_limits<std::int64_t>::min();
+        std::int64_t least = (std::numeric_limits<std::int64_t>::max)();
+        std::int64_t greatest = (std::numeric_limits<std::int64_t>::min)();
         std::uint64_t count = 0;
     };
     /// The memory's present part and the one before it.
@@ -122,7 +122,7 @@ private:
         std::int64_t since = 0;
 
         extremes both() const noexcept {
-            return {std::min(now.least, last.least), std::max(now.greatest, last.greatest), now.count + last.count};
+            return {(std::min)(now.least, last.least), (std::max)(now.greatest, last.greatest), now.count + last.count};
         }
     };
 
@@ -137,8 +137,8 @@ private:
             h.now = {};
             h.since = sent.count();
         }
-        h.now.least = std::min(h.now.least, delay);
-        h.now.greatest = std::max(h.now.greatest, delay);
+        h.now.least = (std::min)(h.now.least, delay);
+        h.now.greatest = (std::max)(h.now.greatest, delay);
         ++h.now.count;
     }
 

@@ -29,6 +29,9 @@
 #include "../error.hpp"
 #include "../limiter.hpp"
 
+#pragma push_macro("check")  // a macro in older Apple headers
+#undef check
+
 namespace weir::inline v0 {
 
 /// What a ramp begins with and how far it may learn. Growth is in per cent of the mean.
@@ -86,7 +89,7 @@ public:
     static constexpr error validate(ramp_options const& o, duration resolution = duration{1}) noexcept {
         if (o.interval <= o.interval.zero() || o.interval > std::chrono::hours{1})
             return {"a ramp's interval is positive, an hour at most"};
-        if (std::chrono::floor<duration>(o.interval) < 64 * std::max(resolution, duration{1})) {
+        if (std::chrono::floor<duration>(o.interval) < 64 * (std::max)(resolution, duration{1})) {
             return {"the clock is too coarse for the ramp's interval: it needs 64 steps"};
         }
         if (o.memory < 3 || o.memory > 15) return {"a ramp remembers 3 to 15 intervals"};
@@ -129,10 +132,10 @@ public:
             facts f = unpack_learned(seen);
             if ((f.first_cut || f.growth_cut) && since(at, f.cut) < per_interval) return true;
             if (d.from_rest_) {
-                f.first = std::max(f.first - f.first / 4, permit);
+                f.first = (std::max)(f.first - f.first / 4, permit);
                 f.first_cut = true;
             } else {
-                f.growth = std::max(one + (f.growth - one) * 3 / 4, growth_least);
+                f.growth = (std::max)(one + (f.growth - one) * 3 / 4, growth_least);
                 f.growth_cut = true;
             }
             f.cut = at & cut_mask;
@@ -148,7 +151,7 @@ public:
         std::uint64_t const d = spacing(allowance(at / length_));
         std::uint64_t const tat = tat_.load(std::memory_order_relaxed);
         if (tat == 0) return options_.first;  // as in attempt: nothing was taken
-        return tat > at ? 0 : std::min<std::uint64_t>((at - tat) / d + 1, options_.first);
+        return tat > at ? 0 : (std::min<std::uint64_t>)((at - tat) / d + 1, options_.first);
     }
 
     /// Permits per interval that it gives now; what it has learnt, rounded down.
@@ -223,7 +226,7 @@ private:
             facts const f = unpack_learned(learned_.load(std::memory_order_relaxed));
             // sum < 2^37, growth < 2^16.
             std::uint64_t const grown = sum * f.growth / options_.memory * permit / one;
-            std::uint64_t const a = std::min<std::uint64_t>(std::max<std::uint64_t>(f.first, grown), count_mask);
+            std::uint64_t const a = (std::min<std::uint64_t>)((std::max<std::uint64_t>)(f.first, grown), count_mask);
             if (plan_.compare_exchange_weak(p, segment << count_bits | a, std::memory_order_relaxed,
                                             std::memory_order_relaxed)) {
                 std::uint64_t const before = p >> count_bits;
@@ -246,9 +249,9 @@ private:
             bool const cut = f.first_cut || f.growth_cut;
             if (cut && since(segment, f.cut) < std::uint64_t{per_interval} * options_.memory) return;
             if (allowed <= f.first) {
-                f.first = std::min(f.first + f.first / (f.first_cut ? 128 : 8) + 1, options_.first_most * permit);
+                f.first = (std::min)(f.first + f.first / (f.first_cut ? 128 : 8) + 1, options_.first_most * permit);
             } else {
-                f.growth = std::min(f.growth + (f.growth - one) / (f.growth_cut ? 128 : 8) + 1,
+                f.growth = (std::min)(f.growth + (f.growth - one) / (f.growth_cut ? 128 : 8) + 1,
                                     to_growth(options_.growth_most));
             }
             std::uint64_t const next = pack_learned(f);
@@ -264,7 +267,7 @@ private:
         for (;;) {
             if (w >> count_bits > segment) return;  // long past
             std::uint64_t const old = w >> count_bits == segment ? w & count_mask : 0;
-            std::uint64_t const next = segment << count_bits | std::min(old + n, count_mask);
+            std::uint64_t const next = segment << count_bits | (std::min)(old + n, count_mask);
             if (slot.compare_exchange_weak(w, next, std::memory_order_relaxed, std::memory_order_relaxed)) return;
         }
     }
@@ -272,7 +275,7 @@ private:
         auto& slot = ring_[segment % ring_size];
         std::uint64_t w = slot.load(std::memory_order_relaxed);
         while (w >> count_bits == segment) {
-            std::uint64_t const next = w - std::min(w & count_mask, n);
+            std::uint64_t const next = w - (std::min)(w & count_mask, n);
             if (slot.compare_exchange_weak(w, next, std::memory_order_relaxed, std::memory_order_relaxed)) return;
         }
     }
@@ -284,7 +287,7 @@ private:
             return d;
         }
         if (n > options_.first) {
-            d.retry_at_ = time_point::max();
+            d.retry_at_ = (time_point::max)();
             return d;
         }
         std::uint64_t const at = since_origin(t);
@@ -301,7 +304,7 @@ private:
                 return d;
             }
             if (!take) break;
-            std::uint64_t const next = std::max(tat, at > slack_ ? at - slack_ : 0) + n * step;
+            std::uint64_t const next = (std::max)(tat, at > slack_ ? at - slack_ : 0) + n * step;
             if (tat_.compare_exchange_weak(tat, next, std::memory_order_relaxed, std::memory_order_relaxed)) {
                 count(d.segment_, n);
                 d.before_ = tat;
@@ -350,3 +353,5 @@ template <class C>
 ramp(ramp_options, C&&) -> ramp<C>;
 
 }  // namespace weir::inline v0
+
+#pragma pop_macro("check")

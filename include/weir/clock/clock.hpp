@@ -18,7 +18,7 @@ namespace weir::inline v0::detail {
 /// Whether `Duration` has room for 30 years of its ticks.
 template <class Duration>
 inline constexpr bool counts_thirty_years =
-    thirty_years<Duration>() <= static_cast<std::uint64_t>(std::numeric_limits<typename Duration::rep>::max());
+    thirty_years<Duration>() <= static_cast<std::uint64_t>((std::numeric_limits<typename Duration::rep>::max)());
 
 }  // namespace weir::inline v0::detail
 
@@ -154,9 +154,9 @@ constexpr Duration saturating_ceil(std::chrono::duration<Rep, Period> d) noexcep
     constexpr std::uint64_t den = static_cast<std::uint64_t>(ratio::den);
     if constexpr (std::floating_point<Rep>) {
         long double const x = static_cast<long double>(d.count()) * ratio::num / ratio::den;
-        if (!(x < static_cast<long double>(std::numeric_limits<rep>::max())))
-            return x != x ? Duration{0} : Duration::max();
-        if (x <= static_cast<long double>(std::numeric_limits<rep>::min())) return Duration::min();
+        if (!(x < static_cast<long double>((std::numeric_limits<rep>::max)())))
+            return x != x ? Duration{0} : (Duration::max)();
+        if (x <= static_cast<long double>((std::numeric_limits<rep>::min)())) return (Duration::min)();
         rep const whole = static_cast<rep>(x);
         return Duration{static_cast<long double>(whole) < x ? to<rep>(whole + 1) : whole};
     } else {
@@ -166,13 +166,13 @@ constexpr Duration saturating_ceil(std::chrono::duration<Rep, Period> d) noexcep
         if constexpr (std::signed_integral<Rep>) negative = d.count() < 0;
         std::uint64_t const magnitude =
             negative ? std::uint64_t{0} - to<std::uint64_t>(d.count()) : to<std::uint64_t>(d.count());
-        constexpr std::uint64_t most = static_cast<std::uint64_t>(std::numeric_limits<rep>::max());
+        constexpr std::uint64_t most = static_cast<std::uint64_t>((std::numeric_limits<rep>::max)());
         if (negative) {
             std::uint64_t const ticks = mul_div_floor(magnitude, num, den);
-            return ticks > most ? Duration::min() : Duration{static_cast<rep>(-static_cast<std::int64_t>(ticks))};
+            return ticks > most ? (Duration::min)() : Duration{static_cast<rep>(-static_cast<std::int64_t>(ticks))};
         }
         std::uint64_t const ticks = mul_div_ceil(magnitude, num, den);
-        return ticks > most ? Duration::max() : Duration{static_cast<rep>(ticks)};
+        return ticks > most ? (Duration::max)() : Duration{static_cast<rep>(ticks)};
     }
 }
 
@@ -182,7 +182,7 @@ constexpr TimePoint saturating_add(TimePoint t, typename TimePoint::duration d) 
     using rep = typename TimePoint::duration::rep;
     rep r{};
     if (__builtin_add_overflow(t.time_since_epoch().count(), d.count(), &r)) {
-        return d.count() > 0 ? TimePoint::max() : TimePoint::min();
+        return d.count() > 0 ? (TimePoint::max)() : (TimePoint::min)();
     }
     return TimePoint{typename TimePoint::duration{r}};
 }
@@ -197,7 +197,7 @@ constexpr std::int64_t ticks(TimePoint t) noexcept {
 constexpr std::int64_t saturating_sub(std::int64_t a, std::int64_t b) noexcept {
     std::int64_t r{};
     if (__builtin_sub_overflow(a, b, &r)) {
-        return b < 0 ? std::numeric_limits<std::int64_t>::max() : std::numeric_limits<std::int64_t>::min();
+        return b < 0 ? (std::numeric_limits<std::int64_t>::max)() : (std::numeric_limits<std::int64_t>::min)();
     }
     return r;
 }
@@ -206,7 +206,7 @@ constexpr std::int64_t saturating_sub(std::int64_t a, std::int64_t b) noexcept {
 constexpr std::int64_t saturating_add(std::int64_t a, std::int64_t b) noexcept {
     std::int64_t r{};
     if (__builtin_add_overflow(a, b, &r)) {
-        return b > 0 ? std::numeric_limits<std::int64_t>::max() : std::numeric_limits<std::int64_t>::min();
+        return b > 0 ? (std::numeric_limits<std::int64_t>::max)() : (std::numeric_limits<std::int64_t>::min)();
     }
     return r;
 }
@@ -235,7 +235,7 @@ constexpr auto approx_retry_at(C const& c, typename C::time_point at) -> typenam
         return at;
     } else {
         using time_point = typename C::time_point;
-        return at > time_point::max() - c.max_lag() ? time_point::max() : at + c.max_lag();
+        return at > (time_point::max)() - c.max_lag() ? (time_point::max)() : at + c.max_lag();
     }
 }
 
@@ -244,7 +244,7 @@ template <approximate_clock C>
 constexpr auto approx_retry_after(C const& c, typename C::time_point retry_at) -> typename C::duration {
     using duration = typename C::duration;
     using rep = typename duration::rep;
-    if (retry_at == C::time_point::max()) return duration::max();
+    if (retry_at == (C::time_point::max)()) return (duration::max)();
     std::int64_t const left = saturating_sub(ticks(retry_at), ticks(typename C::time_point{c.now()}));
     if (left > 0) return duration{static_cast<rep>(left)};
     if constexpr (upper_bounding_clock<C>) {

@@ -146,11 +146,11 @@ private:
         return n;
     }
     std::optional<time_point> earliest() const {
-        auto t = time_point::max();
+        auto t = (time_point::max)();
         for (sleeper* s = sleepers_; s != nullptr; s = s->next) {
-            if (!s->seat.notified()) t = std::min(t, s->due);
+            if (!s->seat.notified()) t = (std::min)(t, s->due);
         }
-        if (t == time_point::max()) return std::nullopt;
+        if (t == (time_point::max)()) return std::nullopt;
         return t;
     }
 

@@ -61,9 +61,9 @@ public:
 
     /// When this clock has reached `t`, by the base: the first of the base's instants at which it has.
     typename base_type::time_point base_time(time_point t) const noexcept {
-        if (t == time_point::max()) return base_type::time_point::max();
+        if (t == (time_point::max)()) return (base_type::time_point::max)();
         auto const at = detail::saturating_add(detail::ticks(origin_), base_duration(t.time_since_epoch()).count());
-        constexpr std::int64_t end = std::numeric_limits<rep>::max();
+        constexpr std::int64_t end = (std::numeric_limits<rep>::max)();
         return typename base_type::time_point{duration{static_cast<rep>(at < end ? at : end)}};
     }
 
@@ -74,8 +74,8 @@ private:
     duration scale(duration d) const noexcept {
         std::int64_t r{};
         if (__builtin_mul_overflow(static_cast<std::int64_t>(d.count()), factor_, &r) ||
-            r > std::numeric_limits<rep>::max()) {
-            return d.count() < 0 ? duration::min() : duration::max();
+            r > (std::numeric_limits<rep>::max)()) {
+            return d.count() < 0 ? (duration::min)() : (duration::max)();
         }
         return duration{static_cast<rep>(r)};
     }

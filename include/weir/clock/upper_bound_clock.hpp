@@ -106,7 +106,7 @@ public:
 
     time_point now_approx() const noexcept {
         if (rate_ == 0) [[unlikely]]
-            return time_point::max();
+            return (time_point::max)();
         // (1) - this acquire-load synchronizes-with the release-CAS (2): the offset is that anchor's or a newer one's
         std::uint64_t const until = until_.load(std::memory_order_acquire);
         // (3) - this acquire-load synchronizes-with the release-CAS (4): the counter is read after the anchor's was
@@ -114,7 +114,7 @@ public:
         std::uint64_t const x = counter_.read() - origin_;
         // One comparison for both ends: the anchor is void, or the counter stands before it.
         if (until - x > valid_for_) [[unlikely]]
-            return time_point::max();
+            return (time_point::max)();
         return time_point{duration{static_cast<rep>(offset + earned(x))}};
     }
 
@@ -124,7 +124,7 @@ public:
     bool uses_counter() const noexcept { return rate_ != 0; }
 
 private:
-    static constexpr std::int64_t never = std::numeric_limits<std::int64_t>::max();
+    static constexpr std::int64_t never = (std::numeric_limits<std::int64_t>::max)();
 
     basic_upper_bound_clock(upper_bound_clock_options const& o, detail::clock_box<Base> base, Counter counter)
         : renew_at_{never}, base_{std::move(base)}, counter_{std::move(counter)} {
@@ -144,7 +144,7 @@ private:
         std::int64_t const least = o.max_age.count() / 1024;
         period_ = cheap > most ? most : cheap < least ? least : cheap;
         origin_ = counter_.read();
-        renew_at_.exchange(std::numeric_limits<std::int64_t>::min(), std::memory_order_relaxed);
+        renew_at_.exchange((std::numeric_limits<std::int64_t>::min)(), std::memory_order_relaxed);
         static_cast<void>(now());
     }
 
@@ -155,7 +155,7 @@ private:
         return (p.hi << (64 - shift)) | (p.lo >> shift);
     }
 
-    [[gnu::noinline, gnu::cold]] time_point renew(time_point t, std::int64_t due) const noexcept {
+    [[gnu::__noinline__, gnu::__cold__]] time_point renew(time_point t, std::int64_t due) const noexcept {
         // Relaxed: it decides who, and publishes nothing.
         if (!renew_at_.compare_exchange_strong(due, detail::saturating_add(detail::ticks(t), period_),
                                                std::memory_order_relaxed, std::memory_order_relaxed)) {

@@ -18,10 +18,10 @@ public:
 
     constexpr bool granted() const noexcept { return granted_; }
     constexpr explicit operator bool() const noexcept { return granted_; }
-    constexpr bool never() const noexcept { return !granted_ && retry_at_ == time_point::max(); }
+    constexpr bool never() const noexcept { return !granted_ && retry_at_ == (time_point::max)(); }
     constexpr time_point retry_at() const noexcept { return retry_at_; }
     constexpr duration retry_after() const noexcept {
-        return never() ? duration::max() : duration{saturating_sub(ticks(retry_at_), ticks(at_))};
+        return never() ? (duration::max)() : duration{saturating_sub(ticks(retry_at_), ticks(at_))};
     }
 
 protected:

@@ -83,7 +83,7 @@ public:
 
     /// The first tick at which `units` are earned; all ones where that is beyond the horizon. For the cold path.
     constexpr std::uint64_t first(std::uint64_t units) const noexcept {
-        if (at(horizon_).floor < units) return std::numeric_limits<std::uint64_t>::max();
+        if (at(horizon_).floor < units) return (std::numeric_limits<std::uint64_t>::max)();
         if (one_) return units;
         // ρ lies between whole and whole + 1, or, where it is below one, between fraction.hi·2^-64 and (fraction.hi + 1)·2^-64:
         // with many bits of either, two near bounds. Halving settles the rest.
@@ -137,7 +137,7 @@ public:
     /// stays debt, rounded against the caller by less than a unit each. What is booked ahead also keeps its time: nothing
     /// is to be had before the last of it is due, since it will be used then. All ones where the debt does not fit.
     constexpr std::uint64_t carried(gcra const& old, std::uint64_t tat, std::uint64_t t) const noexcept {
-        constexpr std::uint64_t no_fit = std::numeric_limits<std::uint64_t>::max();
+        constexpr std::uint64_t no_fit = (std::numeric_limits<std::uint64_t>::max)();
         position const then = old.at(t);
         std::uint64_t const used = tat > then.floor ? tat - then.floor : 0;
         std::uint64_t next = at(t).ceil;
@@ -158,13 +158,13 @@ public:
 
     /// The rest of the state, word by word, for a shell that must publish it through atomics.
     static constexpr int words = 7;
-    struct packed {
+    struct packed_state {
         std::uint64_t word[words];
     };
-    constexpr packed pack() const noexcept {
+    constexpr packed_state pack() const noexcept {
         return {{whole_, fraction_.hi, fraction_.lo, unit_, span_, burst_, horizon_}};
     }
-    static constexpr gcra unpack(packed const& p) noexcept {
+    static constexpr gcra unpack(packed_state const& p) noexcept {
         gcra g;
         g.whole_ = p.word[0];
         g.fraction_ = {p.word[1], p.word[2]};

@@ -67,9 +67,9 @@ constexpr std::uint64_t ticks_since(TimePoint t, std::int64_t origin) noexcept {
 template <class TimePoint>
 constexpr TimePoint time_since(std::int64_t origin, std::uint64_t t) noexcept {
     using rep = typename TimePoint::rep;
-    if (t >> 63U) return TimePoint::max();
+    if (t >> 63U) return (TimePoint::max)();
     std::int64_t const at = saturating_add(origin, static_cast<std::int64_t>(t));
-    if (at > std::numeric_limits<rep>::max()) return TimePoint::max();
+    if (at > (std::numeric_limits<rep>::max)()) return (TimePoint::max)();
     return TimePoint{typename TimePoint::duration{static_cast<rep>(at)}};
 }
 
@@ -78,7 +78,7 @@ template <class TimePoint>
 constexpr typename TimePoint::duration wait_between(TimePoint earlier, TimePoint later) noexcept {
     using rep = typename TimePoint::rep;
     std::int64_t const d = saturating_sub(detail::ticks(later), detail::ticks(earlier));
-    if (d > std::numeric_limits<rep>::max()) return TimePoint::duration::max();
+    if (d > (std::numeric_limits<rep>::max)()) return (TimePoint::duration::max)();
     return typename TimePoint::duration{static_cast<rep>(d)};
 }
 
@@ -126,7 +126,7 @@ public:
     };
 
     /// Charges n permits at tick t if they are there. Lock-free: an exchange fails only because another succeeded.
-    [[gnu::always_inline]] constexpr attempt try_charge(permits n, std::uint64_t t) noexcept {
+    [[gnu::__always_inline__]] constexpr attempt try_charge(permits n, std::uint64_t t) noexcept {
         // Relaxed: of a changed configuration this reads nothing, and try_charge_changed begins again with (1).
         std::uint64_t word = word_.load(std::memory_order_relaxed);
         while (true) {
@@ -151,7 +151,7 @@ public:
     }
 
     /// What try_charge would answer. Writes nothing.
-    [[gnu::always_inline]] constexpr attempt probe(permits n, std::uint64_t t) const noexcept {
+    [[gnu::__always_inline__]] constexpr attempt probe(permits n, std::uint64_t t) const noexcept {
         std::uint64_t const word = word_.load(std::memory_order_relaxed);  // as try_charge's
         if ((word >> version_shift) != 0) [[unlikely]]
             return probe_changed(n, t);
@@ -263,7 +263,7 @@ public:
             std::uint64_t const v = word >> version_shift;
             if (v == 0) return {word, 0, first_};
             slot const& s = slots_[v - 1];
-            gcra::packed p{};
+            gcra::packed_state p{};
             std::uint64_t const version = s.version.load(std::memory_order_acquire);                      // (3)
             for (int i = 0; i < gcra::words; ++i) p.word[i] = s.word[i].load(std::memory_order_acquire);  // (3)
             // Had any of it been written since, then (3) saw (4), and this sees a word that is later than ours.
@@ -282,7 +282,7 @@ public:
     constexpr std::uint64_t retry(charge const& c, permits n, std::uint64_t t) const noexcept {
         view v = look();
         if (v.version == c.version) v.word = c.before;  // otherwise what was seen says nothing any more
-        if (n > v.g.burst()) return std::numeric_limits<std::uint64_t>::max();
+        if (n > v.g.burst()) return (std::numeric_limits<std::uint64_t>::max)();
         std::uint64_t const at = v.g.first(v.g.required(tat_of(v.word), n));
         return at > t ? at : t;
     }
@@ -293,7 +293,7 @@ private:
         typename Atomics::template atomic<std::uint64_t> word[gcra::words] = {};
     };
 
-    [[gnu::noinline, gnu::cold]] constexpr attempt try_charge_changed(permits n, std::uint64_t t) noexcept {
+    [[gnu::__noinline__, gnu::__cold__]] constexpr attempt try_charge_changed(permits n, std::uint64_t t) noexcept {
         while (true) {
             view v = look();
             if (n > v.g.burst()) return {{false, v.word, v.word, v.version}, true};
@@ -307,7 +307,7 @@ private:
         }
     }
 
-    [[gnu::noinline, gnu::cold]] constexpr attempt probe_changed(permits n, std::uint64_t t) const noexcept {
+    [[gnu::__noinline__, gnu::__cold__]] constexpr attempt probe_changed(permits n, std::uint64_t t) const noexcept {
         view const v = look();
         if (n > v.g.burst()) return {{false, v.word, v.word, v.version}, true};
         return {{v.g.allows(tat_of(v.word), v.g.at(t), n), v.word, v.word, v.version}, false};
@@ -371,7 +371,7 @@ private:
         std::uint64_t const next = number == 3 ? 1 : number + 1;
         std::uint64_t const version = v.version + 1;
         slot& s = slots_[next - 1];
-        gcra::packed const p = g.pack();
+        gcra::packed_state const p = g.pack();
         s.version.exchange(version, std::memory_order_release);                                          // (4)
         for (int i = 0; i < gcra::words; ++i) s.word[i].exchange(p.word[i], std::memory_order_release);  // (4)
         while (true) {

@@ -43,8 +43,8 @@ inline std::string duration_text(std::chrono::nanoseconds d) {
     if (std::uint64_t const n = in(ms); n < 10) return n == 0 ? "below 1 ms" : std::to_string(n) + " ms";
     if (std::uint64_t const n = in(10 * ms); n < 1000) return decimal_text(n, 2) + " s";
     if (std::uint64_t const n = in(100 * ms); n < 600) return decimal_text(n, 1) + " s";
-    auto const pair = [](std::uint64_t n, std::uint64_t per, char const* large, char const* small) {
-        return std::to_string(n / per) + large + (n % per == 0 ? std::string{} : ' ' + std::to_string(n % per) + small);
+    auto const pair = [](std::uint64_t n, std::uint64_t per, char const* unit, char const* unit_below) {
+        return std::to_string(n / per) + unit + (n % per == 0 ? std::string{} : ' ' + std::to_string(n % per) + unit_below);
     };
     if (std::uint64_t const n = in(1000 * ms); n < 3600) return pair(n, 60, " min", " s");
     if (std::uint64_t const n = in(60'000 * ms); n < 1440) return pair(n, 60, " h", " min");

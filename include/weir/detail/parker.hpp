@@ -107,11 +107,11 @@ bool wait_until(C const& c, parker& seat, typename C::time_point t) {
         for (;;) {
             typename C::time_point const now = c.now();
             if (now >= t) return seat.take();
-            bool const far = detail::saturating_sub(detail::ticks(t), detail::ticks(now)) >
+            bool const beyond_step = detail::saturating_sub(detail::ticks(t), detail::ticks(now)) >
                              std::chrono::ceil<duration>(step).count();
             // Rounded up: a clock with ticks of a second must not be asked again and again while it waits for the next.
             auto const left =
-                far ? std::chrono::nanoseconds{step} : std::chrono::ceil<std::chrono::nanoseconds>(t - now);
+                beyond_step ? std::chrono::nanoseconds{step} : std::chrono::ceil<std::chrono::nanoseconds>(t - now);
             if (seat.wait_for(left)) return true;
         }
     }
@@ -130,8 +130,8 @@ void sleep_for(C const& c, typename C::duration d) {
     if (d <= C::duration::zero()) return;
     typename C::time_point const now = c.now();
     sleep_until(c, typename C::time_point{typename C::duration{static_cast<typename C::duration::rep>(
-                       std::min<std::int64_t>(detail::saturating_add(detail::ticks(now), d.count()),
-                                              std::numeric_limits<typename C::duration::rep>::max()))}});
+                       (std::min<std::int64_t>)(detail::saturating_add(detail::ticks(now), d.count()),
+                                              (std::numeric_limits<typename C::duration::rep>::max)()))}});
 }
 
 }  // namespace weir::inline v0

@@ -42,7 +42,7 @@ constexpr bool contains_ignoring_case(std::string_view s, std::string_view what)
 
 /// Takes digits off the front of `s`: the number, at most the greatest that there is; nothing where there is no digit.
 constexpr std::optional<std::uint64_t> take_number(std::string_view& s) noexcept {
-    constexpr std::uint64_t most = std::numeric_limits<std::uint64_t>::max();
+    constexpr std::uint64_t most = (std::numeric_limits<std::uint64_t>::max)();
     if (s.empty() || !is_digit(s.front())) return std::nullopt;
     std::uint64_t n = 0;
     while (!s.empty() && is_digit(s.front())) {

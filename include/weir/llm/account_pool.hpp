@@ -80,7 +80,7 @@ public:
     using clock_parameter = Clock;
     using limiter_type = limiter;
     using atomics = Atomics;
-    static constexpr std::size_t none = std::numeric_limits<std::size_t>::max();
+    static constexpr std::size_t none = (std::numeric_limits<std::size_t>::max)();
 
     /// Which member was chosen, and its limiter's decision, to be settled or refunded.
     class choice {
@@ -106,7 +106,7 @@ public:
         }
         std::size_t member_ = none;
         std::uint32_t key_ = 0;
-        time_point retry_at_ = time_point::max();
+        time_point retry_at_ = (time_point::max)();
         std::string_view denied_by_{};
         std::optional<typename limiter::decision> decision_{};
     };
@@ -144,7 +144,7 @@ public:
                 if (i < 64 && (except >> i & 1U) != 0) continue;
                 if constexpr (requires { beside.admits(i); }) {
                     if (!beside.admits(i)) {
-                        c.later(time_point::max(), beside.denied_by());
+                        c.later((time_point::max)(), beside.denied_by());
                         continue;
                     }
                 }
@@ -297,7 +297,7 @@ private:
             if (m.out.back_at() > t) continue;
             auto const one = of(m.limits.limits());
             if (!one) return std::nullopt;
-            total = total + *one < total ? std::numeric_limits<std::uint64_t>::max() : total + *one;
+            total = total + *one < total ? (std::numeric_limits<std::uint64_t>::max)() : total + *one;
         }
         return total;
     }

@@ -114,10 +114,10 @@ public:
     input_estimate input(text_size const& s) const noexcept {
         std::uint64_t const plain = expected_tokens(s, weights_);
         std::uint64_t const most = most_tokens(s, weights_);
-        if (factors_.size() < enough) return {std::min(plain, most), most};
+        if (factors_.size() < enough) return {(std::min)(plain, most), most};
         std::uint64_t const greatest = factors_.at(1, 1);
         std::uint64_t const bound = scaled(plain, greatest + greatest / 4 + 1);
-        return {std::min(scaled(plain, factors_.at(1, 2)), most), std::min(bound, most)};
+        return {(std::min)(scaled(plain, factors_.at(1, 2)), most), (std::min)(bound, most)};
     }
 
     /// What to hold for the output: max_tokens where the request says it; else what numerator/denominator of the answers did not exceed.
@@ -130,7 +130,7 @@ public:
     /// What an answer reported; zero usage (a failure) teaches nothing.
     void learn(text_size const& s, tokens used) noexcept {
         std::uint64_t const plain = expected_tokens(s, weights_);
-        constexpr std::uint64_t most = std::numeric_limits<std::uint64_t>::max() / one;
+        constexpr std::uint64_t most = (std::numeric_limits<std::uint64_t>::max)() / one;
         if (used.input != 0 && plain != 0 && used.input < most) factors_.add((used.input * one + plain - 1) / plain);
         if (used.output != 0) outputs_.add(used.output);
     }
@@ -139,7 +139,7 @@ private:
     static constexpr std::uint64_t one = 1024;  // of a factor
     static constexpr std::uint64_t scaled(std::uint64_t n, std::uint64_t factor) noexcept {
         std::uint64_t r{};
-        if (__builtin_mul_overflow(n, factor, &r)) return std::numeric_limits<std::uint64_t>::max();
+        if (__builtin_mul_overflow(n, factor, &r)) return (std::numeric_limits<std::uint64_t>::max)();
         return r / one + (r % one != 0 ? 1 : 0);
     }
 
@@ -159,7 +159,7 @@ struct usage_weights {
 
 /// What a call's usage charges, rounded up.
 constexpr tokens weighted(tokens used, std::uint64_t cached, std::uint64_t images, usage_weights const& w) noexcept {
-    constexpr std::uint64_t most = std::numeric_limits<std::uint64_t>::max();
+    constexpr std::uint64_t most = (std::numeric_limits<std::uint64_t>::max)();
     auto const times = [](std::uint64_t n, std::uint64_t thousandths) {
         std::uint64_t const whole = n / 1000;
         std::uint64_t const rest = n % 1000 * thousandths;
@@ -170,7 +170,7 @@ constexpr tokens weighted(tokens used, std::uint64_t cached, std::uint64_t image
         return r;
     };
     auto const sum = [](std::uint64_t a, std::uint64_t b) { return a + b < a ? most : a + b; };
-    cached = std::min(cached, used.input);
+    cached = (std::min)(cached, used.input);
     std::uint64_t pictures{};
     if (__builtin_mul_overflow(images, w.per_image, &pictures)) pictures = most;
     return {sum(sum(times(used.input - cached, w.input), times(cached, w.cached)), pictures),

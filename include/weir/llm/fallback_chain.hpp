@@ -36,7 +36,7 @@ template <class Duration>
 struct fallback_terms {
     Duration patience{0};  ///< to wait for a better link rather than take a lesser one
     std::uint64_t price_at_most =
-        std::numeric_limits<std::uint64_t>::max();  ///< of an account, as given to account_pool::add
+        (std::numeric_limits<std::uint64_t>::max)();  ///< of an account, as given to account_pool::add
     bool cheapest_first =
         false;  ///< accounts in the order of their price, whatever their link, not in the order of the chain: "better" is then cheaper
 };
@@ -60,7 +60,7 @@ public:
     using duration = typename Pool::duration;
     using pool_type = Pool;
     using terms = fallback_terms<duration>;
-    static constexpr std::size_t none = std::numeric_limits<std::size_t>::max();
+    static constexpr std::size_t none = (std::numeric_limits<std::size_t>::max)();
 
     class choice {
     public:
@@ -81,7 +81,7 @@ public:
         friend fallback_chain;
         std::size_t link_ = none;
         std::size_t waits_for_ = none;
-        time_point retry_at_ = time_point::max();
+        time_point retry_at_ = (time_point::max)();
         std::string_view denied_by_{};
         typename Pool::choice choice_{};
     };
@@ -209,7 +209,7 @@ private:
         bool const out = when > t;
         // One that is out and too dear is too dear: it serves this call no more when it is back.
         if (auto const least = l.pool->lowest_price(among.least); out && least && *least > among.most) {
-            when = time_point::max();
+            when = (time_point::max)();
             by = over_budget;
         }
         if (!out) {
@@ -225,12 +225,12 @@ private:
             when = chosen.retry_at();
             by = chosen.denied_by();
         }
-        bool const soon = !out && when != time_point::max() &&
+        bool const soon = !out && when != (time_point::max)() &&
                           weir::detail::saturating_sub(weir::detail::ticks(when), weir::detail::ticks(t)) <=
                               static_cast<std::int64_t>(patience.count());
         if (when < c.retry_at_ || soon || c.denied_by_.empty()) {
             c.retry_at_ = when;
-            c.waits_for_ = when == time_point::max() ? none : i;
+            c.waits_for_ = when == (time_point::max)() ? none : i;
             c.denied_by_ = by;
         }
         return soon;

@@ -69,7 +69,7 @@ constexpr quota reported_limits(limit_reports const& reports) noexcept {
         limit const l = limit_of(r);
         if (l == limit::none || !r.limit || r.window > std::chrono::minutes{1}) continue;
         auto& p = weir::detail::limit_in(q, l);
-        p = p ? std::min(*p, *r.limit) : *r.limit;
+        p = p ? (std::min)(*p, *r.limit) : *r.limit;
     }
     return q;
 }
@@ -83,7 +83,7 @@ constexpr quota lowered(quota configured, limit_reports const& reports) noexcept
     quota said = reported_limits(reports);
     for (limit const l : {limit::rpm, limit::rps, limit::tpm, limit::tps}) {
         auto& p = weir::detail::limit_in(configured, l);
-        if (auto const& s = weir::detail::limit_in(said, l); p && s) p = std::min(*p, std::max<std::uint64_t>(*s, 1));
+        if (auto const& s = weir::detail::limit_in(said, l); p && s) p = (std::min)(*p, (std::max<std::uint64_t>)(*s, 1));
     }
     return configured;
 }
@@ -144,8 +144,8 @@ public:
         keep_up(d.at());
         // Before the window is looked at: who is not in it yet comes here later.
         sums_.requests += 1;
-        sums_.tokens += std::min(d.asked().total(), std::uint64_t{1} << 48U);
-        newest_ = std::max(newest_, segment_of(d.at()));
+        sums_.tokens += (std::min)(d.asked().total(), std::uint64_t{1} << 48U);
+        newest_ = (std::max)(newest_, segment_of(d.at()));
         segment_at(newest_) = {newest_, sums_};
         quota used = limiter_.used(d.at());
         for (limit const l : limits)
@@ -174,7 +174,7 @@ public:
             std::uint64_t const own = m.base_[index(l)] + sum(*last, l);
             if (taken <= own) continue;
             auto& f = weir::detail::limit_in(found, l);
-            f = std::max(f.value_or(0), taken - own);
+            f = (std::max)(f.value_or(0), taken - own);
             others_[index(l)].note(taken - own, ends(r, window_of(l), now), window_of(l));
             keep_up(now);
         }
@@ -207,7 +207,7 @@ private:
         std::uint64_t tokens = 0;
     };
     struct segment {
-        std::uint64_t number = std::numeric_limits<std::uint64_t>::max();
+        std::uint64_t number = (std::numeric_limits<std::uint64_t>::max)();
         totals sums{};  // after the last call in it
     };
     /// A part of what the limiter is charged with.
@@ -220,7 +220,7 @@ private:
     struct strangers {
         struct level {
             std::uint64_t amount = 0;
-            time_point until = time_point::min();
+            time_point until = (time_point::min)();
         };
         // None has both less and sooner than another; until when they are is at least a 32nd of a window apart, but for resets.
         std::array<level, 40> levels{};
@@ -242,7 +242,7 @@ private:
         std::uint64_t known(time_point t) const noexcept {
             std::uint64_t most = 0;
             for (auto const& l : levels) {
-                if (l.until > t) most = std::max(most, l.amount);
+                if (l.until > t) most = (std::max)(most, l.amount);
             }
             return most;
         }
@@ -279,8 +279,8 @@ private:
     /// What had been sent by the last moment at which the server can have counted; none where that is too long ago to know.
     std::optional<totals> counted_by(mark const& m, time_point now) const noexcept {
         if (when_ == report_time::on_reply) return sums_;
-        std::uint64_t s = std::max(m.segment_, segment_of(std::min(now, m.sent_ + jitter_)));
-        if (std::max(newest_, s) >= m.segment_ + ring_.size()) return std::nullopt;
+        std::uint64_t s = (std::max)(m.segment_, segment_of((std::min)(now, m.sent_ + jitter_)));
+        if ((std::max)(newest_, s) >= m.segment_ + ring_.size()) return std::nullopt;
         // Its own segment is there still, and counts it.
         while (s > m.segment_ && segment_at(s).number != s) --s;
         return segment_at(s).sums;
@@ -317,7 +317,7 @@ private:
         std::uint64_t have = s.sum();
         for (auto& c : s.charges) {
             if (!c || have <= wanted) continue;
-            std::uint64_t const less = std::min(have - wanted, c->amount);
+            std::uint64_t const less = (std::min)(have - wanted, c->amount);
             quota some;
             weir::detail::limit_in(some, l) = less;
             limiter_.refund(c->booked, some);

@@ -139,7 +139,7 @@ constexpr void for_each_item(std::string_view list, Item item) {
             if (list[end] == '"') quoted = !quoted;
             if (quoted && list[end] == '\\') ++end;
         }
-        end = std::min(end, list.size());
+        end = (std::min)(end, list.size());
         std::string_view one = trim(list.substr(0, end));
         list = end < list.size() ? list.substr(end + 1) : std::string_view{};
         std::string_view head = one;
@@ -288,7 +288,7 @@ constexpr limit_reports read_limits(headers const& h, dialect d, std::chrono::sy
         constexpr std::uint64_t most = 1ULL << 40U;
         limit_report r;
         r.reset =
-            until(std::chrono::sys_seconds{std::chrono::seconds{static_cast<std::int64_t>(std::min(*t, most))}}, now);
+            until(std::chrono::sys_seconds{std::chrono::seconds{static_cast<std::int64_t>((std::min)(*t, most))}}, now);
         out.add(r);
     }
     return out;

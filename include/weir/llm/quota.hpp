@@ -20,7 +20,7 @@ struct tokens {
     std::uint64_t output = 0;
 
     constexpr std::uint64_t total() const noexcept {
-        return input + output < input ? std::numeric_limits<std::uint64_t>::max() : input + output;
+        return input + output < input ? (std::numeric_limits<std::uint64_t>::max)() : input + output;
     }
     friend constexpr bool operator==(tokens const&, tokens const&) = default;
 };
@@ -69,9 +69,9 @@ private:
     static constexpr std::optional<std::uint64_t> lesser(std::optional<std::uint64_t> minute,
                                                          std::optional<std::uint64_t> second) noexcept {
         if (!second) return minute;
-        constexpr std::uint64_t most = std::numeric_limits<std::uint64_t>::max();
+        constexpr std::uint64_t most = (std::numeric_limits<std::uint64_t>::max)();
         std::uint64_t const m = *second > most / 60 ? most : *second * 60;
-        return minute ? std::min(*minute, m) : m;
+        return minute ? (std::min)(*minute, m) : m;
     }
 };
 
@@ -101,8 +101,8 @@ constexpr quota scaled(quota q, std::uint64_t requests, std::uint64_t tokens) no
     auto const part = [](std::optional<std::uint64_t>& x, std::uint64_t share) {
         if (!x) return;
         auto const p = weir::detail::mul(*x, share);
-        *x = p.hi >> 20U ? std::numeric_limits<std::uint64_t>::max()
-                         : std::max<std::uint64_t>(weir::detail::div(p, std::uint64_t{1} << 20U).value, 1);
+        *x = p.hi >> 20U ? (std::numeric_limits<std::uint64_t>::max)()
+                         : (std::max<std::uint64_t>)(weir::detail::div(p, std::uint64_t{1} << 20U).value, 1);
     };
     part(q.rpm, requests);
     part(q.rps, requests);

@@ -49,6 +49,9 @@
 #include "../sliding_window_counter.hpp"
 #include "quota.hpp"
 
+#pragma push_macro("check")  // a macro in older Apple headers
+#undef check
+
 namespace weir::inline v0::llm {
 
 /// How a quota_limiter is to enforce its quota. Durations are of the limiter's clock.
@@ -115,7 +118,7 @@ public:
             auto const [most, cut_holds] = plan_holds(q, o, tick);
             held = &held_.emplace(most, hold_window(q, o), cut_holds, clock_.get(), begin);
             if (o.start == quota_start::full_in_flight) {
-                held->restore(std::max(q.tpm.value_or(0), q.tps.value_or(0)), begin);
+                held->restore((std::max)(q.tpm.value_or(0), q.tps.value_or(0)), begin);
             }
         }
         if (q.tpm) tpm_.emplace(*q.tpm, minute, cut(*q.tpm, minute, o, tick), clock_.get(), begin, held);
@@ -135,7 +138,7 @@ public:
         if (o.jitter > most || o.server_timeout > most) return {"a margin or timeout of more than a year"};
         duration const minute = window(std::chrono::minutes{1}, o);
         duration const second = window(std::chrono::seconds{1}, o);
-        if ((q.rps || q.tps) && second / 10 < std::max(resolution, duration{1})) {
+        if ((q.rps || q.tps) && second / 10 < (std::max)(resolution, duration{1})) {
             return {"the clock is too coarse for a second: more than a tenth of the rate would be lost"};
         }
         if (q.rpm) {
@@ -322,7 +325,7 @@ private:
         counter_options cut;
     };
     static hold_layout plan_holds(quota const& q, quota_options const& o, duration resolution) noexcept {
-        std::uint64_t most = std::max(q.tpm.value_or(1), q.tps.value_or(1));
+        std::uint64_t most = (std::max)(q.tpm.value_or(1), q.tps.value_or(1));
         counter_options const cut{.segments = segments_for(most, hold_window(q, o), resolution, 250)};
         for (int i = 0; i < 10 && !(most >> 62U); ++i) {
             if (counter::validate(most * 2, hold_window(q, o), cut, resolution)) break;
@@ -350,7 +353,7 @@ private:
                    counter* beside)
             : counted{limit, w, o, c, begin}, held{beside} {}
 
-        [[gnu::always_inline]] token_plan plan_for(tokens n, std::uint64_t hold,
+        [[gnu::__always_inline__]] token_plan plan_for(tokens n, std::uint64_t hold,
                                                    quota_options const& o) const noexcept {
             std::uint64_t const limit = counted.limit();
             std::uint64_t const total = n.total();
@@ -361,13 +364,13 @@ private:
             return {n.input == 0 ? 1 : n.input, strict ? 0 : hold, false};
         }
 
-        [[gnu::always_inline]] typename counter::offer make_offer(token_plan const& p, std::uint64_t hold,
+        [[gnu::__always_inline__]] typename counter::offer make_offer(token_plan const& p, std::uint64_t hold,
                                                                   typename counter::usage others,
                                                                   time_point t) noexcept {
             if (held == nullptr) return counted.make_offer(p.count, t);
             return counted.make_offer_beside(p.count, t, [&] { return with(others, hold - p.own, 0); });
         }
-        [[gnu::noinline]] bool charge_beside(token_plan const& p, time_point t, typename counter::receipt& r) noexcept {
+        [[gnu::__noinline__]] bool charge_beside(token_plan const& p, time_point t, typename counter::receipt& r) noexcept {
             auto d = counted.try_acquire_beside(p.count, t, [&] { return with(held->used_as_of(t), 0, p.own); });
             r = std::move(d.receipt());
             return d.granted();
@@ -392,7 +395,7 @@ private:
         }
 
         std::uint64_t max_limit() const noexcept {
-            return held == nullptr ? counted.max_limit() : std::min(counted.max_limit(), held->max_limit());
+            return held == nullptr ? counted.max_limit() : (std::min)(counted.max_limit(), held->max_limit());
         }
 
         std::uint64_t available(time_point t) const noexcept {
@@ -413,13 +416,13 @@ private:
             if (held == nullptr) return first_fit_without_holds(p, own_hold, t);
             std::uint64_t const limit = counted.limit();
             std::uint64_t const needed = p.count + (own_hold - p.own);
-            if (p.never || needed > limit) return time_point::max();
+            if (p.never || needed > limit) return (time_point::max)();
             std::uint64_t const budget = limit - needed;
             time_point low = held->first_fit(budget, t);
-            if (low == time_point::max()) return low;
+            if (low == (time_point::max)()) return low;
             std::uint64_t const hold = held->used(low);
-            time_point high = counted.first_fit(budget - std::min(hold, budget), low);
-            if (high == time_point::max() || held->used(high) == hold) return high;
+            time_point high = counted.first_fit(budget - (std::min)(hold, budget), low);
+            if (high == (time_point::max)() || held->used(high) == hold) return high;
             while (low < high) {
                 time_point const mid = low + (high - low) / 2;
                 std::uint64_t const h = held->used(mid);
@@ -436,26 +439,26 @@ private:
         time_point first_fit_without_holds(token_plan const& p, std::uint64_t own_hold, time_point t) const noexcept {
             std::uint64_t const limit = counted.limit();
             std::uint64_t const needed = p.count + (own_hold - p.own);
-            return p.never || needed > limit ? time_point::max() : counted.first_fit(limit - needed, t);
+            return p.never || needed > limit ? (time_point::max)() : counted.first_fit(limit - needed, t);
         }
 
         static typename counter::usage with(typename counter::usage u, std::uint64_t more,
                                             std::uint64_t less) noexcept {
             u.used = u.used > less ? u.used - less : 0;
-            u.used = u.used + more < more ? std::numeric_limits<std::uint64_t>::max() : u.used + more;
+            u.used = u.used + more < more ? (std::numeric_limits<std::uint64_t>::max)() : u.used + more;
             return u;
         }
     };
 
     /// What a call of n holds until it is settled. Beyond the greatest limit it makes no difference: nothing fits beside it.
-    [[gnu::always_inline]] std::uint64_t hold_for(tokens n) const noexcept {
+    [[gnu::__always_inline__]] std::uint64_t hold_for(tokens n) const noexcept {
         if (!held_ || n.output == 0) return 0;
         std::uint64_t most = tpm_ ? tpm_->counted.limit() : 0;
-        if (tps_) most = std::max(most, tps_->counted.limit());
-        return std::min(n.input == 0 ? n.output - 1 : n.output, most);
+        if (tps_) most = (std::max)(most, tps_->counted.limit());
+        return (std::min)(n.input == 0 ? n.output - 1 : n.output, most);
     }
 
-    [[gnu::always_inline]] decision attempt(tokens n, time_point t, bool take) noexcept {
+    [[gnu::__always_inline__]] decision attempt(tokens n, time_point t, bool take) noexcept {
         using offer = typename counter::offer;
         decision d{this, n, t};
         bool const counts_tokens = n.input != 0 || n.output != 0;
@@ -512,7 +515,7 @@ private:
                (second.count == 0 || tps_->charge_beside(second, t, d.tps_));
     }
 
-    [[gnu::noinline]] void give_back(decision& d) noexcept {
+    [[gnu::__noinline__]] void give_back(decision& d) noexcept {
         if (rpm_) rpm_->refund(d.rpm_);
         if (rps_) rps_->refund(d.rps_);
         if (tpm_) tpm_->counted.refund(d.tpm_);
@@ -576,7 +579,7 @@ public:
     time_point retry_at() const noexcept { return granted_ ? at_ : latest().when; }
     duration retry_after() const noexcept {
         time_point const t = retry_at();
-        return t == time_point::max() ? duration::max() : t - at_;
+        return t == (time_point::max)() ? (duration::max)() : t - at_;
     }
     /// The limit that keeps it waiting longest; none when granted.
     limit denied_by() const noexcept { return granted_ ? limit::none : latest().which; }
@@ -585,7 +588,7 @@ public:
     bool awaits_settlement() const noexcept {
         if (granted_ || never_) return false;
         time_point without = at_;
-        auto const consider = [&](time_point t) { without = std::max(without, t); };
+        auto const consider = [&](time_point t) { without = (std::max)(without, t); };
         if (limiter_->rpm_) consider(request(*limiter_->rpm_));
         if (limiter_->rps_) consider(request(*limiter_->rps_));
         std::uint64_t const hold = limiter_->hold_for(asked_);
@@ -657,3 +660,5 @@ template <class C>
 quota_limiter(quota, quota_options, C&&) -> quota_limiter<C>;
 
 }  // namespace weir::inline v0::llm
+
+#pragma pop_macro("check")

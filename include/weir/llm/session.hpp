@@ -85,9 +85,9 @@ public:
         std::optional<std::uint64_t> max_tokens{};  ///< as the request says
         std::optional<tokens> bound{};              ///< what it may use at most, of whatever model
         std::uint64_t images = 0;                   ///< see usage_weights
-        time_point deadline = time_point::max();    ///< for its last attempt to be let go
+        time_point deadline = (time_point::max)();    ///< for its last attempt to be let go
         duration patience{0};  ///< to wait for a better model rather than be answered by a lesser one
-        std::uint64_t price_at_most = std::numeric_limits<std::uint64_t>::max();  ///< see fallback_terms
+        std::uint64_t price_at_most = (std::numeric_limits<std::uint64_t>::max)();  ///< see fallback_terms
         bool cheapest_first = false;                                              ///< likewise
         bool repeatable = true;  ///< false: not again once it may have been worked on
         std::size_t share = 0;   ///< whose it is: the number of its share
@@ -156,7 +156,7 @@ public:
         for (std::size_t i = 0; i < chain_.size(); ++i) {
             Pool& pool = chain_.pool(i);
             if (pool.size() == 0) continue;
-            gate_.measure_ = {pool.effective_rpm(time_point::max()), pool.effective_tpm(time_point::max())};
+            gate_.measure_ = {pool.effective_rpm((time_point::max)()), pool.effective_tpm((time_point::max)())};
             break;
         }
     }
@@ -210,19 +210,19 @@ private:
         struct decision {
             bool yes = false;
             time_point at{};
-            time_point when = time_point::max();
+            time_point when = (time_point::max)();
             tokens n{0, 0};
             std::uint64_t period = 0;
             bool granted() const noexcept { return yes; }
             explicit operator bool() const noexcept { return yes; }
-            bool never() const noexcept { return !yes && when == time_point::max(); }
+            bool never() const noexcept { return !yes && when == (time_point::max)(); }
             time_point retry_at() const noexcept { return when; }
             tokens asked() const noexcept { return n; }
             void counted_in(std::uint64_t p) noexcept { period = p; }
             std::uint64_t counted_in() const noexcept { return period; }
             duration retry_after() const noexcept {
-                return when == time_point::max()
-                           ? duration::max()
+                return when == (time_point::max)()
+                           ? (duration::max)()
                            : duration{static_cast<typename duration::rep>(
                                  weir::detail::saturating_sub(weir::detail::ticks(when), weir::detail::ticks(at)))};
             }
@@ -263,8 +263,8 @@ private:
     // Numbers for the backoff: splitmix64 over a counter, so that any thread may take the next.
     struct random_numbers {
         using result_type = std::uint64_t;
-        static constexpr result_type min() noexcept { return 0; }
-        static constexpr result_type max() noexcept { return std::numeric_limits<std::uint64_t>::max(); }
+        static constexpr result_type(min)() noexcept { return 0; }
+        static constexpr result_type(max)() noexcept { return (std::numeric_limits<std::uint64_t>::max)(); }
         session* owner;
         result_type operator()() noexcept {
             // Relaxed: each number is taken once, in whatever order.

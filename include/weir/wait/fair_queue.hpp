@@ -65,7 +65,7 @@ public:
     constexpr bool would_be_behind(std::size_t i) const noexcept {
         std::size_t const f = first();
         if (f == none) return false;
-        std::uint64_t const tag = std::max(tags_[i], now_);
+        std::uint64_t const tag = (std::max)(tags_[i], now_);
         return tags_[f] < tag || (tags_[f] == tag && f < i);
     }
 
@@ -75,7 +75,7 @@ public:
             now_ = latest_;
             ++period_;
         }
-        tags_[i] = std::max(tags_[i], now_);
+        tags_[i] = (std::max)(tags_[i], now_);
         place(i, i);
     }
     /// The number of the time in which somebody has been waiting without a break, 1 the first: what was counted in an earlier one is no
@@ -86,11 +86,11 @@ public:
 
     /// One of class i, which waits, was granted n. A cost of nothing counts as one, so that a stream of them cannot starve others.
     constexpr void serve(std::size_t i, std::uint64_t n) noexcept {
-        now_ = std::max(now_, tags_[i]);
+        now_ = (std::max)(now_, tags_[i]);
         advance(i, n);
-        if (now_ >= far) {
-            for (auto& t : tags_) t -= std::min(t, now_);
-            latest_ -= std::min(latest_, now_);
+        if (now_ >= renormalize_at) {
+            for (auto& t : tags_) t -= (std::min)(t, now_);
+            latest_ -= (std::min)(latest_, now_);
             now_ = 0;  // the order is the same: only tags that were below it have become equal
         }
     }
@@ -99,8 +99,8 @@ public:
         if (actual > counted) {
             advance(i, actual - counted);
         } else if (tags_[i] > now_) {
-            std::uint64_t const back = std::min(counted - actual, most) * unit / weights_[i];
-            tags_[i] -= std::min(back, tags_[i] - now_);
+            std::uint64_t const back = (std::min)(counted - actual, most) * unit / weights_[i];
+            tags_[i] -= (std::min)(back, tags_[i] - now_);
         }
         replay(i);
     }
@@ -116,20 +116,20 @@ private:
     static constexpr std::uint64_t unit = 720'720;
     // Larger grants count as this: 10^12 permits.
     static constexpr std::uint64_t most = (std::uint64_t{1} << 60) / unit;
-    static constexpr std::uint64_t far = std::uint64_t{1} << 62;
+    static constexpr std::uint64_t renormalize_at = std::uint64_t{1} << 62;
     static constexpr std::size_t leaves = std::bit_ceil(Classes);
 
     constexpr void advance(std::size_t i, std::uint64_t n) noexcept {
         std::uint64_t const work = std::clamp(n, std::uint64_t{1}, most) * unit + rests_[i];
         // A tag can grow past the virtual time without end where much more is settled than was counted: it stops, and does not wrap.
-        tags_[i] += std::min(work / weights_[i], std::numeric_limits<std::uint64_t>::max() - tags_[i]);
+        tags_[i] += (std::min)(work / weights_[i], (std::numeric_limits<std::uint64_t>::max)() - tags_[i]);
         rests_[i] = static_cast<std::uint32_t>(work % weights_[i]);
-        latest_ = std::max(latest_, tags_[i]);
+        latest_ = (std::max)(latest_, tags_[i]);
         replay(i);
     }
 
     constexpr std::size_t better(std::size_t a, std::size_t b) const noexcept {
-        if (a == none || b == none) return std::min(a, b);
+        if (a == none || b == none) return (std::min)(a, b);
         return tags_[b] < tags_[a] ? b : a;
     }
     constexpr void place(std::size_t i, std::size_t who) noexcept {
@@ -173,7 +173,7 @@ std::uint64_t share_of(Limiter const& l, Amount const& a) noexcept {
         auto const requests = limits.effective_rpm();
         auto const tokens = limits.effective_tpm();
         if (!tokens) return 1;
-        if (requests) n = std::max(n, *tokens / *requests);
+        if (requests) n = (std::max)(n, *tokens / *requests);
     }
     return n;
 }
@@ -422,10 +422,10 @@ public:
     std::size_t waiting() const noexcept { return queue_.length(); }
 
 private:
-    template <std::size_t... I>
-    fair_queue(Limiter& limiter, fair_class const (&shares)[Classes], std::index_sequence<I...>)
-        : queue_{(detail::ensure(validate(shares)), std::array<std::uint32_t, Classes>{shares[I].weight...})},
-          lines_{{line{limiter, shares[I].line, detail::class_queue<Classes, Atomics>{queue_, I}}...}} {}
+    template <std::size_t... Index>
+    fair_queue(Limiter& limiter, fair_class const (&shares)[Classes], std::index_sequence<Index...>)
+        : queue_{(detail::ensure(validate(shares)), std::array<std::uint32_t, Classes>{shares[Index].weight...})},
+          lines_{{line{limiter, shares[Index].line, detail::class_queue<Classes, Atomics>{queue_, Index}}...}} {}
 
     static std::size_t checked(std::size_t c) {
         detail::ensure(c < Classes ? error{} : error{"there is no such class"});

@@ -32,6 +32,9 @@
 #include "../limiter.hpp"
 #include "async_timer.hpp"
 
+#pragma push_macro("check")  // a macro in older Apple headers
+#undef check
+
 namespace weir::inline v0 {
 
 /// How a wait ended.
@@ -58,7 +61,7 @@ constexpr std::string_view to_string(wait_status w) noexcept {
 
 /// How many may wait, and what of those who could only be granted after their deadline.
 struct wait_queue_options {
-    std::size_t max_waiting = std::numeric_limits<std::size_t>::max();  ///< 0: nobody waits, an attempt succeeds or not
+    std::size_t max_waiting = (std::numeric_limits<std::size_t>::max)();  ///< 0: nobody waits, an attempt succeeds or not
     /// Refuse at once who could be granted before the deadline only if permits came back (a refund, a settlement, a
     /// change of limits). Off by default, since they may.
     bool refuse_too_late = false;
@@ -302,18 +305,18 @@ public:
     /// Waits as long as it takes. Not granted only when stopped, the line is full, or never.
     template <class Cost = permits, stoppable_token Token = never_stop>
     admission acquire(Cost cost = Cost{1}, Token token = {}) {
-        return wait(std::move(cost), time_point::max(), std::move(token));
+        return wait(std::move(cost), (time_point::max)(), std::move(token));
     }
     /// The same for one who comes again, as the ticket says; likewise below.
     template <class Cost, stoppable_token Token = never_stop>
     admission acquire(Cost cost, queue_ticket& ticket, Token token = {}) {
-        return wait(std::move(cost), time_point::max(), std::move(token), &ticket);
+        return wait(std::move(cost), (time_point::max)(), std::move(token), &ticket);
     }
 
     /// Does not wait: granted only if nobody else waits and the limiter grants. timed_out when it does not.
     template <class Cost = permits>
     admission try_acquire(Cost cost = Cost{1}) {
-        return wait(std::move(cost), time_point::min(), never_stop{});
+        return wait(std::move(cost), (time_point::min)(), never_stop{});
     }
 
     /// Waits for `d` at most; not at all when `d` is not positive.
@@ -340,7 +343,7 @@ public:
     template <class Cost, class Timer, stoppable_token Token = never_stop>
         requires async_timer<Timer, time_point>
     async_wait<Cost, Timer, Token> async_acquire(Cost cost, Timer& timer, Token token = {}) {
-        return {*this, std::move(cost), timer, time_point::max(), std::move(token)};
+        return {*this, std::move(cost), timer, (time_point::max)(), std::move(token)};
     }
     template <class Cost, class Timer, stoppable_token Token = never_stop>
         requires async_timer<Timer, time_point>
@@ -408,10 +411,10 @@ private:
     class thread_waiter;
 
     time_point from_now(duration d) const {
-        if (d <= duration::zero()) return time_point::min();
-        constexpr std::int64_t end = std::numeric_limits<typename duration::rep>::max();
+        if (d <= duration::zero()) return (time_point::min)();
+        constexpr std::int64_t end = (std::numeric_limits<typename duration::rep>::max)();
         auto const t = detail::saturating_add(detail::ticks(time_point{limiter_.clock().now()}), d.count());
-        return time_point{duration{static_cast<typename duration::rep>(std::min(t, end))}};
+        return time_point{duration{static_cast<typename duration::rep>((std::min)(t, end))}};
     }
 
     template <class Cost, class Token>
@@ -526,7 +529,7 @@ public:
         if (token_.stop_requested()) return leaves(wait_status::stopped);
         bool const first = line_.queue_.is_first(*this);
         // Read before the attempt: whoever is woken at the deadline has tried at or after it.
-        bool const last = deadline_ != time_point::max() && expired();
+        bool const last = deadline_ != (time_point::max)() && expired();
         if (first && answered(detail::ask(line_.limiter_, cost_))) {
             if constexpr (Queue::by_shares) {
                 if (why_ == wait_status::granted) {
@@ -538,7 +541,7 @@ public:
             return true;
         }
         if (last) return leaves(wait_status::timed_out);
-        until_ = first ? std::min(retry_at_, deadline_) : deadline_;
+        until_ = first ? (std::min)(retry_at_, deadline_) : deadline_;
         return false;
     }
 
@@ -556,7 +559,7 @@ private:
     }
     bool expired() const { return time_point{line_.limiter_.clock().now()} >= deadline_; }
 
-    bool out_of_time() { return deadline_ != time_point::max() && expired() && ends(wait_status::timed_out); }
+    bool out_of_time() { return deadline_ != (time_point::max)() && expired() && ends(wait_status::timed_out); }
 
     // Takes the limiter's answer: true when that settles it; else retry_at_ is set.
     bool answered(decision&& d) {
@@ -596,7 +599,7 @@ private:
             return ends(wait_status::never);
         }
         retry_at_ = d.retry_at();
-        return line_.options_.refuse_too_late && retry_at_ > deadline_ && deadline_ != time_point::min() &&
+        return line_.options_.refuse_too_late && retry_at_ > deadline_ && deadline_ != (time_point::min)() &&
                ends(wait_status::too_late);
     }
 
@@ -737,3 +740,5 @@ private:
 };
 
 }  // namespace weir::inline v0
+
+#pragma pop_macro("check")

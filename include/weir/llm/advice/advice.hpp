@@ -71,7 +71,7 @@ constexpr planned_call expected_call(tokens bound, answer_guess const& g = {},
                       weir::detail::mul_div_ceil(bound.output, g.output_per_mille, 1000)};
     constexpr std::uint64_t most = std::uint64_t{1} << 62U;
     std::uint64_t const speaks =
-        std::min(most, weir::detail::mul_div_ceil(used.output, 1'000'000'000, g.tokens_per_second));
+        (std::min)(most, weir::detail::mul_div_ceil(used.output, 1'000'000'000, g.tokens_per_second));
     return {wanted, bound, used,
             std::chrono::nanoseconds{
                 weir::detail::saturating_add(g.first_token.count(), static_cast<std::int64_t>(speaks))}};
@@ -88,7 +88,7 @@ struct token_price {
 
     /// Of so many tokens, rounded up once; all ones where 64 bits do not hold it.
     constexpr std::uint64_t of(tokens t) const noexcept {
-        constexpr std::uint64_t most = std::numeric_limits<std::uint64_t>::max();
+        constexpr std::uint64_t most = (std::numeric_limits<std::uint64_t>::max)();
         weir::detail::u128 const in = weir::detail::mul(t.input, input);
         weir::detail::u128 const out = weir::detail::mul(t.output, output);
         weir::detail::u128 sum{in.hi + out.hi, in.lo + out.lo};
@@ -268,7 +268,7 @@ inline std::uint64_t busiest(std::vector<std::pair<std::int64_t, std::uint64_t>>
         }
         sum.lo += amount;
         if (sum.lo < amount) ++sum.hi;
-        most = std::max(most, sum.hi != 0 ? std::numeric_limits<std::uint64_t>::max() : sum.lo);
+        most = (std::max)(most, sum.hi != 0 ? (std::numeric_limits<std::uint64_t>::max)() : sum.lo);
     }
     return most;
 }
@@ -282,7 +282,7 @@ inline void busiest(std::vector<std::pair<std::int64_t, std::uint64_t>>& request
 }
 
 constexpr std::uint64_t add_up_to_most(std::uint64_t a, std::uint64_t b) noexcept {
-    return a + b < a ? std::numeric_limits<std::uint64_t>::max() : a + b;
+    return a + b < a ? (std::numeric_limits<std::uint64_t>::max)() : a + b;
 }
 constexpr void add_to(llm::tokens& sum, llm::tokens t) noexcept {
     sum = {add_up_to_most(sum.input, t.input), add_up_to_most(sum.output, t.output)};
@@ -323,7 +323,7 @@ public:
             time_point const now = clock_.now();
             while (!ends_.empty() && ends_.front().at <= now) end_first();
             constraint bound = constraint::nobody;
-            time_point next = time_point::max();
+            time_point next = (time_point::max)();
             bool released = false;
             while (head < count && !released) {
                 std::size_t const i = order_[head];
@@ -341,7 +341,7 @@ public:
                     turn_away(i);
                     ++head;
                 } else {
-                    next = std::max(c.retry_at(), now + manual_clock::duration{1});
+                    next = (std::max)(c.retry_at(), now + manual_clock::duration{1});
                     bound = constraint_of(c.denied_by());
                     break;
                 }
@@ -349,7 +349,7 @@ public:
             if (released) continue;
             if (head == count && ends_.empty()) break;
             if (bound == constraint::nobody && !ends_.empty()) bound = constraint::answers;
-            if (!ends_.empty()) next = std::min(next, ends_.front().at);
+            if (!ends_.empty()) next = (std::min)(next, ends_.front().at);
             spent_[static_cast<std::size_t>(bound)] += next - now;
             clock_.advance_to(next);
         }
@@ -428,7 +428,7 @@ private:
     void turn_away(std::size_t i) noexcept {
         if (out_.never == 0 || i < out_.first_never) out_.first_never = i;
         ++out_.never;
-        out_.largest_never = std::max(out_.largest_never, calls_[i].bound.total());
+        out_.largest_never = (std::max)(out_.largest_never, calls_[i].bound.total());
     }
 
     void report() {
@@ -586,19 +586,19 @@ inline demand demand_of(std::span<planned_call const> calls) {
     d.calls = calls.size();
     std::vector<std::pair<std::int64_t, std::uint64_t>> requests;
     std::vector<std::pair<std::int64_t, std::uint64_t>> spent;
-    std::int64_t first = std::numeric_limits<std::int64_t>::max();
-    std::int64_t last = std::numeric_limits<std::int64_t>::min();
+    std::int64_t first = (std::numeric_limits<std::int64_t>::max)();
+    std::int64_t last = (std::numeric_limits<std::int64_t>::min)();
     for (auto const& c : calls) {
         weir::detail::add_to(d.used, c.used);
         requests.emplace_back(c.wanted.count(), 1);
         spent.emplace_back(c.wanted.count(), c.used.total());
-        first = std::min<std::int64_t>(first, c.wanted.count());
-        last = std::max<std::int64_t>(last, c.wanted.count());
+        first = (std::min<std::int64_t>)(first, c.wanted.count());
+        last = (std::max<std::int64_t>)(last, c.wanted.count());
     }
     d.span = std::chrono::nanoseconds{last - first};
     weir::detail::busiest(requests, spent, d.peak_minute, d.peak_second);
     constexpr std::uint64_t minute = 60'000'000'000;
-    auto const span = std::max(minute, static_cast<std::uint64_t>(d.span.count()));
+    auto const span = (std::max)(minute, static_cast<std::uint64_t>(d.span.count()));
     d.sustained = {weir::detail::mul_div_ceil(d.calls, minute, span),
                    weir::detail::mul_div_ceil(d.used.total(), minute, span)};
     return d;
@@ -716,7 +716,7 @@ inline std::optional<least_raise> find_least_raise(std::span<planned_call const>
             if (!g.met(simulate(calls, unlimited))) return std::nullopt;
         }
         std::uint64_t failed = 0;
-        std::uint64_t k = std::max<std::uint64_t>(1, 1000 / step);
+        std::uint64_t k = (std::max<std::uint64_t>)(1, 1000 / step);
         while (!met(all(k))) {
             failed = k;
             k *= 2;
@@ -798,7 +798,7 @@ inline advice advise(std::span<planned_call const> calls, setup const& present, 
     a.wanted = demand_of(calls);
     a.present = simulate(calls, present);
     std::vector<planned_call> exact(calls.begin(), calls.end());
-    for (auto& c : exact) c.bound.output = std::min(c.bound.output, c.used.output);
+    for (auto& c : exact) c.bound.output = (std::min)(c.bound.output, c.used.output);
     a.tight = simulate(exact, weir::detail::also(present, "max_tokens as the answers"));
     setup bare = present;
     bare.name = "no limits";

@@ -193,7 +193,7 @@ inline std::string to_text(advice const& a, money const& m = {}) {
     }
     std::vector<std::size_t> width(rows.front().size(), 0);
     for (auto const& row : rows) {
-        for (std::size_t i = 0; i < row.size(); ++i) width[i] = std::max(width[i], row[i].size());
+        for (std::size_t i = 0; i < row.size(); ++i) width[i] = (std::max)(width[i], row[i].size());
     }
 
     std::string s = weir::detail::calls_text(a.wanted.calls) + ", " + grouped(a.wanted.used.input) + " tokens in and " +
@@ -309,7 +309,7 @@ inline std::string letter(advice const& a, letter_facts const& facts = {}, money
                       : "all of them ready to be sent within " + duration_text(a.wanted.span) + '.');
             if (a.options.goal.whole) {
                 auto const whole =
-                    static_cast<std::uint64_t>(std::max(std::chrono::nanoseconds{1}, *a.options.goal.whole).count());
+                    static_cast<std::uint64_t>((std::max)(std::chrono::nanoseconds{1}, *a.options.goal.whole).count());
                 auto const each = [whole](std::uint64_t n, std::uint64_t seconds) {
                     return grouped(weir::detail::mul_div_ceil(n, seconds * 1'000'000'000, whole));
                 };

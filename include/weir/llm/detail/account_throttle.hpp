@@ -28,6 +28,9 @@
 #include "../session_reply.hpp"
 #include "../verdict.hpp"
 
+#pragma push_macro("check")  // a macro in older Apple headers
+#undef check
+
 namespace weir::inline v0::llm {
 
 /// One for each account of a session; every verb may be called by any thread. It refers to the account's limiter and to the clock. Attempts take no
@@ -72,7 +75,7 @@ public:
         auto const begin = [&](std::optional<adaptive>& a, std::optional<std::uint64_t> limit) {
             if (!limit) return;
             auto const part = [&](std::uint32_t percent) {
-                return std::max<std::uint64_t>(weir::detail::mul_div_ceil(*limit, percent, 100), 1);
+                return (std::max<std::uint64_t>)(weir::detail::mul_div_ceil(*limit, percent, 100), 1);
             };
             a.emplace(adaptive_options{.start = *limit,
                                        .least = part(o.adaptive->least),
@@ -145,7 +148,7 @@ public:
         if (p.length_ != 0) {
             // Less than was asked for takes less time.
             std::uint64_t const asked = e.asked.total();
-            std::uint64_t const used = e.said.used ? std::min(e.said.used->total(), asked) : asked;
+            std::uint64_t const used = e.said.used ? (std::min)(e.said.used->total(), asked) : asked;
             return_tokens(p, used == asked ? 0
                                            : p.length_ - static_cast<std::int64_t>(weir::detail::mul_div_ceil(
                                                              static_cast<std::uint64_t>(p.length_), used, asked)));
@@ -218,10 +221,10 @@ private:
         std::uint64_t const share = in_force_.load(std::memory_order_relaxed) & 0xffff'ffffU;
         if (!tokens_ || share >= whole) return 0;
         std::uint64_t const rate =
-            std::max<std::uint64_t>(weir::detail::mul_div_ceil(*configured_.effective_tpm(), share, whole), 1);
+            (std::max<std::uint64_t>)(weir::detail::mul_div_ceil(*configured_.effective_tpm(), share, whole), 1);
         constexpr auto minute = std::chrono::ceil<duration>(std::chrono::minutes{1}).count();
         return static_cast<std::int64_t>(
-            std::min<std::uint64_t>(weir::detail::mul_div_ceil(n.total(), minute, rate), std::uint64_t{1} << 56U));
+            (std::min<std::uint64_t>)(weir::detail::mul_div_ceil(n.total(), minute, rate), std::uint64_t{1} << 56U));
     }
     time_point tokens_free() const noexcept {
         return time_point{duration{static_cast<typename duration::rep>(tokens_until_.load(std::memory_order_relaxed))}};
@@ -259,7 +262,7 @@ private:
         std::uint64_t requests_now = requests;
         std::uint64_t tokens_now = tokens;
         if (requests_ && requests_->apply(*pace_, 1, now)) requests_now = seen >> 32U;
-        if (limiter_.change(scaled(configured_, std::max(requests, whole), tokens), now)) {
+        if (limiter_.change(scaled(configured_, (std::max)(requests, whole), tokens), now)) {
             tokens_now = seen & 0xffff'ffffU;
             if (requests > whole) requests_now = seen >> 32U;
         }
@@ -285,3 +288,5 @@ private:
 };
 
 }  // namespace weir::inline v0::llm
+
+#pragma pop_macro("check")

@@ -35,7 +35,7 @@ public:
             std::uint32_t const before = count_.load(std::memory_order_relaxed);
             for (std::uint32_t k = 0; k < before && length < longest; ++k)
                 length = length > longest / 2 ? longest : length * 2;
-            std::int64_t const when = detail::ticks(after(t, std::min(length, longest)));
+            std::int64_t const when = detail::ticks(after(t, (std::min)(length, longest)));
             if (back_.compare_exchange_weak(seen, when, std::memory_order_relaxed, std::memory_order_relaxed)) {
                 count_.fetch_add(1, std::memory_order_relaxed);
                 return;
@@ -59,7 +59,7 @@ public:
 
     /// It is there again, whatever was said.
     void end() noexcept {
-        back_.exchange(std::numeric_limits<std::int64_t>::min(), std::memory_order_relaxed);
+        back_.exchange((std::numeric_limits<std::int64_t>::min)(), std::memory_order_relaxed);
         answered();
     }
 
@@ -72,12 +72,12 @@ private:
     static TimePoint after(TimePoint t, std::chrono::nanoseconds length) noexcept {
         // What is too long to be counted in the clock's ticks is for ever.
         using ticks_of_one = std::ratio_divide<std::nano, typename duration::period>;
-        if (length > std::chrono::nanoseconds::max() / ticks_of_one::num) return TimePoint::max();
+        if (length > (std::chrono::nanoseconds::max)() / ticks_of_one::num) return (TimePoint::max)();
         return TimePoint{duration{static_cast<typename duration::rep>(detail::saturating_add(
             detail::ticks(t), static_cast<std::int64_t>(std::chrono::ceil<duration>(length).count())))}};
     }
 
-    typename Atomics::template atomic<std::int64_t> back_{std::numeric_limits<std::int64_t>::min()};
+    typename Atomics::template atomic<std::int64_t> back_{(std::numeric_limits<std::int64_t>::min)()};
     typename Atomics::template atomic<std::uint32_t> count_{0};
 };
 

@@ -55,12 +55,12 @@ public:
     step next(time_point now) {
         if (state_ == state::asks) {
             auto const d = now < pause_until_ && now < request_.deadline
-                               ? typename gate::decision{false, now, time_point::max()}
+                               ? typename gate::decision{false, now, (time_point::max)()}
                                : ask(now);
             if (!d && state_ == state::asks) {
                 if (now < pause_until_)
-                    return {step_kind::pause, std::min(pause_until_, request_.deadline), outcome_.last.reason};
-                return {step_kind::wait, std::min(d.when, request_.deadline), waits_for_};
+                    return {step_kind::pause, (std::min)(pause_until_, request_.deadline), outcome_.last.reason};
+                return {step_kind::wait, (std::min)(d.when, request_.deadline), waits_for_};
             }
         }
         if (state_ == state::sent) return {step_kind::send, stamp_, {}};
@@ -160,7 +160,7 @@ private:
         time_point ready(std::size_t link, std::size_t member, time_point t) {
             if (link < 64 && (c.ruled_out_ >> link & 1U) != 0) {
                 by = "too large for the model";
-                return time_point::max();
+                return (time_point::max)();
             }
             c.somebody_is_there_ = true;
             if ((c.avoided_ & c.session_.bit_of(link, member)) != 0 && t < c.avoid_until_) {
@@ -184,7 +184,7 @@ private:
         tokens t{e.input(request_.size).bound, e.output(request_.max_tokens)};
         tokens const pictures = weighted({0, 0}, 0, request_.images, session_.options_.usage);
         t.input =
-            t.input + pictures.input < t.input ? std::numeric_limits<std::uint64_t>::max() : t.input + pictures.input;
+            t.input + pictures.input < t.input ? (std::numeric_limits<std::uint64_t>::max)() : t.input + pictures.input;
         return t;
     }
 
@@ -193,7 +193,7 @@ private:
         somebody_is_there_ = false;
         if (now >= request_.deadline) {
             finish(call_end::deadline, waits_for_.empty() ? reason_or("no time was left for it") : waits_for_);
-            return {false, now, time_point::max()};
+            return {false, now, (time_point::max)()};
         }
         choice_ = session_.chain_.try_acquire(
             [this](std::size_t link) { return asked_ = need(link); }, now,
@@ -225,29 +225,29 @@ private:
         if (waits_for_ == own_pause) {
             // Out of the line: others may pass where this call may not.
             pause_until_ = choice_.retry_at();
-            return {false, now, time_point::max()};
+            return {false, now, (time_point::max)()};
         }
-        if (choice_.retry_at() == time_point::max()) {
+        if (choice_.retry_at() == (time_point::max)()) {
             if (moving_) {
                 finish(call_end::refused, outcome_.last.reason);
             } else {
                 finish(call_end::never, waits_for_);
             }
         } else if (moving_ && !somebody_is_there_ &&
-                   !(comes_back_ && request_.deadline != time_point::max() && choice_.retry_at() < request_.deadline)) {
+                   !(comes_back_ && request_.deadline != (time_point::max)() && choice_.retry_at() < request_.deadline)) {
             // All are set aside, and when they are there again is not known, or too late.
             finish(call_end::refused, outcome_.last.reason);
-        } else if (!somebody_is_there_ && first_ && request_.deadline != time_point::max() &&
+        } else if (!somebody_is_there_ && first_ && request_.deadline != (time_point::max)() &&
                    choice_.retry_at() >= request_.deadline) {
             finish(call_end::deadline, reason_or(waits_for_));
-        } else if (!somebody_is_there_ && request_.deadline == time_point::max() &&
+        } else if (!somebody_is_there_ && request_.deadline == (time_point::max)() &&
                    weir::detail::saturating_sub(weir::detail::ticks(choice_.retry_at()),
                                                 weir::detail::ticks(first_.value_or(now))) >
                        std::chrono::ceil<duration>(session_.options_.retry.budget).count()) {
             // All are set aside, for longer than a retry would wait.
             finish(first_ ? call_end::exhausted : call_end::refused, reason_or(waits_for_));
         }
-        if (state_ == state::over) return {false, now, time_point::max()};
+        if (state_ == state::over) return {false, now, (time_point::max)()};
         if (!std::exchange(denied_, true)) session_.counters_.add(counted_event::waits);
         return {false, now, choice_.retry_at()};
     }
@@ -351,11 +351,11 @@ private:
         if (!elsewhere && after(*pause) >= request_.deadline) return finish(call_end::deadline, v.reason);
         if (session_.budget_ && !session_.budget_->try_retry(now)) return finish(call_end::budget, v.reason);
         ++retries_;
-        previous_ = std::min(*pause, session_.options_.retry.cap);
+        previous_ = (std::min)(*pause, session_.options_.retry.cap);
         if (elsewhere) {
             if (now >= avoid_until_) avoided_ = 0;
             avoided_ |= session_.bit_of(link(), member());
-            avoid_until_ = std::max(avoid_until_, after(*pause));
+            avoid_until_ = (std::max)(avoid_until_, after(*pause));
         } else {
             pause_until_ = after(*pause);
         }
@@ -373,7 +373,7 @@ private:
     time_point begun_;
     time_point since_;  // when the attempt that is asked for could first have been let go, but for limits and pauses
     time_point stamp_{};
-    time_point pause_until_ = time_point::min();
+    time_point pause_until_ = (time_point::min)();
     std::optional<time_point> first_{};  // when the first attempt that was not withdrawn was let go, once it has ended
     std::optional<time_point> heard_{};
     std::optional<std::chrono::nanoseconds> previous_{};
@@ -384,7 +384,7 @@ private:
     outcome outcome_{};
     std::string_view waits_for_{};
     std::uint64_t avoided_ = 0;  // accounts, while this call's pause after their failures lasts
-    time_point avoid_until_ = time_point::min();
+    time_point avoid_until_ = (time_point::min)();
     std::uint64_t ruled_out_ = 0;
     std::uint64_t retries_ = 0;
     std::size_t moves_ = 0;

@@ -42,7 +42,7 @@ public:
     }
     /// Until when it pauses, if it does: by itself, with no place in the line.
     std::optional<time_point> pause() {
-        time_point const until = std::min(call_.pause_until_, call_.request_.deadline);
+        time_point const until = (std::min)(call_.pause_until_, call_.request_.deadline);
         if (session_.clock().now() >= until) return std::nullopt;
         if (std::exchange(paused_until_, until) != until) see({step_kind::pause, until, call_.outcome_.last.reason});
         return until;
@@ -103,7 +103,7 @@ private:
             auto const d = call_.ask(session_.clock().now());
             if (!d && !call_.over() && !d.never() && call_.waits_for_.data() != told_.data()) {
                 told_ = call_.waits_for_;
-                see({step_kind::wait, std::min(d.when, call_.request_.deadline), told_});
+                see({step_kind::wait, (std::min)(d.when, call_.request_.deadline), told_});
             }
             return d;
         };
@@ -115,7 +115,7 @@ private:
     call call_;
     queue_ticket ticket_{};    // where it first stood
     std::string_view told_{};  // what it waits for, as the observer knows
-    time_point paused_until_ = time_point::min();
+    time_point paused_until_ = (time_point::min)();
 };
 
 template <class Pool, std::size_t Classes>

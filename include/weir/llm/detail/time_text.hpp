@@ -19,7 +19,7 @@ namespace weir::inline v0::detail {
 /// a·unit + ⌈fraction·unit/10^9⌉ nanoseconds, at most what there is.
 constexpr std::chrono::nanoseconds nanoseconds_of(std::uint64_t whole, std::uint64_t fraction,
                                                   std::uint64_t unit) noexcept {
-    constexpr auto most = static_cast<std::uint64_t>(std::numeric_limits<std::chrono::nanoseconds::rep>::max());
+    constexpr auto most = static_cast<std::uint64_t>((std::numeric_limits<std::chrono::nanoseconds::rep>::max)());
     std::uint64_t n{};
     if (__builtin_mul_overflow(whole, unit, &n) ||
         __builtin_add_overflow(n, mul_div_ceil(fraction, unit, 1'000'000'000), &n) || n > most) {
@@ -139,7 +139,7 @@ constexpr std::optional<std::chrono::nanoseconds> take_duration(std::string_view
         }
         if (unit == nullptr) break;
         auto const more = detail::nanoseconds_of(d->whole, d->billionths, unit->nanoseconds);
-        sum = more > std::chrono::nanoseconds::max() - sum ? std::chrono::nanoseconds::max() : sum + more;
+        sum = more > (std::chrono::nanoseconds::max)() - sum ? (std::chrono::nanoseconds::max)() : sum + more;
         rest = part;
         any = true;
     }
