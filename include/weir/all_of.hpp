@@ -23,6 +23,7 @@
 #include <utility>
 
 #include "clock/clock.hpp"
+#include "detail/blocking.hpp"
 #include "limiter.hpp"
 
 #pragma push_macro("check")  // a macro in older Apple headers
@@ -126,7 +127,7 @@ namespace weir::inline v0 {
 /// Parts are numbered as they stand, nested ones in place. They must be of one clock; the first one's is read. It is a limiter
 /// itself. Complexity: the sum of the parts'. Lock-free if they are. Memory order: the parts'.
 template <class... Parts>
-class all_of {
+class all_of : public detail::blocking<all_of<Parts...>> {
     static_assert(sizeof...(Parts) > 0, "an all_of of nothing grants everything");
     using leaf_pointers = decltype(std::tuple_cat(std::declval<detail::leaves_of<Parts>>()...));
 

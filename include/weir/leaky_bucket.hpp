@@ -37,6 +37,7 @@ public:
         return result<leaky_bucket>{std::in_place, drain, capacity, std::forward<Args>(args)...};
     }
 
+    using base::acquire;
     using base::available;
     using base::busy;
     using base::change;
@@ -45,6 +46,8 @@ public:
     using base::refund;
     using base::settle;
     using base::try_acquire;
+    using base::try_acquire_for;
+    using base::try_acquire_until;
 
     constexpr permits capacity() const noexcept { return base::burst(); }
 

@@ -24,6 +24,7 @@
 
 #include "atomics.hpp"
 #include "clock/clock.hpp"
+#include "detail/blocking.hpp"
 #include "error.hpp"
 #include "limiter.hpp"
 
@@ -59,7 +60,7 @@ struct lease_options {
 /// (with a upper_bounding_clock its glance); a new slice is one attempt on the limiter, two where it has not got a whole one,
 /// and a refund where something was left. Lock-free as the limiter is.
 template <leasable L>
-class alignas(detail::cache_line) lease {
+class alignas(detail::cache_line) lease : public detail::blocking<lease<L>> {
 public:
     using limiter_type = L;
     using clock_type = typename L::clock_type;
@@ -119,6 +120,8 @@ public:
     /// What is left of the slice, lapsed or not.
     permits left() const noexcept { return left_; }
     L& limiter() const noexcept { return limiter_; }
+
+    clock_type const& clock() const noexcept { return limiter_.clock(); }
 
 private:
     [[gnu::__always_inline__]] decision spend(permits n) noexcept {

@@ -38,6 +38,7 @@
 
 #include "atomics.hpp"
 #include "clock/clock.hpp"
+#include "detail/blocking.hpp"
 #include "detail/wide.hpp"
 #include "error.hpp"
 #include "limiter.hpp"
@@ -242,7 +243,8 @@ namespace weir::inline v0 {
 ///
 /// Clock: see clock.hpp; `C&` refers to a clock that outlives the limiter. Atomics: see policy.hpp.
 template <class Clock = std::chrono::steady_clock, class Atomics = std_atomics>
-class alignas(detail::cache_line) sliding_window_counter {
+class alignas(detail::cache_line) sliding_window_counter
+    : public detail::blocking<sliding_window_counter<Clock, Atomics>> {
     using word = std::uint64_t;
     using words = detail::counter_words;
     using plan = detail::window_layout;

@@ -30,6 +30,7 @@
 
 #include "atomics.hpp"
 #include "clock/clock.hpp"
+#include "detail/blocking.hpp"
 #include "detail/wide.hpp"
 #include "error.hpp"
 #include "limiter.hpp"
@@ -692,7 +693,7 @@ namespace weir::inline v0 {
 ///
 /// Clock: see clock.hpp; `C&` refers to a clock that outlives the limiter. Atomics: see policy.hpp.
 template <class Clock = std::chrono::steady_clock, class Atomics = std_atomics>
-class alignas(detail::cache_line) sliding_window_log {
+class alignas(detail::cache_line) sliding_window_log : public detail::blocking<sliding_window_log<Clock, Atomics>> {
     using words = detail::log_words;
     using slot_array = detail::log_slots<Atomics>;
     using word = words::word;

@@ -14,6 +14,7 @@
 
 #include "atomics.hpp"
 #include "clock/clock.hpp"
+#include "detail/blocking.hpp"
 #include "detail/gcra.hpp"
 #include "detail/gcra_state.hpp"
 #include "error.hpp"
@@ -35,7 +36,7 @@ namespace weir::inline v0 {
 /// Memory order: an attempt orders nothing but the bucket's own word; do not publish other data through it.
 template <class Clock = std::chrono::steady_clock, class Atomics = std_atomics>
     requires clock<Clock>
-class alignas(detail::cache_line) token_bucket {
+class alignas(detail::cache_line) token_bucket : public detail::blocking<token_bucket<Clock, Atomics>> {
     using cell = detail::gcra_state<Atomics>;
 
 public:

@@ -31,5 +31,6 @@
 #include "version.hpp"
 #include "wait/async_timer.hpp"
 #include "wait/fair_queue.hpp"
+#include "wait/stop_token.hpp"
 #include "wait/task.hpp"
 #include "wait/wait_queue.hpp"

@@ -6,7 +6,6 @@
 #include <chrono>
 #include <concepts>
 #include <cstdint>
-#include <functional>
 #include <limits>
 #include <type_traits>
 #include <utility>
@@ -97,9 +96,14 @@ template <class C>
 struct clock_argument {
     using type = C;
 };
+// A std::reference_wrapper, recognised by its members: <functional> would cost a third of what including a limiter does.
 template <class C>
-struct clock_argument<std::reference_wrapper<C>> {
-    using type = C&;
+    requires requires(C const& c) {
+        typename C::type;
+        { c.get() } -> std::same_as<typename C::type&>;
+    }
+struct clock_argument<C> {
+    using type = typename C::type&;
 };
 template <class C>
 using clock_argument_t = typename clock_argument<std::remove_cvref_t<C>>::type;

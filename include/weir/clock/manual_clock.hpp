@@ -10,6 +10,7 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
+#include <functional>  // std::ref, by which limiters are given a clock that they share
 #include <mutex>
 #include <optional>
 

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "../clock/clock.hpp"
+#include "sleep.hpp"
 
 namespace weir::inline v0 {
 
@@ -85,13 +86,6 @@ private:
     bool expired_ = false;
 };
 
-/// A clock that knows how to sleep: one that does not run at the speed of real time must, and says so by this member,
-/// which returns true when the seat was notified (and takes the notification) and false once now() >= t.
-template <class C>
-concept sleeping_clock = clock<C> && requires(C const& c, parker& seat, typename C::time_point t) {
-    { c.wait_until(seat, t) } -> std::same_as<bool>;
-};
-
 /// Sleeps in `seat` until it is notified (true) or c.now() >= t (false). time_point::max() means no time at all. A
 /// clock without a wait_until of its own is taken to run at the speed of real time; steps of such a clock, as
 /// system_clock's, are noticed when the sleep that was computed before the step ends. Never returns false early.
@@ -100,18 +94,11 @@ bool wait_until(C const& c, parker& seat, typename C::time_point t) {
     if constexpr (sleeping_clock<C>) {
         return c.wait_until(seat, t);
     } else {
-        // Libraries differ in what they do with a wait that passes the end of their clock, so a long one goes in steps.
-        // Computed outside the seat's mutex, since a clock's now() may take a lock of its own.
-        using duration = typename C::duration;
-        constexpr auto step = std::chrono::hours{1};
+        // The time is read outside the parker's mutex, since a clock's now() may take a lock of its own.
         for (;;) {
             typename C::time_point const now = c.now();
             if (now >= t) return seat.take();
-            bool const beyond_step = detail::saturating_sub(detail::ticks(t), detail::ticks(now)) >
-                             std::chrono::ceil<duration>(step).count();
-            // Rounded up: a clock with ticks of a second must not be asked again and again while it waits for the next.
-            auto const left =
-                beyond_step ? std::chrono::nanoseconds{step} : std::chrono::ceil<std::chrono::nanoseconds>(t - now);
+            std::chrono::nanoseconds const left = detail::sleep_step(now, t);
             if (seat.wait_for(left)) return true;
         }
     }
@@ -120,18 +107,15 @@ bool wait_until(C const& c, parker& seat, typename C::time_point t) {
 /// Sleeps until c.now() >= t.
 template <clock C>
 void sleep_until(C const& c, typename C::time_point t) {
-    parker seat;
-    wait_until(c, seat, t);
+    detail::sleep_by(c, t);
 }
 
-/// Sleeps for `d` of the clock's time; not at all when it is not positive.
-template <clock C>
-void sleep_for(C const& c, typename C::duration d) {
-    if (d <= C::duration::zero()) return;
-    typename C::time_point const now = c.now();
-    sleep_until(c, typename C::time_point{typename C::duration{static_cast<typename C::duration::rep>(
-                       (std::min<std::int64_t>)(detail::saturating_add(detail::ticks(now), d.count()),
-                                              (std::numeric_limits<typename C::duration::rep>::max)()))}});
+/// Sleeps for `d` of the clock's time, rounded up to its ticks; not at all when `d` is not positive.
+template <clock C, class Rep, class Period>
+void sleep_for(C const& c, std::chrono::duration<Rep, Period> d) {
+    auto const ticks = detail::saturating_ceil<typename C::duration>(d);
+    if (ticks > C::duration::zero())
+        detail::sleep_by(c, detail::saturating_add(typename C::time_point{c.now()}, ticks));
 }
 
 }  // namespace weir::inline v0

@@ -44,6 +44,7 @@
 
 #include "../atomics.hpp"
 #include "../clock/clock.hpp"
+#include "../detail/blocking.hpp"
 #include "../error.hpp"
 #include "../limiter.hpp"
 #include "../sliding_window_counter.hpp"
@@ -72,8 +73,9 @@ struct quota_options {
 /// Lock-free; nothing is allocated after construction. Memory order: as sliding_window_counter's.
 template <class Clock = std::chrono::steady_clock, class Atomics = std_atomics>
     requires clock<Clock>
-class alignas(weir::detail::cache_line) quota_limiter {
+class alignas(weir::detail::cache_line) quota_limiter : public weir::detail::blocking<quota_limiter<Clock, Atomics>> {
 public:
+    using amount = tokens;
     using clock_type = typename weir::detail::clock_traits<Clock>::type;
     using time_point = typename clock_type::time_point;
     using duration = typename clock_type::duration;

@@ -19,11 +19,6 @@
 #include <string_view>
 #include <type_traits>
 #include <utility>
-#include <version>
-
-#if defined(__cpp_lib_jthread)
-#include <stop_token>
-#endif
 
 #include "../atomics.hpp"
 #include "../clock/clock.hpp"
@@ -31,6 +26,7 @@
 #include "../detail/parker.hpp"
 #include "../limiter.hpp"
 #include "async_timer.hpp"
+#include "stop_token.hpp"
 
 #pragma push_macro("check")  // a macro in older Apple headers
 #undef check
@@ -67,27 +63,6 @@ struct wait_queue_options {
     bool refuse_too_late = false;
 };
 
-/// Something that can ask for a wait to end: std::stop_token, or any type with stop_requested() for which
-/// stop_callback_for names a callback type, constructed from (token, f): it calls f once when the stop is requested, on
-/// whatever thread, or in its constructor if it was, and its destructor waits for a call under way elsewhere.
-template <class T>
-concept stoppable_token = requires(T const& t) {
-    { t.stop_requested() } -> std::convertible_to<bool>;
-};
-
-/// The callback type of a token: Token::callback_type<F>, unless specialised.
-template <class Token, class F>
-struct stop_callback_for {
-    using type = typename Token::template callback_type<F>;
-};
-
-#if defined(__cpp_lib_jthread)
-template <class F>
-struct stop_callback_for<std::stop_token, F> {
-    using type = std::stop_callback<F>;
-};
-#endif
-
 /// When its holder arrived: kept over several waits in one line (or in the lines of one fair_queue class), it stands before all who arrived later. For
 /// one whose call failed after it was served, and comes again. The first wait sets it; for one wait at a time.
 class queue_ticket {
@@ -100,15 +75,6 @@ private:
     template <class, class, class>
     friend class wait_queue;
     std::uint64_t arrival_ = 0;
-};
-
-/// The token of a wait that nobody stops.
-struct never_stop {
-    static constexpr bool stop_requested() noexcept { return false; }
-    template <class F>
-    struct callback_type {
-        constexpr callback_type(never_stop, F) noexcept {}
-    };
 };
 
 }  // namespace weir::inline v0
