@@ -529,7 +529,7 @@ TEST(llm_ramp, from_rest_the_second_permit_comes_half_an_interval_and_a_32nd_lat
 }
 
 TEST(llm_server_queue, has_these_bounds) {
-    static_assert(weir::llm::server_queue::least == 1s && weir::llm::server_queue::most == 120s);
+    static_assert(weir::llm::server_queue::min_wait == 1s && weir::llm::server_queue::max_wait == 120s);
 }
 
 }  // namespace

@@ -69,14 +69,14 @@ TEST(llm_estimate, malformed_text_is_counted_byte_by_byte) {
         auto const m = measure(s);
         EXPECT_EQ(m.bytes, s.size());
         EXPECT_LE(m.ascii + m.other, s.size());
-        EXPECT_LE(expected_tokens(m), most_tokens(m) + m.cjk);
+        EXPECT_LE(expected_tokens(m), token_bound(m) + m.cjk);
     }
 }
 
 TEST(llm_estimate, expects_by_script_and_is_never_above_a_token_a_byte) {
     EXPECT_EQ(expected_tokens(measure("hello world!")), 4U + 4U + 3U);
     EXPECT_EQ(expected_tokens(measure("你好世界")), 4U + 4U + 3U);
-    EXPECT_EQ(most_tokens(measure("hello world!")), 12U + 14U);
+    EXPECT_EQ(token_bound(measure("hello world!")), 12U + 14U);
     static_assert(expected_tokens(measure("abc")) == 8);
 }
 
@@ -145,7 +145,7 @@ TEST(llm_quantile, threads_lose_no_observation) {
 TEST(llm_estimator, is_on_the_safe_side_before_it_has_learnt) {
     token_estimator<> e{{}, 777};
     auto const s = measure("hello world!");
-    EXPECT_EQ(e.input(s).bound, most_tokens(s));
+    EXPECT_EQ(e.input(s).bound, token_bound(s));
     EXPECT_EQ(e.input(s).expected, expected_tokens(s));
     EXPECT_EQ(e.output(std::nullopt), 777U);
     EXPECT_EQ(e.output(50), 50U);
@@ -187,7 +187,7 @@ TEST(llm_estimator, failures_teach_nothing) {
     for (int i = 0; i < 100; ++i) e.learn(measure("hello"), {0, 0});
     EXPECT_EQ(e.output(std::nullopt), 1024U);
     e.learn(measure("hello"), {std::numeric_limits<std::uint64_t>::max(), 0});
-    EXPECT_EQ(e.input(measure("hello")).bound, most_tokens(measure("hello")));
+    EXPECT_EQ(e.input(measure("hello")).bound, token_bound(measure("hello")));
 }
 
 TEST(llm_estimate, weights_what_is_cached_and_counts_pictures) {

@@ -45,7 +45,7 @@ constexpr limit_reports of(std::initializer_list<limit_report> all) {
 }
 constexpr limit_report left(counted what, std::uint64_t remaining, std::optional<std::uint64_t> limit = {},
                             nanoseconds window = 60s) {
-    return {.what = what, .window = window, .limit = limit, .remaining = remaining};
+    return {.kind = what, .window = window, .limit = limit, .remaining = remaining};
 }
 
 static_assert(weir::llm::lowered({.rpm = 600, .tpm = 1000},
@@ -96,7 +96,7 @@ TEST_F(llm_limit_feed, tokens_are_charged_beside_what_calls_hold) {
 
 TEST_F(llm_limit_feed, what_is_more_or_malformed_or_of_another_thing_changes_nothing) {
     auto const m = send(start).second;
-    limit_report nothing{.what = counted::requests, .window = 60s, .limit = 5};
+    limit_report nothing{.kind = counted::requests, .window = 60s, .limit = 5};
     EXPECT_EQ(feed.on_response(m,
                                of({left(counted::requests, 599), left(counted::requests, 1'000'000),
                                    left(counted::other, 0), left(counted::input_tokens, 0),
@@ -239,10 +239,10 @@ TEST_F(llm_limit_feed, a_whole_reset_gives_back_what_was_fed_and_no_more) {
     EXPECT_EQ(fed.available(start + 12s).rpm, 599U);
     // One that restores only some gives nothing back, nor does one beyond the window.
     auto const next = send(start + 12s).second;
-    report.whole = false;
+    report.full_reset = false;
     EXPECT_EQ(feed.on_response(next, of({report}), start + 13s), (quota{.rpm = 498}));
     auto const third = send(start + 13s).second;
-    report.whole = true;
+    report.full_reset = true;
     report.remaining = 50;
     report.reset = 3600s;
     EXPECT_EQ(feed.on_response(third, of({report}), start + 14s), (quota{.rpm = 547}));
@@ -293,8 +293,8 @@ public:
     }
     limit_reports report(nanoseconds t) {
         forget(t);
-        return of({{.what = counted::requests, .window = 60s, .limit = rpm_, .remaining = rpm_ - live_},
-                   {.what = counted::tokens, .window = 60s, .limit = tpm_, .remaining = tpm_ - tokens_}});
+        return of({{.kind = counted::requests, .window = 60s, .limit = rpm_, .remaining = rpm_ - live_},
+                   {.kind = counted::tokens, .window = 60s, .limit = tpm_, .remaining = tpm_ - tokens_}});
     }
 
 private:
@@ -496,7 +496,7 @@ TEST_F(llm_limit_feed, where_less_is_known_than_is_charged_just_the_rest_is_give
     auto const second = send(clock.now()).second;
     auto more = left(counted::requests, 600 - 2 - 30);
     more.reset = 30s;
-    more.whole = true;
+    more.full_reset = true;
     feed.on_response(second, of({more}), clock.now());
     EXPECT_EQ(fed.available().rpm, 600U - 2 - 30);
     clock.advance(31s);

@@ -82,11 +82,11 @@ TEST(llm_hints, reads_openai_s_limits) {
                     {"x-ratelimit-reset-tokens", "6m0s"}}};
     auto const r = read_limits(f, dialect::openai, now);
     ASSERT_EQ(r.size(), 2U);
-    EXPECT_EQ(r.begin()->what, counted::requests);
+    EXPECT_EQ(r.begin()->kind, counted::requests);
     EXPECT_EQ(r.begin()->limit, 60U);
     EXPECT_EQ(r.begin()->remaining, 59U);
     EXPECT_EQ(r.begin()->reset, nanoseconds{1s});
-    EXPECT_EQ((r.begin() + 1)->what, counted::tokens);
+    EXPECT_EQ((r.begin() + 1)->kind, counted::tokens);
     EXPECT_EQ((r.begin() + 1)->remaining, 149984U);
     EXPECT_EQ((r.begin() + 1)->reset, nanoseconds{6min});
 }
@@ -117,8 +117,8 @@ TEST(llm_hints, reads_anthropic_s_limits) {
     auto const r = read_limits(f, dialect::anthropic, now);
     ASSERT_EQ(r.size(), 4U);
     EXPECT_EQ(r.begin()->reset, nanoseconds{30s});
-    EXPECT_EQ((r.begin() + 1)->what, counted::input_tokens);
-    EXPECT_EQ((r.begin() + 2)->what, counted::output_tokens);
+    EXPECT_EQ((r.begin() + 1)->kind, counted::input_tokens);
+    EXPECT_EQ((r.begin() + 2)->kind, counted::output_tokens);
     EXPECT_TRUE((r.begin() + 3)->reset.has_value());
 }
 
@@ -150,8 +150,8 @@ TEST(llm_hints, reads_ietf_policies_and_joins_what_is_left_by_name) {
     EXPECT_EQ(p[0].remaining, std::nullopt);
     EXPECT_EQ(p[1].remaining, 50U);
     EXPECT_EQ(p[1].reset, nanoseconds{30s});
-    EXPECT_FALSE(p[1].whole);
-    EXPECT_EQ(p[2].what, counted::other);
+    EXPECT_FALSE(p[1].full_reset);
+    EXPECT_EQ(p[2].kind, counted::other);
 }
 
 TEST(llm_hints, malformed_ietf_items_are_passed_over_and_the_others_count) {
@@ -183,7 +183,7 @@ TEST(llm_hints, a_quoted_name_may_hold_commas_semicolons_and_escaped_quotes) {
 
 TEST(llm_hints, quotes_are_taken_off_a_value_that_has_both) {
     auto const what = [](std::string const& unit) {
-        return only(read_limits(fields{{{"ratelimit-policy", R"("a";q=5;w=1;qu=)" + unit}}}, dialect::http, now)).what;
+        return only(read_limits(fields{{{"ratelimit-policy", R"("a";q=5;w=1;qu=)" + unit}}}, dialect::http, now)).kind;
     };
     EXPECT_EQ(what("requests"), counted::requests);
     EXPECT_EQ(what(R"("requests")"), counted::requests);

@@ -292,7 +292,7 @@ TEST_F(llm_session, a_failure_is_repeated_after_the_backoffs_pause_and_no_sooner
         EXPECT_EQ(step.what, step_kind::pause);
         EXPECT_EQ(step.until, clock.now() + pause);
         EXPECT_EQ(c.pause_until(), step.until);
-        EXPECT_EQ(step.because, "too many requests a minute or a second");
+        EXPECT_EQ(step.because, "too many requests per minute or second");
         s->notify();
         clock.advance_to(step.until - 1ns);
         EXPECT_EQ(c.next().what, step_kind::pause);
@@ -303,7 +303,7 @@ TEST_F(llm_session, a_failure_is_repeated_after_the_backoffs_pause_and_no_sooner
     c.ended(throttled());
     EXPECT_EQ(c.next().what, step_kind::over);
     EXPECT_EQ(c.result().how, call_end::exhausted);
-    EXPECT_EQ(c.result().why, "too many requests a minute or a second");
+    EXPECT_EQ(c.result().why, "too many requests per minute or second");
     EXPECT_EQ(c.result().last.cause, cause::request_rate);
     EXPECT_EQ(c.result().attempts, 5U);
     EXPECT_EQ(c.result().waited, 15s);
@@ -339,7 +339,7 @@ TEST_F(llm_session, an_error_that_nobody_knows_is_not_repeated_for_ever) {
     open({.retry = {.attempts = 1000, .jitter = weir::jitter::none}});
     auto const end = drive({.bound = tokens{1, 1}}, [](call&) { return says(200, "Surprise", "never heard of"); });
     EXPECT_EQ(end.how, call_end::exhausted);
-    EXPECT_EQ(end.why, "an error that is not known");
+    EXPECT_EQ(end.why, "an unknown error");
     EXPECT_EQ(sent.size(), 3U);
     auto const strange = drive({.bound = tokens{1, 1}}, [](call&) { return says(777); });
     EXPECT_EQ(strange.how, call_end::refused);
@@ -385,7 +385,7 @@ TEST_F(llm_session, a_pause_that_would_outlast_the_deadline_ends_the_call_at_onc
     auto const begin = clock.now();
     auto const end = drive({.bound = tokens{1, 1}, .deadline = begin + 3s}, [](call&) { return throttled(); });
     EXPECT_EQ(end.how, call_end::deadline);
-    EXPECT_EQ(end.why, "too many requests a minute or a second");
+    EXPECT_EQ(end.why, "too many requests per minute or second");
     EXPECT_EQ(sent.size(), 2U);
     EXPECT_EQ(clock.now(), begin + 1s);
 }
@@ -504,7 +504,7 @@ TEST_F(llm_session, a_hint_of_21_days_without_another_way_gives_up_at_once) {
     auto const begin = clock.now();
     auto const end = drive({.bound = tokens{1, 1}}, [&](call&) { return says(429, "Throttling.RateQuota", {}, f); });
     EXPECT_EQ(end.how, call_end::exhausted);
-    EXPECT_EQ(end.why, "too many requests a minute or a second");
+    EXPECT_EQ(end.why, "too many requests per minute or second");
     EXPECT_EQ(end.attempts, 1U);
     EXPECT_EQ(clock.now(), begin);
 }
@@ -516,7 +516,7 @@ TEST_F(llm_session, a_hint_of_21_days_from_every_account_gives_up_at_once) {
     auto const begin = clock.now();
     auto const end = drive({.bound = tokens{1, 1}}, [&](call&) { return says(429, "Throttling.RateQuota", {}, f); });
     EXPECT_EQ(end.how, call_end::exhausted);
-    EXPECT_EQ(end.why, "too many requests a minute or a second");
+    EXPECT_EQ(end.why, "too many requests per minute or second");
     EXPECT_EQ(end.attempts, 2U);
     EXPECT_EQ(clock.now(), begin);
     // Nor does the next call sleep for three weeks.
@@ -535,7 +535,7 @@ TEST_F(llm_session, a_hint_beyond_the_deadline_from_every_account_ends_at_once) 
     auto const end = drive({.bound = tokens{1, 1}, .deadline = begin + 60s},
                            [&](call&) { return says(429, "Throttling.RateQuota", {}, f); });
     EXPECT_EQ(end.how, call_end::deadline);
-    EXPECT_EQ(end.why, "too many requests a minute or a second");
+    EXPECT_EQ(end.why, "too many requests per minute or second");
     EXPECT_EQ(clock.now(), begin);
 }
 
@@ -826,7 +826,7 @@ TEST_F(llm_session, the_shared_budget_ends_retries_and_moves_are_free) {
           .budget = weir::retry_budget_options{.floor = {1, 1h}, .floor_burst = 2}});
     auto const end = drive({.bound = tokens{1, 1}}, [](call&) { return throttled(); });
     EXPECT_EQ(end.how, call_end::budget);
-    EXPECT_EQ(end.why, "too many requests a minute or a second");
+    EXPECT_EQ(end.why, "too many requests per minute or second");
     EXPECT_EQ(end.attempts, 3U);
     EXPECT_EQ(drive({.bound = tokens{1, 1}}, [](call&) { return throttled(); }).attempts, 1U);
     // Five answers earn one.
@@ -911,7 +911,7 @@ TEST_F(llm_session, what_never_left_is_given_back_whole_and_repeated_though_it_b
     ASSERT_TRUE(sends(c));
     c.ended(no_answer());
     EXPECT_EQ(c.result().how, call_end::lost);
-    EXPECT_EQ(c.result().why, "no answer came");
+    EXPECT_EQ(c.result().why, "no answer arrived");
 }
 
 TEST_F(llm_session, what_was_not_sent_was_not_answered_whatever_else_is_said) {
@@ -998,7 +998,7 @@ TEST_F(llm_session, given_up_it_says_why_and_one_under_way_is_taken_as_lost) {
     EXPECT_EQ(waits.result().why, "requests per minute");
     c.give_up(call_end::stopped);
     EXPECT_EQ(c.result().how, call_end::stopped);
-    EXPECT_EQ(c.result().why, "no answer came");
+    EXPECT_EQ(c.result().why, "no answer arrived");
     EXPECT_EQ(c.charged(), charged_as::reserved);
     EXPECT_EQ(count(counted_event::ended_attempts), 1U);
     EXPECT_EQ(count(counted_event::failed), 2U);
@@ -1073,7 +1073,7 @@ TEST_F(llm_session, estimates_from_the_text_and_learns_from_usage) {
     {
         call c{*s, r};
         ASSERT_TRUE(sends(c));
-        EXPECT_EQ(c.asked().input, most_tokens(r.size));
+        EXPECT_EQ(c.asked().input, token_bound(r.size));
         EXPECT_EQ(c.asked().output, 700U);
         c.ended(answered(tokens{500, 20}));
     }
@@ -1548,7 +1548,7 @@ TEST_F(llm_session_run, waits_for_limits_and_pauses_by_the_sessions_clock) {
     t.join();
     using enum step_kind;
     EXPECT_EQ(steps, (std::vector{send, pause, send, pause, send, over}));
-    EXPECT_EQ(because[1], "too many requests a minute or a second");
+    EXPECT_EQ(because[1], "too many requests per minute or second");
 }
 
 TEST_F(llm_session_run, waiting_is_told_with_the_limit_and_until_when) {
@@ -1631,7 +1631,7 @@ TEST_F(llm_session_run, what_send_does_not_tell_is_taken_as_lost) {
     open({.retry = {.attempts = 1}});
     auto const end = s->run({.bound = tokens{1, 1}}, [](call&) {});
     EXPECT_EQ(end.how, call_end::exhausted);
-    EXPECT_EQ(end.why, "no answer came");
+    EXPECT_EQ(end.why, "no answer arrived");
     EXPECT_EQ(end.last.cause, cause::transport);
     EXPECT_EQ(s->run({.bound = tokens{1, 1}, .repeatable = false}, [](call&) {}).how, call_end::lost);
     EXPECT_THROW((void)s->run({.bound = tokens{1, 1}}, [](call&) { throw std::runtime_error{"mine"}; }),

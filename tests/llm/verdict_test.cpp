@@ -409,7 +409,7 @@ TEST(llm_verdict, no_answer_is_retried_a_few_times) {
     auto const v = classify(a);
     EXPECT_EQ(v.cause, cause::transport);
     EXPECT_TRUE(v.retries());
-    EXPECT_GT(v.at_most, 0U);
+    EXPECT_GT(v.max_retries, 0U);
 }
 
 TEST(llm_verdict, what_is_not_understood_is_never_retried_for_ever) {
@@ -423,14 +423,14 @@ TEST(llm_verdict, what_is_not_understood_is_never_retried_for_ever) {
         auto const d = static_cast<dialect>(random() % 9);
         auto const v = judge(d, static_cast<int>(400 + random() % 200), body);
         if (v.retries() && v.reason == "an error that is not known") {
-            EXPECT_GT(v.at_most, 0U) << body;
+            EXPECT_GT(v.max_retries, 0U) << body;
         }
         EXPECT_NE(v.action, action::proceed) << body;
     }
-    EXPECT_GT(
-        judge(dialect::dashscope, 429, R"({"error":{"code":"Throttling.Something","message":"new words"}})").at_most,
-        0U);
-    EXPECT_GT(classify({}).at_most, 0U);
+    EXPECT_GT(judge(dialect::dashscope, 429, R"({"error":{"code":"Throttling.Something","message":"new words"}})")
+                  .max_retries,
+              0U);
+    EXPECT_GT(classify({}).max_retries, 0U);
 }
 
 TEST(llm_verdict, a_server_that_says_not_to_retry_is_obeyed) {
@@ -457,7 +457,7 @@ TEST(llm_verdict, a_server_that_says_not_to_retry_is_obeyed) {
     a.headers = yes;
     a.status = 418;
     EXPECT_EQ(classify(a).action, action::retry);
-    EXPECT_GT(classify(a).at_most, 0U);
+    EXPECT_GT(classify(a).max_retries, 0U);
 }
 
 TEST(llm_verdict, what_is_nested_before_and_beside_it_hides_no_field) {
@@ -508,7 +508,7 @@ TEST(llm_verdict, judges_by_the_status_alone_where_no_more_is_known) {
         int status;
         weir::llm::cause cause;
         weir::llm::action action;
-        unsigned at_most;
+        unsigned max_retries;
     } const rows[] = {
         {400, cause::bad_request, action::give_up, 0},  {401, cause::authentication, action::next_account, 0},
         {402, cause::billing, action::next_account, 0}, {403, cause::authentication, action::next_account, 0},
@@ -523,7 +523,7 @@ TEST(llm_verdict, judges_by_the_status_alone_where_no_more_is_known) {
         auto const v = judge(dialect::http, r.status, {});
         EXPECT_EQ(v.cause, r.cause) << r.status;
         EXPECT_EQ(v.action, r.action) << r.status;
-        EXPECT_EQ(v.at_most, r.at_most) << r.status;
+        EXPECT_EQ(v.max_retries, r.max_retries) << r.status;
     }
 }
 
@@ -531,7 +531,7 @@ struct meaning {
     weir::llm::dialect dialect;
     weir::llm::cause cause;
     weir::llm::action action;
-    unsigned at_most;  // retries
+    unsigned max_retries;  // retries
     std::vector<std::string_view> codes;
     std::vector<std::string_view> words;
 };
@@ -722,7 +722,7 @@ TEST(llm_verdict, a_code_alone_or_words_alone_are_enough) {
             EXPECT_EQ(v.cause, m.cause) << to_string(m.dialect) << ": " << what << " was taken for "
                                         << to_string(v.cause);
             EXPECT_EQ(v.action, m.action) << to_string(m.dialect) << ": " << what << " got " << to_string(v.action);
-            EXPECT_EQ(v.at_most, m.at_most) << to_string(m.dialect) << ": " << what;
+            EXPECT_EQ(v.max_retries, m.max_retries) << to_string(m.dialect) << ": " << what;
         };
         for (auto const code : m.codes) {
             answer a;
@@ -751,7 +751,7 @@ TEST(llm_verdict, a_status_that_is_none_is_not_tried_for_ever) {
     for (int const status : {-1, 1, 199}) {
         auto const v = judge(dialect::http, status, {});
         EXPECT_EQ(v.cause, cause::unknown) << status;
-        EXPECT_TRUE(v.action == action::give_up || v.at_most > 0) << status << ": tried for ever";
+        EXPECT_TRUE(v.action == action::give_up || v.max_retries > 0) << status << ": tried for ever";
     }
     EXPECT_EQ(judge(dialect::http, 200, {}).cause, cause::none);
     EXPECT_EQ(judge(dialect::http, 299, {}).cause, cause::none);

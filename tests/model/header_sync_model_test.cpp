@@ -55,7 +55,7 @@ struct world {
 
     static weir::llm::limit_reports left(std::uint64_t taken) {
         weir::llm::limit_reports r;
-        r.add({.what = weir::llm::counted::requests, .window = std::chrono::minutes{1}, .remaining = limit - taken});
+        r.add({.kind = weir::llm::counted::requests, .window = std::chrono::minutes{1}, .remaining = limit - taken});
         return r;
     }
     std::optional<typename feed::mark> send(std::int64_t t) {

@@ -133,7 +133,7 @@ private:
         for (auto const l : all) {
             if (!in(limits_, l)) continue;
             weir::llm::limit_report one{
-                .what = of_requests(l) ? weir::llm::counted::requests : weir::llm::counted::tokens,
+                .kind = of_requests(l) ? weir::llm::counted::requests : weir::llm::counted::tokens,
                 .window = std::chrono::nanoseconds{window_of(l)},
                 .limit = *in(limits_, l),
                 .remaining = *in(limits_, l) - counted(l)};

@@ -186,13 +186,13 @@ public:
             default: {
                 auto const t = text_of(s);
                 auto const e = real_->input(t);
-                ensure(e.expected <= e.bound && e.bound <= weir::llm::most_tokens(t, w_), "more expected than can be");
-                if (learnt_ < weir::llm::token_estimator<>::enough)
-                    ensure_equal(e.bound, weir::llm::most_tokens(t, w_), "before enough is known");
+                ensure(e.expected <= e.bound && e.bound <= weir::llm::token_bound(t, w_), "more expected than can be");
+                if (learnt_ < weir::llm::token_estimator<>::min_samples)
+                    ensure_equal(e.bound, weir::llm::token_bound(t, w_), "before enough is known");
                 auto const asked = s.pick % 2 == 0 ? std::optional<std::uint64_t>{s.b} : std::nullopt;
                 auto const out = real_->output(asked);
                 if (asked) ensure_equal(out, *asked, "what the request says");
-                if (!asked && outputs_ < weir::llm::token_estimator<>::enough)
+                if (!asked && outputs_ < weir::llm::token_estimator<>::min_samples)
                     ensure_equal(out, fallback_, "before enough is known");
                 return;
             }
@@ -257,11 +257,11 @@ private:
         bool const teaches = used.input != 0 && plain != 0 && used.input < (std::uint64_t{1} << 54U) - 1;
         learnt_ += teaches ? 1U : 0U;
         outputs_ += used.output != 0 ? 1U : 0U;
-        if (!teaches || learnt_ < weir::llm::token_estimator<>::enough) return;
+        if (!teaches || learnt_ < weir::llm::token_estimator<>::min_samples) return;
         // What has just been seen is within the bound for its like, as far as a factor can be told.
         auto const bound = real_->input(t).bound;
         if (used.input / plain >= greatest / 2'048) return;
-        ensure(bound >= std::min(used.input, weir::llm::most_tokens(t, w_)), "bound to ", bound, ", just after it was ",
+        ensure(bound >= std::min(used.input, weir::llm::token_bound(t, w_)), "bound to ", bound, ", just after it was ",
                used.input);
     }
 

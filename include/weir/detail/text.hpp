@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Small readers of text from strangers: ASCII only, constexpr, no locale, no allocation.
+// Small readers of untrusted text: ASCII only, constexpr, no locale, no allocation.
 #pragma once
 
 #include <cstddef>
@@ -29,44 +29,44 @@ constexpr bool same_ignoring_case(std::string_view a, std::string_view b) noexce
     return true;
 }
 
-/// Where `what` begins in `s`, ignoring case; npos where it does not.
-constexpr std::size_t find_ignoring_case(std::string_view s, std::string_view what, std::size_t from = 0) noexcept {
-    for (; from + what.size() <= s.size(); ++from) {
-        if (same_ignoring_case(s.substr(from, what.size()), what)) return from;
+/// Where `pattern` begins in `s`, ignoring case; npos if it does not occur.
+constexpr std::size_t find_ignoring_case(std::string_view s, std::string_view pattern, std::size_t from = 0) noexcept {
+    for (; from + pattern.size() <= s.size(); ++from) {
+        if (same_ignoring_case(s.substr(from, pattern.size()), pattern)) return from;
     }
     return std::string_view::npos;
 }
-constexpr bool contains_ignoring_case(std::string_view s, std::string_view what) noexcept {
-    return find_ignoring_case(s, what) != std::string_view::npos;
+constexpr bool contains_ignoring_case(std::string_view s, std::string_view pattern) noexcept {
+    return find_ignoring_case(s, pattern) != std::string_view::npos;
 }
 
-/// Takes digits off the front of `s`: the number, at most the greatest that there is; nothing where there is no digit.
+/// Consumes the digits at the start of `s`: their number, saturated; empty if there is no digit.
 constexpr std::optional<std::uint64_t> take_number(std::string_view& s) noexcept {
-    constexpr std::uint64_t most = (std::numeric_limits<std::uint64_t>::max)();
+    constexpr std::uint64_t max = (std::numeric_limits<std::uint64_t>::max)();
     if (s.empty() || !is_digit(s.front())) return std::nullopt;
     std::uint64_t n = 0;
     while (!s.empty() && is_digit(s.front())) {
         auto const d = static_cast<std::uint64_t>(s.front() - '0');
-        n = n > (most - d) / 10 ? most : n * 10 + d;
+        n = n > (max - d) / 10 ? max : n * 10 + d;
         s.remove_prefix(1);
     }
     return n;
 }
 
-/// A whole text of digits; nothing where it has anything else.
+/// All of `s` as a number; empty if it has anything but digits.
 constexpr std::optional<std::uint64_t> number(std::string_view s) noexcept {
     auto const n = take_number(s);
     return s.empty() ? n : std::nullopt;
 }
 
-/// Takes `what` off the front of `s` if it is there.
-constexpr bool take(std::string_view& s, std::string_view what) noexcept {
-    if (s.substr(0, what.size()) != what) return false;
-    s.remove_prefix(what.size());
+/// Consumes `prefix` at the start of `s`; false if `s` does not start with it.
+constexpr bool take(std::string_view& s, std::string_view prefix) noexcept {
+    if (s.substr(0, prefix.size()) != prefix) return false;
+    s.remove_prefix(prefix.size());
     return true;
 }
 
-/// Takes exactly `digits` digits off the front of `s`.
+/// Consumes exactly `digits` digits at the start of `s`.
 constexpr std::optional<unsigned> take_digits(std::string_view& s, unsigned digits) noexcept {
     if (s.size() < digits) return std::nullopt;
     std::string_view head = s.substr(0, digits);

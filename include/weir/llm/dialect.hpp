@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Whose API a client speaks. Servers use the same words for opposite things, so what an answer means hangs on it.
+// dialect: whose API a client speaks. Servers use the same words for opposite things, so the meaning of an answer depends on it.
 #pragma once
 
 #include <string_view>
@@ -8,8 +8,8 @@
 namespace weir::inline v0::llm {
 
 enum class dialect : unsigned char {
-    http,       ///< nothing is known but HTTP
-    dashscope,  ///< Alibaba Cloud Model Studio, its native and its compatible mode
+    http,       ///< an unknown server: HTTP only
+    dashscope,  ///< Alibaba Cloud Model Studio, native and compatible mode
     openai,
     azure,  ///< Azure OpenAI
     anthropic,

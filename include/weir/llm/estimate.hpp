@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// Token counts without a tokenizer: an upper bound and an expectation from the text, corrected by what responses report.
-// Sources: Qwen's documentation (3 to 4 English characters a token, 1.5 to 1.8 Chinese ones), DashScope's billing page (a token is about a
-// Chinese character, or 3 to 4 English letters); byte-level BPE, which cannot make more tokens than there are bytes.
+// Token counts without a tokenizer: an upper bound and an expected value computed from the text, corrected by what answers report.
+// Sources: Qwen's documentation (3 to 4 English characters per token, 1.5 to 1.8 Chinese ones), DashScope's billing page (a token is about a
+// Chinese character, or 3 to 4 English letters); byte-level BPE, which makes at most one token of each byte.
 #pragma once
 
 #include <algorithm>
@@ -14,15 +14,16 @@
 
 #include "../atomics.hpp"
 #include "../detail/quantile.hpp"
+#include "../limiter.hpp"
 #include "quota.hpp"
 
 namespace weir::inline v0::llm {
 
-/// What a text consists of. Sizes add up: measure each message, and count the messages.
+/// What a text consists of. Sizes add up: the size of a request is the sum of the sizes of its messages.
 struct text_size {
     std::uint64_t ascii = 0;  ///< characters
     std::uint64_t cjk = 0;    ///< characters of Chinese, Japanese and Korean
-    std::uint64_t other = 0;  ///< bytes of everything else, malformed UTF-8 among it
+    std::uint64_t other = 0;  ///< bytes of everything else, including malformed UTF-8
     std::uint64_t bytes = 0;
     std::uint64_t messages = 0;
 
@@ -32,7 +33,7 @@ struct text_size {
     friend constexpr bool operator==(text_size const&, text_size const&) = default;
 };
 
-/// The size of one message. O(bytes); any bytes will do.
+/// The size of one message, which may be malformed UTF-8. O(bytes).
 constexpr text_size measure(std::string_view utf8) noexcept {
     text_size s;
     s.messages = 1;
@@ -56,7 +57,7 @@ constexpr text_size measure(std::string_view utf8) noexcept {
         } else if ((c & 0xF8U) == 0xF0U && continues(1) && continues(2) && continues(3)) {
             std::uint32_t const plane = (c & 0x07U) << 2U | (at(1) & 0x30U) >> 4U;
             bool const cjk = plane == 2 || plane == 3;  // ideographs beyond the basic plane
-            (cjk ? s.cjk : s.other) += cjk ? 2 : 4;     // rare ones take more
+            (cjk ? s.cjk : s.other) += cjk ? 2 : 4;     // rare ones take more tokens
             i += 4;
         } else {
             ++s.other;
@@ -66,16 +67,16 @@ constexpr text_size measure(std::string_view utf8) noexcept {
     return s;
 }
 
-/// How texts turn into tokens, in tokens for so many characters or bytes; and what a chat adds.
+/// How many characters or bytes make a token, and how many tokens the chat template adds.
 struct token_weights {
     std::uint64_t ascii_per_token = 3;
     std::uint64_t cjk_per_token = 1;
     std::uint64_t other_bytes_per_token = 2;
-    std::uint64_t per_message = 4;  ///< the template's own, role and separators
-    std::uint64_t per_request = 3;  ///< the beginning of the answer
+    std::uint64_t per_message = 4;  ///< the template: role and separators
+    std::uint64_t per_request = 3;  ///< the start of the answer
 };
 
-/// What is to be expected of it, leaning upwards: ⌈ascii/3⌉ + ⌈CJK/1⌉ + ⌈other/2⌉ and what the chat adds.
+/// The expected number of tokens, rounded up: ⌈ascii/3⌉ + ⌈CJK/1⌉ + ⌈other/2⌉ + the template.
 constexpr std::uint64_t expected_tokens(text_size const& s, token_weights const& w = {}) noexcept {
     auto const share = [](std::uint64_t n, std::uint64_t per) {
         return per == 0 ? n : n / per + (n % per != 0 ? 1 : 0);
@@ -84,59 +85,60 @@ constexpr std::uint64_t expected_tokens(text_size const& s, token_weights const&
            s.messages * w.per_message + w.per_request;
 }
 
-/// What it cannot exceed with a byte-level tokenizer: a token for each byte, and what the chat adds, twice as much as expected.
-constexpr std::uint64_t most_tokens(text_size const& s, token_weights const& w = {}) noexcept {
+/// The upper bound for a byte-level tokenizer: one token for each byte, and twice the template.
+constexpr std::uint64_t token_bound(text_size const& s, token_weights const& w = {}) noexcept {
     return s.bytes + 2 * (s.messages * w.per_message + w.per_request);
 }
 
+/// Tokens of an input.
 struct input_estimate {
     std::uint64_t expected;
     std::uint64_t bound;
 };
 
-/// Learns, for one model, how many tokens its texts are and how long its answers get. Shared by all threads.
+/// Learns how many tokens the texts of one model are, and how long its answers are. Thread-safe.
 ///
 ///     weir::llm::token_estimator model;
 ///     auto size = weir::llm::measure(system) + weir::llm::measure(prompt);
 ///     auto d = quota.try_acquire(weir::llm::tokens{model.input(size).bound, model.output(max_tokens)});
 ///     … model.learn(size, usage);
 ///
-/// Before `enough` answers were seen the bound is the hard one and the output what is given as default; later the bound is the expectation times
-/// the greatest factor seen lately with a quarter on top, never above the hard one. A settle corrects what is charged either way.
+/// Until `min_samples` answers have been learned, the input bound is token_bound() and the output is the default. After that the input bound is the
+/// expectation times the largest recent factor plus a quarter, and at most token_bound(). settle() corrects the charge either way.
 template <class Atomics = std_atomics>
 class token_estimator {
 public:
-    static constexpr std::uint32_t enough = 32;
+    static constexpr std::uint32_t min_samples = 32;
 
-    constexpr explicit token_estimator(token_weights w = {}, std::uint64_t default_output = 1024) noexcept
-        : weights_{w}, default_output_{default_output} {}
+    constexpr explicit token_estimator(token_weights w = {}, permit_count default_output = 1024) noexcept
+        : weights_{w}, default_output_{default_output.value()} {}
 
     input_estimate input(text_size const& s) const noexcept {
         std::uint64_t const plain = expected_tokens(s, weights_);
-        std::uint64_t const most = most_tokens(s, weights_);
-        if (factors_.size() < enough) return {(std::min)(plain, most), most};
-        std::uint64_t const greatest = factors_.at(1, 1);
-        std::uint64_t const bound = scaled(plain, greatest + greatest / 4 + 1);
-        return {(std::min)(scaled(plain, factors_.at(1, 2)), most), (std::min)(bound, most)};
+        std::uint64_t const max = token_bound(s, weights_);
+        if (factors_.size() < min_samples) return {(std::min)(plain, max), max};
+        std::uint64_t const largest = factors_.at(1, 1);
+        std::uint64_t const bound = scaled(plain, largest + largest / 4 + 1);
+        return {(std::min)(scaled(plain, factors_.at(1, 2)), max), (std::min)(bound, max)};
     }
 
-    /// What to hold for the output: max_tokens where the request says it; else what numerator/denominator of the answers did not exceed.
-    std::uint64_t output(std::optional<std::uint64_t> max_tokens, std::uint32_t numerator = 99,
+    /// The output to reserve: max_tokens if the request has it, else the quantile numerator/denominator of the answers' outputs.
+    std::uint64_t output(std::optional<permit_count> max_tokens, std::uint32_t numerator = 99,
                          std::uint32_t denominator = 100) const noexcept {
-        if (max_tokens) return *max_tokens;
-        return outputs_.size() < enough ? default_output_ : outputs_.at(numerator, denominator);
+        if (max_tokens) return max_tokens->value();
+        return outputs_.size() < min_samples ? default_output_ : outputs_.at(numerator, denominator);
     }
 
-    /// What an answer reported; zero usage (a failure) teaches nothing.
+    /// Learns from the usage that an answer reported. A usage of zero, as of a failed call, is ignored.
     void learn(text_size const& s, tokens used) noexcept {
         std::uint64_t const plain = expected_tokens(s, weights_);
-        constexpr std::uint64_t most = (std::numeric_limits<std::uint64_t>::max)() / one;
-        if (used.input != 0 && plain != 0 && used.input < most) factors_.add((used.input * one + plain - 1) / plain);
+        constexpr std::uint64_t max = (std::numeric_limits<std::uint64_t>::max)() / one;
+        if (used.input != 0 && plain != 0 && used.input < max) factors_.add((used.input * one + plain - 1) / plain);
         if (used.output != 0) outputs_.add(used.output);
     }
 
 private:
-    static constexpr std::uint64_t one = 1024;  // of a factor
+    static constexpr std::uint64_t one = 1024;  // the unit of factors
     static constexpr std::uint64_t scaled(std::uint64_t n, std::uint64_t factor) noexcept {
         std::uint64_t r{};
         if (__builtin_mul_overflow(n, factor, &r)) return (std::numeric_limits<std::uint64_t>::max)();
@@ -149,31 +151,31 @@ private:
     running_quantile<Atomics> outputs_;
 };
 
-/// Tokens that count for less (or more) than one against a limit, such as cached ones: so many thousandths each.
+/// The weight of each kind of token against a limit, in thousandths: cached tokens may count for less than one.
 struct usage_weights {
     std::uint32_t input = 1000;
-    std::uint32_t cached = 1000;  ///< of the input, as reported in prompt_tokens_details.cached_tokens
+    std::uint32_t cached = 1000;  ///< the part of the input that prompt_tokens_details.cached_tokens reports
     std::uint32_t output = 1000;
-    std::uint64_t per_image = 0;  ///< tokens, where the text estimate does not know of images
+    std::uint64_t per_image = 0;  ///< tokens for each image, which the estimate of the text does not include
 };
 
-/// What a call's usage charges, rounded up.
-constexpr tokens weighted(tokens used, std::uint64_t cached, std::uint64_t images, usage_weights const& w) noexcept {
-    constexpr std::uint64_t most = (std::numeric_limits<std::uint64_t>::max)();
+/// The tokens that a call's usage charges, rounded up and saturated.
+constexpr tokens weighted(tokens used, permit_count cached, permit_count images, usage_weights const& w) noexcept {
+    constexpr std::uint64_t max = (std::numeric_limits<std::uint64_t>::max)();
     auto const times = [](std::uint64_t n, std::uint64_t thousandths) {
         std::uint64_t const whole = n / 1000;
         std::uint64_t const rest = n % 1000 * thousandths;
         std::uint64_t r{};
         if (__builtin_mul_overflow(whole, thousandths, &r) ||
             __builtin_add_overflow(r, rest / 1000 + (rest % 1000 != 0 ? 1 : 0), &r))
-            return most;
+            return max;
         return r;
     };
-    auto const sum = [](std::uint64_t a, std::uint64_t b) { return a + b < a ? most : a + b; };
-    cached = (std::min)(cached, used.input);
+    auto const sum = [](std::uint64_t a, std::uint64_t b) { return a + b < a ? max : a + b; };
+    std::uint64_t const reused = (std::min)(cached.value(), used.input);
     std::uint64_t pictures{};
-    if (__builtin_mul_overflow(images, w.per_image, &pictures)) pictures = most;
-    return {sum(sum(times(used.input - cached, w.input), times(cached, w.cached)), pictures),
+    if (__builtin_mul_overflow(images.value(), w.per_image, &pictures)) pictures = max;
+    return {sum(sum(times(used.input - reused, w.input), times(reused, w.cached)), pictures),
             times(used.output, w.output)};
 }
 

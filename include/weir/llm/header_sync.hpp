@@ -54,8 +54,8 @@ namespace weir::inline v0::llm {
 /// The limit of a quota that a report speaks of. A window that is not said is taken for a minute: a server's other long windows, whose
 /// rest bounds a minute's as well, are not told from it. None for windows between, and for what a quota does not count.
 constexpr limit limit_of(limit_report const& r) noexcept {
-    if (r.what != counted::requests && r.what != counted::tokens) return limit::none;
-    bool const requests = r.what == counted::requests;
+    if (r.kind != counted::requests && r.kind != counted::tokens) return limit::none;
+    bool const requests = r.kind == counted::requests;
     if (r.window == std::chrono::seconds{1}) return requests ? limit::rps : limit::tps;
     if (r.window == r.window.zero() || r.window >= std::chrono::minutes{1}) return requests ? limit::rpm : limit::tpm;
     return limit::none;
@@ -83,7 +83,8 @@ constexpr quota lowered(quota configured, limit_reports const& reports) noexcept
     quota said = reported_limits(reports);
     for (limit const l : {limit::rpm, limit::rps, limit::tpm, limit::tps}) {
         auto& p = weir::detail::limit_in(configured, l);
-        if (auto const& s = weir::detail::limit_in(said, l); p && s) p = (std::min)(*p, (std::max<std::uint64_t>)(*s, 1));
+        if (auto const& s = weir::detail::limit_in(said, l); p && s)
+            p = (std::min)(*p, (std::max<std::uint64_t>)(*s, 1));
     }
     return configured;
 }
@@ -287,7 +288,7 @@ private:
     }
 
     static time_point ends(limit_report const& r, duration window, time_point now) noexcept {
-        bool const sooner = r.whole && r.reset && *r.reset > r.reset->zero() && *r.reset < window;
+        bool const sooner = r.full_reset && r.reset && *r.reset > r.reset->zero() && *r.reset < window;
         return now + (sooner ? std::chrono::ceil<duration>(*r.reset) : window);
     }
 

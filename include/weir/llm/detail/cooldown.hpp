@@ -30,12 +30,12 @@ public:
         if (v.wait) return until(after(t, *v.wait));
         std::int64_t seen = back_.load(std::memory_order_relaxed);
         // Who finds it out has seen the same absence through another call, however close together: it doubles for one of them.
-        while (seen <= detail::ticks(t)) {
+        while (seen <= weir::detail::ticks(t)) {
             std::chrono::nanoseconds length = first;
             std::uint32_t const before = count_.load(std::memory_order_relaxed);
             for (std::uint32_t k = 0; k < before && length < longest; ++k)
                 length = length > longest / 2 ? longest : length * 2;
-            std::int64_t const when = detail::ticks(after(t, (std::min)(length, longest)));
+            std::int64_t const when = weir::detail::ticks(after(t, (std::min)(length, longest)));
             if (back_.compare_exchange_weak(seen, when, std::memory_order_relaxed, std::memory_order_relaxed)) {
                 count_.fetch_add(1, std::memory_order_relaxed);
                 return;
@@ -45,7 +45,7 @@ public:
 
     /// Until `t` at least.
     void until(TimePoint t) noexcept {
-        std::int64_t const when = detail::ticks(t);
+        std::int64_t const when = weir::detail::ticks(t);
         std::int64_t seen = back_.load(std::memory_order_relaxed);
         while (seen < when &&
                !back_.compare_exchange_weak(seen, when, std::memory_order_relaxed, std::memory_order_relaxed)) {
@@ -73,8 +73,8 @@ private:
         // What is too long to be counted in the clock's ticks is for ever.
         using ticks_of_one = std::ratio_divide<std::nano, typename duration::period>;
         if (length > (std::chrono::nanoseconds::max)() / ticks_of_one::num) return (TimePoint::max)();
-        return TimePoint{duration{static_cast<typename duration::rep>(detail::saturating_add(
-            detail::ticks(t), static_cast<std::int64_t>(std::chrono::ceil<duration>(length).count())))}};
+        return TimePoint{duration{static_cast<typename duration::rep>(weir::detail::saturating_add(
+            weir::detail::ticks(t), static_cast<std::int64_t>(std::chrono::ceil<duration>(length).count())))}};
     }
 
     typename Atomics::template atomic<std::int64_t> back_{(std::numeric_limits<std::int64_t>::min)()};

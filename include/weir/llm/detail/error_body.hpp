@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// What an error's body says: its status, code, type, message and wait, from JSON of any of the shapes that LLM servers send, or
-// from a frame of an event stream. Views into the text, which must outlive them; strings keep their JSON escapes.
+// error_body reads the body of an error: its status, code, type, message and wait, from any JSON shape that LLM servers send, or from a
+// frame of an event stream. The fields are views into the text, which must outlive them; strings keep their JSON escapes.
 #pragma once
 
 #include <chrono>
@@ -17,25 +17,25 @@
 
 namespace weir::inline v0::llm {
 
-/// Shapes that are read (`…` stands for members that are passed over):
+/// The shapes (`…`: members that are ignored):
 ///     {"code","message","request_id"}                              DashScope native
 ///     {"error":{"message","type","param","code"},…}                OpenAI, and the compatible modes A to E
-///     {"error":{"code":503,"message","type"}}                      llama.cpp, where the number is the status
-///     {"error":{"code":429,"message","status","details":[…]}}      Gemini, also as the one element of an array
+///     {"error":{"code":503,"message","type"}}                      llama.cpp; the number is the status
+///     {"error":{"code":429,"message","status","details":[…]}}      Gemini, also as the only element of an array
 ///     {"type":"error","error":{"type","message"}}                  Anthropic
 ///     {"object":"error","message","type","code"}, {"message"}      Mistral
 ///     {"error":"…"}, {"detail":"…"}                                proxies
 ///     id:1 / event:error / :HTTP_STATUS/429 / data:{…}             an error inside a stream
-/// What is missing or malformed stays empty.
+/// Missing and malformed fields stay empty.
 struct error_body {
     std::optional<int> status{};
     std::string_view code{};
     std::string_view type{};
     std::string_view message{};
-    std::string_view detail{};  ///< Gemini's quotaId or reason, which tells a day's quota from a minute's
+    std::string_view detail{};  ///< Gemini's quotaId or reason: distinguishes a daily quota from a minute's
     std::optional<std::chrono::nanoseconds> retry_delay{};  ///< google.rpc.RetryInfo
-    bool failed = false;                                    ///< the body is that of an error
-    std::string_view text{};  ///< of an answer: its first text, for servers that put errors there
+    bool failed = false;                                    ///< the body describes an error
+    std::string_view text{};  ///< the first text of an answer, where some servers put errors
     std::optional<std::uint64_t> total_tokens{};
 
     constexpr error_body() = default;
@@ -51,8 +51,8 @@ struct error_body {
 
 private:
     constexpr void read(std::string_view json) noexcept {
-        detail::walk_json(json, [this](std::span<std::string_view const> path, detail::json_scalar s) {
-            while (!path.empty() && path.front().empty()) path = path.subspan(1);  // an array around all of it
+        weir::detail::walk_json(json, [this](std::span<std::string_view const> path, weir::detail::json_scalar s) {
+            while (!path.empty() && path.front().empty()) path = path.subspan(1);  // an enclosing array
             if (path.empty() || s.is_null()) return false;
             std::string_view const name = path.back();
             bool const nested = path.size() == 2 && path.front() == "error";
@@ -92,7 +92,7 @@ private:
                     if (auto const d = parse_duration(s.text); d && (!retry_delay || *d > *retry_delay))
                         retry_delay = d;
                 } else if (name == "quotaId" || name == "reason") {
-                    // A day's quota says more than a minute's.
+                    // A daily quota takes precedence over a minute's.
                     if (detail.empty() || detail::contains_ignoring_case(s.text, "perday")) detail = s.text;
                 }
             } else if (name == "total_tokens") {
@@ -102,7 +102,7 @@ private:
             }
             return false;
         });
-        // A code and a message at the top, and nothing of an answer: DashScope's native shape.
+        // DashScope's native shape: a code and a message at the top level, and no answer.
         failed = failed || (!code.empty() && !message.empty()) || (!message.empty() && text.empty() && !total_tokens);
     }
 
@@ -133,7 +133,7 @@ private:
     constexpr void set_status(std::string_view s) noexcept {
         if (auto const n = status_of(s)) status = n;
     }
-    /// The first one counts, but what stands under "error" before what stands beside it.
+    /// Keeps the first value, except that members of "error" take precedence over those at the top level.
     static constexpr void set(std::string_view& to, std::string_view s, bool prefer = false) noexcept {
         if (to.empty() || prefer) to = s;
     }

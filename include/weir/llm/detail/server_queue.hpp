@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The server's own queue: DashScope holds a request that burst protection would refuse, for as long as the request header
-// X-DashScope-Wait-Timeout says, and answers later. The client's timeout has to grow by as much, or it hangs up on the queue.
+// server_queue: DashScope can hold a request that burst protection would refuse, for as long as the request header
+// X-DashScope-Wait-Timeout says. The client's timeout must grow by the same time, or the client hangs up while queued.
 #pragma once
 
 #include <algorithm>
@@ -12,20 +12,20 @@
 
 namespace weir::inline v0::llm {
 
-/// What to put into a request so that the server queues it, and how long to wait for the answer then.
+/// The header that asks the server to queue a request, and the client's timeout to go with it.
 struct server_queue {
     static constexpr std::string_view header = "X-DashScope-Wait-Timeout";
-    static constexpr std::chrono::seconds least{1};
-    static constexpr std::chrono::seconds most{120};
+    static constexpr std::chrono::seconds min_wait{1};
+    static constexpr std::chrono::seconds max_wait{120};
 
-    std::chrono::seconds wait{0};         ///< the header's value; 0: leave the header out
-    std::chrono::nanoseconds timeout{0};  ///< the client's, for the whole answer, or for the first byte of a stream
+    std::chrono::seconds wait{0};         ///< the header's value; 0: send no header
+    std::chrono::nanoseconds timeout{0};  ///< of the client, for the whole answer or for the first byte of a stream
 
-    /// `asked` of zero or less: no queue, and the timeout as it was; else within 1 to 120 s, and the timeout grows by what is sent. A timeout
-    /// of zero or less means that there is none, and stays. It helps against burst protection only, not against quotas.
+    /// If `asked` is positive, it is clamped to 1 to 120 s and the timeout grows by the result; otherwise there is no queue and the timeout
+    /// is unchanged. A timeout that is not positive means none, and is unchanged. The queue helps against burst protection, not against quotas.
     static constexpr server_queue ask(std::chrono::seconds asked, std::chrono::nanoseconds timeout) noexcept {
         if (asked <= asked.zero()) return {std::chrono::seconds{0}, timeout};
-        auto const wait = std::clamp(asked, least, most);
+        auto const wait = std::clamp(asked, min_wait, max_wait);
         if (timeout <= timeout.zero()) return {wait, timeout};
         return {wait, std::chrono::nanoseconds{
                           weir::detail::saturating_add(timeout.count(), std::chrono::nanoseconds{wait}.count())}};

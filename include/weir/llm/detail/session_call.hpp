@@ -234,7 +234,8 @@ private:
                 finish(call_end::never, waits_for_);
             }
         } else if (moving_ && !somebody_is_there_ &&
-                   !(comes_back_ && request_.deadline != (time_point::max)() && choice_.retry_at() < request_.deadline)) {
+                   !(comes_back_ && request_.deadline != (time_point::max)() &&
+                     choice_.retry_at() < request_.deadline)) {
             // All are set aside, and when they are there again is not known, or too late.
             finish(call_end::refused, outcome_.last.reason);
         } else if (!somebody_is_there_ && first_ && request_.deadline != (time_point::max)() &&
@@ -335,7 +336,7 @@ private:
         }
         moving_ = false;
         bool const elsewhere = session_.ways_ > 1;
-        if (v.at_most != 0 && retries_ >= v.at_most) return finish(call_end::exhausted, v.reason);
+        if (v.max_retries != 0 && retries_ >= v.max_retries) return finish(call_end::exhausted, v.reason);
         // Where there is no other way, a hint that the backoff cannot bear ends it; else it only says when this account is there again.
         auto const pause =
             session_.options_.retry.next(retries_, random_numbers{&session_}, elsewhere ? std::nullopt : v.wait,

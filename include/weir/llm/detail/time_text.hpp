@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Times and durations as servers write them. Each reader takes text from strangers: what is malformed is nothing, what is too
-// long for its type is the longest there is (a wait must not wrap around to "at once"), and fractions are rounded up.
+// Readers of times and durations as servers write them. The text is untrusted: malformed text reads as empty, a value too large for its
+// type saturates (a wait must not wrap to zero), and fractions are rounded up.
 #pragma once
 
 #include <chrono>
@@ -14,26 +14,36 @@
 #include "../../detail/text.hpp"
 #include "../../detail/wide.hpp"
 
-namespace weir::inline v0::detail {
+namespace weir::inline v0::llm::detail {
 
-/// a·unit + ⌈fraction·unit/10^9⌉ nanoseconds, at most what there is.
+using weir::detail::contains_ignoring_case;
+using weir::detail::find_ignoring_case;
+using weir::detail::is_digit;
+using weir::detail::number;
+using weir::detail::same_ignoring_case;
+using weir::detail::take;
+using weir::detail::take_digits;
+using weir::detail::take_number;
+using weir::detail::trim;
+
+/// whole·unit + ⌈fraction·unit/10^9⌉ nanoseconds, saturated.
 constexpr std::chrono::nanoseconds nanoseconds_of(std::uint64_t whole, std::uint64_t fraction,
                                                   std::uint64_t unit) noexcept {
-    constexpr auto most = static_cast<std::uint64_t>((std::numeric_limits<std::chrono::nanoseconds::rep>::max)());
+    constexpr auto max = static_cast<std::uint64_t>((std::numeric_limits<std::chrono::nanoseconds::rep>::max)());
     std::uint64_t n{};
     if (__builtin_mul_overflow(whole, unit, &n) ||
-        __builtin_add_overflow(n, mul_div_ceil(fraction, unit, 1'000'000'000), &n) || n > most) {
-        n = most;
+        __builtin_add_overflow(n, weir::detail::mul_div_ceil(fraction, unit, 1'000'000'000), &n) || n > max) {
+        n = max;
     }
     return std::chrono::nanoseconds{static_cast<std::chrono::nanoseconds::rep>(n)};
 }
 
 struct decimal {
     std::uint64_t whole;
-    std::uint64_t billionths;  // of what is after the point, rounded up: 10^9 at most
+    std::uint64_t billionths;  // the fraction, rounded up: at most 10^9
 };
 
-/// Takes "12", "12.5" or ".5" off the front of `s`.
+/// Consumes "12", "12.5" or ".5" at the start of `s`.
 constexpr std::optional<decimal> take_decimal(std::string_view& s) noexcept {
     std::string_view rest = s;
     auto const whole = take_number(rest);
@@ -88,11 +98,11 @@ constexpr std::optional<std::chrono::sys_seconds> moment(int year, unsigned mont
            std::chrono::seconds{t.second};
 }
 
-}  // namespace weir::inline v0::detail
+}  // namespace weir::inline v0::llm::detail
 
 namespace weir::inline v0::llm {
 
-/// Decimal seconds, as in `Retry-After: 20` or the `1.5` of servers that do not keep to RFC 9110.
+/// Decimal seconds, as in `Retry-After: 20`, or `1.5` from servers that ignore RFC 9110.
 constexpr std::optional<std::chrono::nanoseconds> parse_seconds(std::string_view s) noexcept {
     s = detail::trim(s);
     auto const d = detail::take_decimal(s);
@@ -108,13 +118,13 @@ constexpr std::optional<std::chrono::nanoseconds> parse_milliseconds(std::string
     return detail::nanoseconds_of(d->whole, d->billionths, 1'000'000);
 }
 
-/// Takes a duration as Go prints it off the front of `s`: `1s`, `6m0s`, `20ms`, `2m59.56s`, `1h2m`. protobuf's `38s` is one.
+/// Consumes a duration at the start of `s`, as Go and protobuf print them: `1s`, `6m0s`, `20ms`, `2m59.56s`, `1h2m`.
 constexpr std::optional<std::chrono::nanoseconds> take_duration(std::string_view& s) noexcept {
     struct suffix {
         std::string_view text;
         std::uint64_t nanoseconds;
     };
-    // Longer ones before those that they begin with.
+    // A suffix comes before its own prefixes.
     constexpr suffix suffixes[] = {{"ns", 1},
                                    {"us", 1'000},
                                    {"\xC2\xB5s", 1'000},  // µ
@@ -148,7 +158,7 @@ constexpr std::optional<std::chrono::nanoseconds> take_duration(std::string_view
     return sum;
 }
 
-/// The whole of `s` as such a duration; a bare number is seconds.
+/// All of `s` as such a duration; a number without a unit is seconds.
 constexpr std::optional<std::chrono::nanoseconds> parse_duration(std::string_view s) noexcept {
     s = detail::trim(s);
     if (auto const plain = parse_seconds(s)) return plain;
@@ -156,8 +166,8 @@ constexpr std::optional<std::chrono::nanoseconds> parse_duration(std::string_vie
     return s.empty() ? d : std::nullopt;
 }
 
-/// A date in one of the three forms of RFC 9110, 5.6.7. `now` tells the century of the second one's two-digit years: one that
-/// seems more than 50 years ahead is past.
+/// A date in one of the three forms of RFC 9110, 5.6.7. `now` determines the century of a two-digit year: a date that appears to be
+/// more than 50 years ahead is in the past.
 ///
 ///     Sun, 06 Nov 1994 08:49:37 GMT      Sunday, 06-Nov-94 08:49:37 GMT      Sun Nov  6 08:49:37 1994
 constexpr std::optional<std::chrono::sys_seconds> parse_http_date(std::string_view s,
@@ -202,7 +212,7 @@ constexpr std::optional<std::chrono::sys_seconds> parse_http_date(std::string_vi
     return detail::moment(y, *month, *day, *time);
 }
 
-/// A time as of RFC 3339: `2025-08-21T12:40:59Z`, with a fraction (rounded up to a second) or an offset where there is one.
+/// A time as in RFC 3339: `2025-08-21T12:40:59Z`, optionally with a fraction (rounded up to a second) or an offset.
 constexpr std::optional<std::chrono::sys_seconds> parse_rfc3339(std::string_view s) noexcept {
     s = detail::trim(s);
     auto const year = detail::take_digits(s, 4);
@@ -235,13 +245,13 @@ constexpr std::optional<std::chrono::sys_seconds> parse_rfc3339(std::string_view
     return *t + shift;
 }
 
-/// How long from `now` until `t`: 0 where that is past.
+/// The time from `now` until `t`; 0 if `t` is in the past.
 constexpr std::chrono::nanoseconds until(std::chrono::sys_seconds t, std::chrono::sys_seconds now) noexcept {
     if (t <= now) return std::chrono::nanoseconds::zero();
     return detail::nanoseconds_of(static_cast<std::uint64_t>((t - now).count()), 0, 1'000'000'000);
 }
 
-/// The value of Retry-After (RFC 9110, 10.2.3): seconds or a date, as the time to wait from `now`; 0 for a date that is past.
+/// The value of Retry-After (RFC 9110, 10.2.3): seconds or a date, as the wait from `now`; 0 for a date in the past.
 constexpr std::optional<std::chrono::nanoseconds> parse_retry_after(std::string_view s,
                                                                     std::chrono::sys_seconds now) noexcept {
     if (auto const d = parse_seconds(s)) return d;
