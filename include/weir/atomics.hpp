@@ -4,6 +4,8 @@
 // touches shared words in no other way, so that the same code runs on std::atomic, on plain cells, and under a checker.
 #pragma once
 
+#include "detail/cpp20.hpp"
+
 #include <atomic>
 
 namespace weir::inline v0 {

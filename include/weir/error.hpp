@@ -4,6 +4,8 @@
 // make() and validate() return an error, and a program without exceptions ends in one replaceable handler.
 #pragma once
 
+#include "detail/cpp20.hpp"
+
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>

@@ -4,11 +4,6 @@
 // satisfies the concept `limiter`.
 #pragma once
 
-#if !defined(__cplusplus) || (__cplusplus < 202002L && !defined(_MSVC_LANG)) || \
-    (defined(_MSVC_LANG) && _MSVC_LANG < 202002L)
-#error "weir needs C++20: compile with -std=c++20 or later"
-#endif
-
 #include <chrono>
 #include <concepts>
 #include <cstdint>

@@ -4,6 +4,8 @@
 // v<MAJOR>, so two majors can be linked into one program.
 #pragma once
 
+#include "detail/cpp20.hpp"
+
 #define WEIR_VERSION_MAJOR 0
 #define WEIR_VERSION_MINOR 1
 #define WEIR_VERSION_PATCH 0

@@ -4,6 +4,8 @@
 // copies, and reads what it can from text that is truncated or malformed.
 #pragma once
 
+#include "cpp20.hpp"
+
 #include <array>
 #include <cstddef>
 #include <cstdint>

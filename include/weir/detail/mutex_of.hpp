@@ -3,6 +3,8 @@
 // How a part that excludes others on purpose comes to its mutex: by its policy, so that a checker can stand in for it.
 #pragma once
 
+#include "cpp20.hpp"
+
 #include <mutex>
 
 namespace weir::inline v0::detail {

@@ -3,6 +3,8 @@
 // Which types ostream.hpp and format.hpp print.
 #pragma once
 
+#include "cpp20.hpp"
+
 namespace weir::inline v0::detail {
 
 /// True for the types that text.hpp and llm/text.hpp have a to_string for.

@@ -3,6 +3,8 @@
 // Small readers of untrusted text: ASCII only, constexpr, no locale, no allocation.
 #pragma once
 
+#include "cpp20.hpp"
+
 #include <cstddef>
 #include <cstdint>
 #include <limits>

@@ -3,6 +3,8 @@
 // 128-bit products and quotients, with a portable form for targets without a 128-bit integer and for comparison in tests.
 #pragma once
 
+#include "cpp20.hpp"
+
 #include <cstdint>
 
 namespace weir::inline v0::detail {

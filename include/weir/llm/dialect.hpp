@@ -3,6 +3,8 @@
 // dialect: whose API a client speaks. Servers use the same words for opposite things, so the meaning of an answer depends on it.
 #pragma once
 
+#include "../detail/cpp20.hpp"
+
 #include <string_view>
 
 namespace weir::inline v0::llm {

@@ -3,6 +3,8 @@
 // How a client shows its response headers to weir: one function that looks a name up. No HTTP type appears.
 #pragma once
 
+#include "../detail/cpp20.hpp"
+
 #include <concepts>
 #include <memory>
 #include <optional>

@@ -3,6 +3,8 @@
 // How weir's coroutines wait: by a timer that the caller's event loop provides, through a callback that needs no allocation.
 #pragma once
 
+#include "../detail/cpp20.hpp"
+
 namespace weir::inline v0 {
 
 /// What a timer calls when it fires, and what is called when an operation has ended.
