@@ -168,7 +168,7 @@ TEST(all_of, gives_back_once) {
 
 TEST(all_of, grants_nothing_asked_for_and_takes_nothing) {
     manual_clock clock;
-    bucket a{weir::rate{1, 1s}, 1, weir::start::empty(), clock};
+    bucket a{weir::rate{1, 1s}, 1, {.initial = 0}, clock};
     weir::all_of one{a};
     EXPECT_TRUE(one.try_acquire(0));
     EXPECT_FALSE(one.try_acquire(1));

@@ -53,10 +53,10 @@ TEST(leaky_bucket, rejects_what_would_overflow_and_drains) {
 
 TEST(leaky_bucket, starts_at_the_level_that_leaves_what_it_is_told) {
     manual_clock clock;
-    EXPECT_EQ((meter{rate{1, 1s}, 5, start::full(), clock}.level()), 0U);
-    EXPECT_EQ((meter{rate{1, 1s}, 5, start::with(2), clock}.level()), 3U);
-    EXPECT_EQ((meter{rate{1, 1s}, 5, start::empty(), clock}.level()), 5U);
-    EXPECT_EQ((meter{rate{1, 1s}, 5, start::empty(), at(-1'000'000'000), clock}.level()), 4U);
+    EXPECT_EQ((meter{rate{1, 1s}, 5, {}, clock}.level()), 0U);
+    EXPECT_EQ((meter{rate{1, 1s}, 5, {.initial = 2}, clock}.level()), 3U);
+    EXPECT_EQ((meter{rate{1, 1s}, 5, {.initial = 0}, clock}.level()), 5U);
+    EXPECT_EQ((meter{rate{1, 1s}, 5, {.initial = 0}, at(-1'000'000'000), clock}.level()), 4U);
 }
 
 TEST(leaky_bucket, says_never_to_more_than_its_capacity) {
@@ -74,7 +74,7 @@ TEST(leaky_bucket, decides_as_the_token_bucket_does) {
         manual_clock clock;
         permits const capacity = 2 + below(random, 20);
         meter m{rate{2, 7ns}, capacity, clock};
-        weir::token_bucket b{rate{2, 7ns}, capacity, clock};
+        weir::token_bucket b{rate{2, 7ns}, capacity, std::ref(clock)};
         for (int i = 0; i < 200; ++i) {
             clock.advance(nanoseconds{below(random, 10)});
             permits const n = below(random, capacity + 2);
@@ -110,11 +110,11 @@ TEST(leaky_bucket, changes_its_rate_and_keeps_its_room) {
     manual_clock clock;
     meter m{rate{1, 1s}, 5, clock};
     ASSERT_TRUE(m.try_acquire(4));
-    EXPECT_FALSE(m.change(rate{2, 1s}, 8));
+    EXPECT_FALSE(m.change({rate{2, 1s}, 8}));
     EXPECT_EQ(m.capacity(), 8U);
     EXPECT_EQ(m.available(), 1U);
     EXPECT_EQ(m.level(), 7U);
-    EXPECT_TRUE(m.change(rate{2, 1s}, 0));
+    EXPECT_TRUE(m.change({rate{2, 1s}, 0}));
 }
 
 TEST(leaky_bucket, is_refused_with_the_reason) {
@@ -124,7 +124,7 @@ TEST(leaky_bucket, is_refused_with_the_reason) {
     auto const made = meter::make(rate{1, 1s}, 0, clock);
     EXPECT_FALSE(made);
     EXPECT_STREQ(made.error().message(), meter::validate(rate{1, 1s}, 0).message());
-    EXPECT_TRUE(meter::make(rate{1, 1s}, 1, start::empty(), clock));
+    EXPECT_TRUE(meter::make(rate{1, 1s}, 1, {.initial = 0}, clock));
 }
 
 TEST(leaky_bucket, keeps_its_promise_whatever_the_threads_do) {

@@ -128,7 +128,7 @@ TEST(lease, of_a_bucket_loses_what_would_have_been_refilled_meanwhile) {
     for (int i = 0; i < 40; ++i) ASSERT_TRUE(mine.try_acquire());
     permits const left = mine.left();
     ASSERT_EQ(left, 23u);
-    b.try_acquire();  // another's, so that the slice is not the last charge
+    (void)b.try_acquire();  // another's, so that the slice is not the last charge
     clock.advance(15ms);
     // The receipt was of 32: 32 − 15 are certain, and 23 of them left.
     EXPECT_EQ(mine.give_back(), 17u);

@@ -45,12 +45,12 @@ TEST(limiter, is_found_without_angle_brackets_whatever_the_clock) {
     weir::manual_clock clock;
     weir::manual_clock const& const_clock = clock;
     weir::token_bucket a{weir::rate{1, 1s}, 1};
-    weir::token_bucket b{weir::rate{1, 1s}, 1, weir::start::empty()};
-    weir::token_bucket c{weir::rate{1, 1s}, 1, clock};
-    weir::token_bucket d{weir::rate{1, 1s}, 1, const_clock};
-    weir::token_bucket e{weir::rate{1, 1s}, 1, weir::start::with(1), std::chrono::system_clock{}};
-    weir::leaky_bucket f{weir::rate{1, 1s}, 1, clock};
-    weir::leaky_bucket_queue g{weir::rate{1, 1s}, 1, clock};
+    weir::token_bucket b{weir::rate{1, 1s}, 1, {.initial = 0}};
+    weir::token_bucket c{weir::rate{1, 1s}, 1, std::ref(clock)};
+    weir::token_bucket d{weir::rate{1, 1s}, 1, std::ref(const_clock)};
+    weir::token_bucket e{weir::rate{1, 1s}, 1, {.initial = 1}, std::chrono::system_clock{}};
+    weir::leaky_bucket f{weir::rate{1, 1s}, 1, std::ref(clock)};
+    weir::leaky_bucket_queue g{weir::rate{1, 1s}, 1, std::ref(clock)};
     static_assert(std::is_same_v<decltype(a), weir::token_bucket<std::chrono::steady_clock>>);
     static_assert(std::is_same_v<decltype(b), decltype(a)>);
     static_assert(std::is_same_v<decltype(c), weir::token_bucket<weir::manual_clock&>>);

@@ -94,7 +94,7 @@ TEST(token_bucket, charges_nothing_for_a_check_and_answers_as_an_attempt_would) 
 
 TEST(token_bucket, grants_nothing_at_all_and_takes_nothing_for_it) {
     manual_clock clock;
-    bucket b{rate{1, 1s}, 2, start::empty(), clock};
+    bucket b{rate{1, 1s}, 2, {.initial = 0}, clock};
     auto d = b.try_acquire(0);
     EXPECT_TRUE(d.granted());
     EXPECT_EQ(d.retry_at(), clock.now());
@@ -112,7 +112,10 @@ TEST(token_bucket, says_never_to_more_than_its_burst) {
         EXPECT_FALSE(d);
         EXPECT_TRUE(d.never());
         EXPECT_EQ(d.retry_at(), manual_clock::time_point::max());
-        EXPECT_EQ(d.retry_after(), manual_clock::duration::max());
+        EXPECT_EQ(d.retry_after(), nanoseconds{horizon});
+        EXPECT_EQ(d.retry_after_seconds(), 30 * 31'557'600);
+        EXPECT_EQ(d.error(),
+                  n == weir::permit_count::invalid_value ? weir::errc::invalid_argument : weir::errc::does_not_fit);
         EXPECT_TRUE(b.check(n).never());
         EXPECT_TRUE(b.reserve(n, 24h * 365).never());
     }
@@ -122,10 +125,10 @@ TEST(token_bucket, says_never_to_more_than_its_burst) {
 TEST(token_bucket, starts_with_what_it_is_told) {
     manual_clock clock{at(12'345)};
     EXPECT_EQ((bucket{rate{1, 1s}, 5, clock}.available()), 5U);
-    EXPECT_EQ((bucket{rate{1, 1s}, 5, start::full(), clock}.available()), 5U);
-    EXPECT_EQ((bucket{rate{1, 1s}, 5, start::with(3), clock}.available()), 3U);
-    EXPECT_EQ((bucket{rate{1, 1s}, 5, start::with(99), clock}.available()), 5U);
-    bucket b{rate{1, 1s}, 5, start::empty(), clock};
+    EXPECT_EQ((bucket{rate{1, 1s}, 5, {}, clock}.available()), 5U);
+    EXPECT_EQ((bucket{rate{1, 1s}, 5, {.initial = 3}, clock}.available()), 3U);
+    EXPECT_EQ((bucket{rate{1, 1s}, 5, {.initial = 99}, clock}.available()), 5U);
+    bucket b{rate{1, 1s}, 5, {.initial = 0}, clock};
     EXPECT_EQ(b.available(), 0U);
     EXPECT_EQ(b.try_acquire().retry_after(), 1s);
     EXPECT_EQ(b.try_acquire(5).retry_after(), 5s);
@@ -135,9 +138,24 @@ TEST(token_bucket, starts_with_what_it_is_told) {
 
 TEST(token_bucket, begins_at_the_instant_given) {
     manual_clock clock;
-    bucket b{rate{1, 1s}, 5, start::empty(), at(10'000'000'000), clock};
+    bucket b{rate{1, 1s}, 5, {.initial = 0}, at(10'000'000'000), clock};
     EXPECT_EQ(b.available(at(10'999'999'999)), 0U);
     EXPECT_EQ(b.available(at(11'000'000'000)), 1U);
+}
+
+TEST(token_bucket, what_is_available_can_be_taken_one_by_one) {
+    manual_clock clock;
+    bucket b{rate{3, 1s}, 10, clock};
+    clock.advance(1h + 1ns);
+    permits const n = b.available();
+    EXPECT_EQ(n, 9U) << "the rate earns no whole unit a tick";
+    EXPECT_TRUE(b.check(10)) << "one call takes the whole burst";
+    for (permits i = 0; i < n; ++i) {
+        auto const d = b.try_acquire();
+        EXPECT_TRUE(d) << i;
+        EXPECT_EQ(d.remaining(), n - 1 - i);
+    }
+    EXPECT_FALSE(b.try_acquire());
 }
 
 // ---- time ----
@@ -170,7 +188,7 @@ TEST(token_bucket, counts_time_before_construction_as_construction) {
 TEST(token_bucket, counts_time_before_construction_as_construction_where_the_difference_wraps) {
     using limits = std::numeric_limits<std::int64_t>;
     manual_clock clock{at(limits::max() - 10'000'000'000)};
-    bucket b{rate{1, 1s}, 4, start::empty(), clock};
+    bucket b{rate{1, 1s}, 4, {.initial = 0}, clock};
     EXPECT_EQ(b.available(at(limits::min())), 0U);
     EXPECT_FALSE(b.try_acquire(1, at(limits::min())));
     EXPECT_EQ(b.try_acquire(1, at(limits::min())).retry_at(), clock.now() + 1s);
@@ -197,9 +215,9 @@ TEST(token_bucket, takes_any_time_point) {
             if (r) {
                 EXPECT_GE(r.starts_at(), at(t));
             }
-            b.check(4, at(t));
+            (void)b.check(4, at(t));
             b.refund(d);
-            (void)b.change(rate{2, 1s}, 3, at(t));
+            (void)b.change({rate{2, 1s}, 3}, at(t));
             b.available(at(t));
         }
     }
@@ -215,11 +233,11 @@ struct narrow_clock {
 };
 
 TEST(token_bucket, says_max_for_an_instant_that_the_clock_cannot_name) {
-    weir::token_bucket b{rate{1, std::chrono::hours{1}}, 1, start::full(), narrow_clock{}};
+    weir::token_bucket b{rate{1, std::chrono::hours{1}}, 1, {}, narrow_clock{}};
     ASSERT_TRUE(b.try_acquire());
     EXPECT_EQ(b.try_acquire().retry_at(), narrow_clock::time_point::max());
-    EXPECT_EQ(b.try_acquire().retry_after(), narrow_clock::duration::max());
-    EXPECT_EQ(b.try_acquire(1, narrow_clock::time_point::min()).retry_after(), narrow_clock::duration::max());
+    EXPECT_EQ(b.try_acquire().retry_after().count(), 30 * 31'557'600);
+    EXPECT_EQ(b.try_acquire(1, narrow_clock::time_point::min()).retry_after().count(), 30 * 31'557'600);
     EXPECT_FALSE(b.try_acquire(1, narrow_clock::time_point::max()).never());
 }
 
@@ -246,7 +264,7 @@ TEST(token_bucket, keeps_its_promise_in_any_interval_whatever_the_order_of_times
             permits const burst = 2 + any_size(random, 100);
             SCOPED_TRACE(testing::Message() << r << " burst " << burst << " seed " << seed);
             manual_clock clock;
-            bucket b{r.rate, burst, start::with(below(random, burst + 1)), clock};
+            bucket b{r.rate, burst, {.initial = below(random, burst + 1)}, clock};
             auto const permit =
                 static_cast<std::uint64_t>(std::max<std::int64_t>(1, r.per_tick.ticks / r.per_tick.permits));
             std::vector<grant> granted;
@@ -272,7 +290,7 @@ TEST(token_bucket, loses_less_than_a_permit_in_30_years) {
         // Thirty steps of a year: the burst of two years is never full.
         gcra_oracle::i128 const year = horizon / 30;
         auto const burst = static_cast<permits>(2 * year * r.per_tick.permits / r.per_tick.ticks + 2);
-        auto made = bucket::make(r.rate, burst, start::empty(), clock);
+        auto made = bucket::make(r.rate, burst, {.initial = 0}, clock);
         ASSERT_TRUE(made) << r << ": " << made.error().message();
         random_engine random{5};
         permits taken = 0;
@@ -293,7 +311,7 @@ TEST(token_bucket, loses_nothing_to_callers_who_come_at_retry_at) {
     // Every rate is reached by single permits at their first ticks: the k-th after the burst comes at ⌈k/rate⌉, or a unit later.
     for (auto const& r : gcra_oracle::awkward_rates()) {
         manual_clock clock;
-        bucket b{r.rate, 2, start::empty(), clock};
+        bucket b{r.rate, 2, {.initial = 0}, clock};
         for (int k = 1; k <= 500; ++k) {
             auto d = b.try_acquire();
             if (!d) {
@@ -365,7 +383,7 @@ TEST(token_bucket, takes_no_refund_of_another_buckets_decision) {
     bucket a{rate{1, 1s}, 5, clock};
     bucket b{rate{1, 1s}, 5, clock};
     auto d = a.try_acquire(3);
-    b.try_acquire(3);
+    (void)b.try_acquire(3);
     EXPECT_EQ(b.refund(d), 0U);
     EXPECT_FALSE(b.settle(d, 1));
     EXPECT_EQ(b.available(), 2U);
@@ -387,7 +405,7 @@ TEST(token_bucket, gives_back_what_is_certain_and_no_more) {
 TEST(token_bucket, gives_back_the_last_charge_whole) {
     manual_clock clock;
     bucket b{rate{1, 1s}, 10, clock};
-    b.try_acquire(8);
+    (void)b.try_acquire(8);
     auto a = b.try_acquire(1);
     auto c = b.try_acquire(1);
     clock.advance(500ms);
@@ -540,7 +558,7 @@ TEST(token_bucket, settles_once_at_less_at_the_same_and_at_more) {
 TEST(token_bucket, bears_any_overrun) {
     manual_clock clock;
     bucket b{rate{1, 1s}, 10, clock};
-    for (permits actual : {permits{1} << 40U, permits{1} << 62U, std::numeric_limits<permits>::max()}) {
+    for (permits actual : {permits{1} << 40U, permits{1} << 62U, std::numeric_limits<permits>::max() - 1}) {
         clock.advance(1s);
         bucket fresh{rate{1, 1s}, 10, clock};
         auto d = fresh.try_acquire();
@@ -552,7 +570,7 @@ TEST(token_bucket, bears_any_overrun) {
         EXPECT_GT(denied.retry_at(), clock.now() + 24h * 365);
         EXPECT_EQ(fresh.available(at(horizon)), 0U);
         EXPECT_FALSE(fresh.reserve(1, 24h * 365 * 10));
-        EXPECT_TRUE(fresh.change(rate{1, 1s}, 20)) << "a debt that does not fit is no reason to forget it";
+        EXPECT_TRUE(fresh.change({rate{1, 1s}, 20})) << "a debt that does not fit is no reason to forget it";
         EXPECT_EQ(fresh.available(at(horizon)), 0U);
     }
 }
@@ -602,7 +620,7 @@ TEST(token_bucket, refuses_a_wait_that_is_too_long_before_anything_changes) {
                 if (again != manual_clock::time_point::max()) {
                     ASSERT_GT(again, clock.now());
                     ASSERT_EQ(d.retry_after(), again - clock.now());
-                    bucket early{r.rate, burst, start::full(), at(0), clock};
+                    bucket early{r.rate, burst, {}, at(0), clock};
                     ASSERT_FALSE(b.reserve(n, wait, again - 1ns));
                 }
             }
@@ -645,7 +663,7 @@ TEST(token_bucket, gives_back_the_last_reservation_whole_and_leaves_the_gap_of_a
 
 TEST(token_bucket, settles_a_reservation_at_more) {
     manual_clock clock;
-    bucket b{rate{1, 1s}, 2, start::empty(), clock};
+    bucket b{rate{1, 1s}, 2, {.initial = 0}, clock};
     auto d = b.reserve(1, 10s);
     ASSERT_EQ(d.starts_at(), at(1'000'000'000));
     EXPECT_TRUE(b.settle(d, 4));
@@ -654,7 +672,7 @@ TEST(token_bucket, settles_a_reservation_at_more) {
 
 TEST(token_bucket, reserves_nothing_at_once) {
     manual_clock clock{at(5)};
-    bucket b{rate{1, 1s}, 2, start::empty(), clock};
+    bucket b{rate{1, 1s}, 2, {.initial = 0}, clock};
     auto d = b.reserve(0, -1s);
     EXPECT_TRUE(d);
     EXPECT_EQ(d.starts_at(), clock.now());
@@ -667,12 +685,12 @@ TEST(token_bucket, keeps_credit_and_debt_when_its_rate_changes) {
     manual_clock clock;
     bucket b{rate{1, 1s}, 10, clock};
     ASSERT_TRUE(b.try_acquire(4));
-    EXPECT_FALSE(b.change(rate{10, 1s}, 20));
+    EXPECT_FALSE(b.change({rate{10, 1s}, 20}));
     EXPECT_EQ(b.burst(), 20U);
     EXPECT_EQ(b.available(), 6U) << "a greater burst is earned, not given";
     clock.advance(1s);
     EXPECT_EQ(b.available(), 16U);
-    EXPECT_FALSE(b.change(rate{1, 2s}, 3));
+    EXPECT_FALSE(b.change({rate{1, 2s}, 3}));
     EXPECT_EQ(b.available(), 3U);
     ASSERT_TRUE(b.try_acquire(3));
     auto d = b.try_acquire();
@@ -682,18 +700,18 @@ TEST(token_bucket, keeps_credit_and_debt_when_its_rate_changes) {
     auto over = b.reserve(1, 1min);
     ASSERT_TRUE(b.settle(over, 5));
     EXPECT_EQ(b.check().retry_after(), 12s);
-    EXPECT_FALSE(b.change(rate{1, 1s}, 3));
+    EXPECT_FALSE(b.change({rate{1, 1s}, 3}));
     EXPECT_GE(b.check().retry_after(), 6s);
     EXPECT_LE(b.check().retry_after(), 12s);
 }
 
 TEST(token_bucket, keeps_bookings_when_its_rate_changes) {
     manual_clock clock;
-    bucket b{rate{1, 1s}, 1, start::empty(), clock};
+    bucket b{rate{1, 1s}, 1, {.initial = 0}, clock};
     auto d = b.reserve(1, 1h);
     for (int i = 0; i < 5; ++i) d = b.reserve(1, 1h);
     ASSERT_EQ(d.starts_at(), at(6'000'000'000));
-    EXPECT_FALSE(b.change(rate{1000, 1s}, 5));
+    EXPECT_FALSE(b.change({rate{1000, 1s}, 5}));
     EXPECT_GE(b.check().retry_at(), at(6'000'000'000));
     EXPECT_LE(b.check().retry_at(), at(6'002'000'000));
     EXPECT_EQ(b.refund(d), 0U) << "it was made under another rate";
@@ -704,7 +722,7 @@ TEST(token_bucket, takes_no_refund_of_a_grant_before_a_change_even_when_the_rate
     bucket b{rate{1, 1s}, 10, clock};
     auto d = b.try_acquire(4);
     for (int i = 0; i < 8; ++i) {
-        EXPECT_FALSE(b.change(rate{1, 1s}, 10));
+        EXPECT_FALSE(b.change({rate{1, 1s}, 10}));
         EXPECT_EQ(b.available(), 6U);
     }
     EXPECT_EQ(b.refund(d), 0U);
@@ -717,22 +735,47 @@ TEST(token_bucket, changes_nothing_when_it_refuses_a_change) {
     manual_clock clock;
     bucket b{rate{1, 1s}, 10, clock};
     ASSERT_TRUE(b.try_acquire(4));
-    EXPECT_TRUE(b.change(rate{1, 1s}, 0));
-    EXPECT_TRUE(b.change(rate{5, 1ns}, 3));
+    EXPECT_TRUE(b.change({rate{1, 1s}, 0}));
+    EXPECT_TRUE(b.change({rate{5, 1ns}, 3}));
     EXPECT_EQ(b.burst(), 10U);
     EXPECT_EQ(b.available(), 6U);
-    EXPECT_NE(b.change(rate{1, 1s}, 0), weir::errc::busy);
+    EXPECT_NE(b.change({rate{1, 1s}, 0}), weir::errc::busy);
 }
 
-TEST(token_bucket, answers_a_denial_of_before_a_change_by_what_is_in_force) {
+TEST(token_bucket, answers_of_a_decision_stay_when_the_limits_change) {
     manual_clock clock;
     bucket b{rate{1, 1s}, 3, clock};
     ASSERT_TRUE(b.try_acquire(3));
     auto d = b.try_acquire(3);
-    EXPECT_FALSE(b.change(rate{1, 1s}, 2));
-    EXPECT_EQ(d.retry_at(), manual_clock::time_point::max());
-    EXPECT_FALSE(b.change(rate{1000, 1s}, 3));
-    EXPECT_LT(d.retry_after(), 10ms);
+    auto const as_before = [&](auto const& of) {
+        EXPECT_EQ(of.retry_at(), at(3'000'000'000));
+        EXPECT_EQ(of.retry_after(), 3s);
+        EXPECT_EQ(of.remaining(), 0U);
+        EXPECT_EQ(of.full_at(), at(3'000'000'000));
+    };
+    EXPECT_FALSE(b.change({rate{1, 1s}, 2}));
+    as_before(d);
+    clock.advance(10s);
+    EXPECT_FALSE(b.change({rate{1, 1s}, 3}));
+    ASSERT_TRUE(b.try_acquire(2));
+    clock.turn_back(at(0));
+    // Three changes bring another configuration into the slot that this one was made under.
+    EXPECT_FALSE(b.change({rate{1, 1s}, 3}, at(10'000'000'000)));
+    auto const e = b.try_acquire(2, at(11'000'000'000));
+    auto const g = b.try_acquire(1, at(12'000'000'000));
+    ASSERT_TRUE(g);
+    for (int i = 0; i < 7; ++i) {
+        EXPECT_FALSE(e);
+        EXPECT_EQ(e.retry_at(), at(12'000'000'000)) << i;
+        EXPECT_EQ(e.remaining(), 1U) << i;
+        EXPECT_EQ(e.full_at(), at(13'000'000'000)) << i;
+        EXPECT_EQ(g.retry_at(), at(12'000'000'000)) << i;
+        EXPECT_EQ(g.retry_after(), 0s) << i;
+        EXPECT_EQ(g.remaining(), 1U) << i;
+        EXPECT_EQ(g.full_at(), at(14'000'000'000)) << i;
+        EXPECT_FALSE(b.change({rate{static_cast<permits>(1000 + i), 1s}, 7}));
+        as_before(d);
+    }
 }
 
 TEST(token_bucket, keeps_its_promise_across_changes) {
@@ -760,7 +803,7 @@ TEST(token_bucket, keeps_its_promise_across_changes) {
                 q = divisors[below(random, 12)];
                 burst = 1 + below(random, 12);
                 permits const had = b.available();
-                ASSERT_FALSE(b.change(rate{1, nanoseconds{q}}, burst));
+                ASSERT_FALSE(b.change({rate{1, nanoseconds{q}}, burst}));
                 ASSERT_EQ(b.available(), std::min(had, burst)) << "seed " << seed;
             } else {
                 permits const n = 1 + below(random, burst);
@@ -814,9 +857,9 @@ TEST(token_bucket, refuses_a_clock_that_is_too_coarse) {
     EXPECT_THROW((weir::token_bucket{rate{1000, 1s}, 4, coarser}), std::invalid_argument);
     EXPECT_FALSE((weir::token_bucket<slow_clock>::make(rate{1000, 1s}, 3)));
     EXPECT_FALSE((weir::token_bucket<slow_clock&>::make(rate{1000, 1s}, 4, coarser)));
-    EXPECT_TRUE((weir::token_bucket<slow_clock>::make(rate{1000, 1s}, 4, start::empty(), slow_clock{})));
+    EXPECT_TRUE((weir::token_bucket<slow_clock>::make(rate{1000, 1s}, 4, {.initial = 0}, slow_clock{})));
     weir::token_bucket b{rate{1000, 1s}, 4, slow_clock{}};
-    EXPECT_TRUE(b.change(rate{1000, 1s}, 3));
+    EXPECT_TRUE(b.change({rate{1000, 1s}, 3}));
     EXPECT_EQ(b.burst(), 4U);
 }
 
@@ -830,12 +873,12 @@ struct still_clock {
 
 constexpr bool works_in_a_constant() {
     using time = still_clock::time_point;
-    weir::token_bucket<still_clock, weir::unsynchronized> b{rate{10, 1s}, 2, start::full(), time{1h}, still_clock{}};
+    weir::token_bucket<still_clock, weir::unsynchronized> b{rate{10, 1s}, 2, {}, time{1h}, still_clock{}};
     bool ok = b.try_acquire(2, time{1h}).granted() && b.available(time{1h}) == 0;
     auto const d = b.try_acquire(1, time{1h});
     ok = ok && !d && !d.never() && d.retry_after() == 100ms && d.retry_at() == time{1h + 100ms};
     ok = ok && b.check(1, time{1h + 100ms}) && b.reserve(1, 1s, time{1h}).starts_at() == time{1h + 100ms};
-    ok = ok && !b.change(rate{1, 1s}, 7, time{1h + 1s}) && b.burst() == 7;
+    ok = ok && !b.change({rate{1, 1s}, 7}, time{1h + 1s}) && b.burst() == 7;
     return ok && b.available(time{1h + 1s}) == 2;
 }
 
@@ -943,9 +986,9 @@ TEST(token_bucket, is_changed_under_threads_without_a_moment_of_too_much) {
                 // Three configurations that differ in everything, none above one per 4 ns with a burst of 12.
                 auto const which = below(random, 3);
                 announcing_clock::changes = true;
-                auto const e = which == 0   ? b.change(rate{1, 4ns}, 12)
-                               : which == 1 ? b.change(rate{1, 7ns}, 5)
-                                            : b.change(rate{2, 13ns}, 9);
+                auto const e = which == 0   ? b.change({rate{1, 4ns}, 12})
+                               : which == 1 ? b.change({rate{1, 7ns}, 5})
+                                            : b.change({rate{2, 13ns}, 9});
                 announcing_clock::changes = false;
                 if (!e) changes.fetch_add(1, std::memory_order_relaxed);
                 if (e && e != weir::errc::busy) wrong.fetch_add(1, std::memory_order_relaxed);

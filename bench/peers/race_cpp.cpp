@@ -35,7 +35,7 @@ template <class Clock>
 struct weirs {
     weirs(terms const& t, std::remove_reference_t<Clock> const& clock) : bucket{t.rate, t.burst, clock} {}
     [[gnu::always_inline]] bool attempt() { return static_cast<bool>(bucket.try_acquire()); }
-    void drain() { bucket.try_acquire(); }
+    void drain() { (void)bucket.try_acquire(); }
     static std::uint64_t waits() { return 0; }
     weir::token_bucket<Clock> bucket;
 };
@@ -45,7 +45,7 @@ struct peer {
     peer(terms const& t, Clock const& c) : clock{c}, bucket{t.per_ns, static_cast<double>(t.burst), now()} {}
     [[gnu::always_inline]] std::int64_t now() const { return clock.now().time_since_epoch() / 1ns; }
     [[gnu::always_inline]] bool attempt() { return bucket.try_acquire(now()); }
-    void drain() { bucket.try_acquire(now()); }
+    void drain() { (void)bucket.try_acquire(now()); }
     static std::uint64_t waits() { return 0; }
     Clock const& clock;
     Bucket bucket;

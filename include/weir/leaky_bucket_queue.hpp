@@ -4,8 +4,8 @@
 // one interval apart, first booked first out, and at most so many wait.
 //
 // Promise: the exact departure moments (rationals; a tick reported is the next one up) of two bookings are at least
-// 1/rate apart, n times that after a booking of n; FIFO in the order of booking; nobody waits longer than
-// `waiting` intervals. State: one word. Lock-free.
+// 1/rate apart, n times that after a booking of n; FIFO in the order of booking; no booking waits longer than
+// `waiting` intervals. State: one word. Lock-free: every verb but `change`, which excludes other changers, and only them.
 #pragma once
 
 #include <chrono>
@@ -13,193 +13,228 @@
 #include <type_traits>
 #include <utility>
 
-#include "token_bucket.hpp"
+#include "atomics.hpp"
+#include "clock/clock.hpp"
+#include "detail/gcra.hpp"
+#include "detail/gcra_limiter.hpp"
+#include "error.hpp"
+#include "limiter.hpp"
+#include "rate.hpp"
 
 #pragma push_macro("check")  // a macro in older Apple headers
 #undef check
 
 namespace weir::inline v0 {
 
+struct leaky_bucket_queue_options {
+    /// Permits that can be booked at the start. Those that are missing count as booked just before it.
+    permit_count initial = all_permits;
+};
+
 /// A shaper that gives departure times at a rate, to at most `waiting` permits ahead of now.
 ///
 ///     weir::leaky_bucket_queue pace{weir::rate{10, 1s}, 50};
 ///     if (auto d = pace.try_acquire()) { sleep_until(d.departs_at()); send(); } else drop(d.retry_after());
 ///
-/// The one that departs is not waiting: with waiting = 0 it grants one permit an interval and refuses the rest.
-/// Errors of the constructor as token_bucket's, with a burst of waiting + 1.
+/// The one that departs is not waiting: with waiting = 0 it grants one permit an interval and denies the rest.
 template <class Clock = std::chrono::steady_clock, class Atomics = std_atomics>
     requires clock<Clock>
-class alignas(detail::cache_line) leaky_bucket_queue {
-    using cell = detail::gcra_state<Atomics>;
+class alignas(detail::cache_line) leaky_bucket_queue : private detail::gcra_limiter<Clock, Atomics> {
+    using base = detail::gcra_limiter<Clock, Atomics>;
+    using base::since_origin;
+    using base::state_;
 
 public:
-    using clock_type = typename detail::clock_traits<Clock>::type;
+    using clock_type = std::remove_cvref_t<Clock>;
     using time_point = typename clock_type::time_point;
     using duration = typename clock_type::duration;
+    using amount = permit_count;
     class decision;
 
-    constexpr leaky_bucket_queue(rate r, permits waiting, Clock c)
-        requires(!std::is_reference_v<Clock>)
-        : leaky_bucket_queue{r, waiting, c.now(), std::move(c)} {}
-    constexpr leaky_bucket_queue(rate r, permits waiting, Clock c)
-        requires std::is_reference_v<Clock>
-        : leaky_bucket_queue{r, waiting, c.now(), c} {}
-    constexpr leaky_bucket_queue(rate r, permits waiting)
-        requires(!std::is_reference_v<Clock>)
-        : leaky_bucket_queue{r, waiting, Clock{}} {}
+    /// What `change` takes.
+    struct limits_type {
+        weir::rate rate;
+        permit_count waiting;
 
+        friend constexpr bool operator==(limits_type const&, limits_type const&) = default;
+    };
+
+    /// Throws std::invalid_argument for what `validate` names.
+    constexpr explicit leaky_bucket_queue(rate r, permit_count waiting, leaky_bucket_queue_options const& o = {})
+        requires(!std::is_reference_v<Clock>)
+        : leaky_bucket_queue{r, waiting, o, Clock{}} {}
+    constexpr explicit leaky_bucket_queue(rate r, permit_count waiting, Clock c)
+        : leaky_bucket_queue{r, waiting, leaky_bucket_queue_options{}, static_cast<Clock&&>(c)} {}
+    constexpr explicit leaky_bucket_queue(rate r, permit_count waiting, leaky_bucket_queue_options const& o, Clock c)
+        : leaky_bucket_queue{r, waiting, o, time_point{c.now()}, static_cast<Clock&&>(c)} {}
     /// The same, with the instant at which it begins.
-    constexpr leaky_bucket_queue(rate r, permits waiting, time_point begin, Clock c)
-        : clock_{static_cast<Clock&&>(c)},
-          origin_{detail::ticks(begin)},
-          cell_{prepare(r, waiting, clock_.get()), waiting + 1} {}
+    constexpr explicit leaky_bucket_queue(rate r, permit_count waiting, leaky_bucket_queue_options const& o,
+                                          time_point origin, Clock c)
+        : base{prepared(r, waiting, o, c), o.initial, origin, static_cast<Clock&&>(c)} {}
 
-    leaky_bucket_queue(leaky_bucket_queue const&) = delete;
+    leaky_bucket_queue(leaky_bucket_queue const&) =
+        delete;  // limiters do not move: hold them in a std::deque, a std::unique_ptr, or use try_emplace
     leaky_bucket_queue& operator=(leaky_bucket_queue const&) = delete;
 
-    static constexpr error validate(rate r, permits waiting, duration resolution = duration{1}) {
-        if (waiting > gcra::tat_max) return {"the queue is too long: it does not fit 60 bits"};
-        // A shaper's interval is what must be countable, so the clock is held against one permit, not against the queue.
-        if (auto e = gcra::make<duration>(r, 1, resolution).error()) return e;
-        return gcra::make<duration>(r, waiting + 1, resolution).error();
+    /// What is wrong with these arguments, as token_bucket's with a burst of waiting + 1; and a clock so coarse that one
+    /// step of it earns more than one permit.
+    static constexpr error validate(rate const& r, permit_count waiting, leaky_bucket_queue_options const& o = {},
+                                    duration resolution = duration{1}) {
+        if (o.initial.invalid()) return {"initial must not be negative"};
+        return algorithm(r, waiting, resolution).error();
     }
 
-    template <class... Args>
-    static constexpr result<leaky_bucket_queue> make(rate r, permits waiting, Args&&... args) {
-        if (auto e = validate(r, waiting, detail::resolution_among<Clock>(args...))) return e;
-        return result<leaky_bucket_queue>{std::in_place, r, waiting, std::forward<Args>(args)...};
+    /// A queue, or the reason why there is none. Arguments as the constructors'.
+    template <class... Rest>
+    static constexpr result<leaky_bucket_queue> make(rate const& r, permit_count waiting,
+                                                     leaky_bucket_queue_options const& o, Rest&&... rest) {
+        if (auto e = validate(r, waiting, o, detail::resolution_among<Clock>(rest...))) return e;
+        return result<leaky_bucket_queue>{std::in_place, r, waiting, o, std::forward<Rest>(rest)...};
+    }
+    template <detail::clock_or_reference... C>
+        requires(sizeof...(C) <= 1)
+    static constexpr result<leaky_bucket_queue> make(rate const& r, permit_count waiting, C&&... c) {
+        return make(r, waiting, leaky_bucket_queue_options{}, std::forward<C>(c)...);
     }
 
     /// Books n permits. Granted: `departs_at` is when they may leave, t at the earliest. Denied: the queue is full, and
-    /// nothing has changed. n = 0 is granted and books nothing; n above waiting + 1 is denied for ever.
+    /// nothing has changed. n = 0 is granted and books nothing; n above waiting + 1 is never granted.
     /// O(1), one division when there is a wait. Lock-free.
-    decision try_acquire(permits n = 1) noexcept { return try_acquire(n, clock_.get().now()); }
-    decision try_acquire(time_point t) noexcept { return try_acquire(1, t); }
-    constexpr decision try_acquire(permits n, time_point t) noexcept {
-        if (n == 0) return decision{this, t, 0, {{true, 0, 0, 0}, false}, t};
+    [[nodiscard("the decision says when the permits may leave")]] decision try_acquire(permit_count n = 1) noexcept {
+        return try_acquire(n, base::now());
+    }
+    [[nodiscard("the decision says when the permits may leave")]] decision try_acquire(time_point t) noexcept {
+        return try_acquire(1, t);
+    }
+    [[nodiscard("the decision says when the permits may leave")]] constexpr decision try_acquire(
+        permit_count n, time_point t) noexcept {
         std::uint64_t const at = since_origin(t);
-        auto const b = cell_.try_enqueue(n, at);
-        return decision{this, t, n, b.made, b.made.what.granted && b.due > at ? from_origin(b.due) : t};
+        if (n == 0U) return decision{this, t, 0, state_.look_only(at), t};
+        auto const b = state_.try_enqueue(n, at);
+        return decision{this, t, n, b.made, b.made.granted && b.due > at ? base::from_origin(b.due) : t};
     }
 
-    /// What try_acquire would answer. Charges nothing; `departs_at` is the time of the attempt.
-    decision check(permits n = 1) const noexcept { return check(n, clock_.get().now()); }
-    constexpr decision check(permits n, time_point t) const noexcept {
-        if (n == 0) return decision{this, t, 0, {{true, 0, 0, 0}, false}, t};
-        decision d{this, t, n, cell_.probe(n, since_origin(t)), t};
-        d.live_ = 0;
+    /// What try_acquire would answer, but for `departs_at`, which is the time of the attempt. Books nothing.
+    [[nodiscard("check does nothing but answer")]] decision check(permit_count n = 1) const noexcept {
+        return check(n, base::now());
+    }
+    [[nodiscard("check does nothing but answer")]] decision check(time_point t) const noexcept { return check(1, t); }
+    [[nodiscard("check does nothing but answer")]] constexpr decision check(permit_count n,
+                                                                            time_point t) const noexcept {
+        std::uint64_t const at = since_origin(t);
+        if (n == 0U) return decision{this, t, 0, state_.look_only(at), t};
+        decision d{this, t, n, state_.probe(n, at), t};
+        d.live_.take_all();
         return d;
     }
 
-    /// Cancels a booking. If it is the last one, its place is given back whole, and true is returned. Any other leaves its gap
-    /// unused (those behind it have their times already). Either way it is spent: a second cancel does nothing. Lock-free.
-    constexpr bool refund(decision& d) noexcept {
-        if (d.queue_ != this || std::exchange(d.live_, 0) == 0) return false;
-        return cell_.undo(d.made_);
+    /// Cancels a booking, or the last k permits of it, once. Returns the permits given back: all of them where it is the
+    /// last booking, else 0, and its gap stays unused, since those behind it have their times already; 0 after a change
+    /// of limits. Lock-free.
+    constexpr permits refund(decision& d) noexcept { return refund(d, d.live_.count()); }
+    constexpr permits refund(decision& d, permit_count k) noexcept {
+        if (!d.is_of(this) || k == 0U || k.invalid()) return 0;
+        permits const live = d.live_.count();
+        auto receipt = d.made();
+        permits const given = state_.cancel(receipt, live, d.live_.take(k));
+        d.set_made(receipt);
+        return given;
     }
 
-    /// How many permits could be booked now.
-    permits available() const noexcept { return available(clock_.get().now()); }
-    constexpr permits available(time_point t) const noexcept { return cell_.available(since_origin(t)); }
+    /// Tells how many permits a booking used in the end, once. Fewer: the rest is cancelled. More: the overrun is booked
+    /// behind what is booked already, whether or not there is room. False, with nothing changed, when `d` was settled or
+    /// cancelled before, and for a negative number.
+    [[nodiscard("false says that the decision was settled or refunded before")]] bool settle(
+        decision& d, permit_count actual) noexcept {
+        if (!d.is_of(this) || actual.invalid()) return false;
+        permits const live = d.live_.count();
+        if (actual < live) {
+            refund(d, live - actual);
+        } else if (actual > live) {
+            state_.charge_debt(actual - live, since_origin(base::now()));
+        }
+        d.live_.take_all();
+        return true;
+    }
 
-    constexpr permits waiting() const noexcept { return cell_.look().g.burst() - 1; }
-    constexpr clock_type const& clock() const noexcept { return clock_.get(); }
+    /// How many permits could be booked, at once or one by one.
+    permits available() const noexcept { return available(base::now()); }
+    constexpr permits available(time_point t) const noexcept { return state_.available(since_origin(t)); }
+
+    /// Puts another rate and length in force from now on. Departures that were promised stay, and the next one follows the
+    /// last of them. Bookings made before it can no longer be cancelled. Errors, with nothing changed: what `validate`
+    /// names; another thread is changing it (errc::busy); a queue that does not fit.
+    [[nodiscard("an error says that nothing was changed")]] error change(limits_type const& l) noexcept {
+        return change_from(l, base::ticks_now());
+    }
+    [[nodiscard("an error says that nothing was changed")]] constexpr error change(limits_type const& l,
+                                                                                   time_point t) noexcept {
+        return change_from(l, [this, t] { return since_origin(t); });
+    }
+
+    /// What is in force. The rate equals the one that was given, and is reduced: 600 a minute reads 10 a second.
+    constexpr limits_type limits() const noexcept {
+        gcra const g = state_.look().g;
+        return {g.template rate_per<duration>(), g.burst() - 1};
+    }
+    constexpr permits waiting() const noexcept { return state_.look().g.burst() - 1; }
+    using base::clock;
 
 private:
+    static constexpr result<gcra> algorithm(rate const& r, permit_count waiting, duration resolution) {
+        if (waiting.invalid()) return error{"waiting must not be negative"};
+        if (waiting > gcra::tat_max) return error{"waiting must be below 2^60"};
+        // A shaper's interval is what must be countable, so the clock is held against one permit, not against the queue.
+        if (auto e = gcra::make<duration>(r, 1, resolution).error()) return e;
+        return gcra::make<duration>(r, waiting + 1, resolution);
+    }
     template <class C>
-    static constexpr gcra prepare(rate r, permits waiting, C const& c) {
-        detail::ensure(validate(r, waiting, resolution_of(c)));
-        auto g = gcra::make<duration>(r, waiting + 1, resolution_of(c));
+    static constexpr gcra prepared(rate const& r, permit_count waiting, leaky_bucket_queue_options const& o,
+                                   C const& c) {
+        detail::ensure(validate(r, waiting, o, resolution_of(c)));
+        auto const g = algorithm(r, waiting, resolution_of(c));
         return g ? *g : gcra{};
     }
-    constexpr std::uint64_t since_origin(time_point t) const noexcept {
-        return detail::ticks_since<duration>(t, origin_);
+    template <class Now>
+    constexpr error change_from(limits_type const& l, Now now) noexcept {
+        auto const g = algorithm(l.rate, l.waiting, resolution_of(base::clock()));
+        return g ? state_.change(*g, now, gcra::keep::departures) : g.error();
     }
-    constexpr time_point from_origin(std::uint64_t t) const noexcept {
-        return detail::time_since<time_point>(origin_, t);
-    }
-
-    [[no_unique_address]] detail::clock_box<Clock> clock_;
-    std::int64_t origin_;
-    cell cell_;
 };
 
-/// What an attempt returned, and, when granted, what cancels it. Refers to its queue, which must outlive it.
+/// What an attempt returned, and, when granted, what cancels it. Its answers are a snapshot. It refers to its queue, which
+/// must outlive it.
 template <class Clock, class Atomics>
     requires clock<Clock>
-class leaky_bucket_queue<Clock, Atomics>::decision {
+class [[nodiscard("the decision says when the permits may leave")]] leaky_bucket_queue<Clock, Atomics>::decision
+    : public detail::gcra_limiter<Clock, Atomics>::decision {
 public:
-    decision(decision const&) = delete;
-    decision& operator=(decision const&) = delete;
-    constexpr decision(decision&& other) noexcept
-        : queue_{other.queue_},
-          t_{other.t_},
-          departs_at_{other.departs_at_},
-          n_{other.n_},
-          live_{std::exchange(other.live_, 0)},
-          made_{other.made_},
-          never_{other.never_} {}
-    constexpr decision& operator=(decision&& other) noexcept {
-        permits const live = std::exchange(other.live_, 0);
-        queue_ = other.queue_;
-        t_ = other.t_;
-        departs_at_ = other.departs_at_;
-        n_ = other.n_;
-        live_ = live;
-        made_ = other.made_;
-        never_ = other.never_;
-        return *this;
-    }
-
-    constexpr bool granted() const noexcept { return made_.granted; }
-    constexpr explicit operator bool() const noexcept { return made_.granted; }
-    constexpr bool never() const noexcept { return never_; }
-
-    /// When the permits may leave. The time of the attempt where it was refused.
+    /// When the permits may leave. The time of the attempt where it was denied.
     constexpr time_point departs_at() const noexcept { return departs_at_; }
-
-    /// When there will be room in the queue, if nobody else books; time_point::max() when never.
-    constexpr time_point retry_at() const noexcept {
-        if (made_.granted) return t_;
-        if (never_) return (time_point::max)();
-        std::uint64_t const t = queue_->since_origin(t_);
-        std::uint64_t const at = queue_->cell_.retry(made_, n_, t);
-        return at == t ? t_ : queue_->from_origin(at);
-    }
-    constexpr duration retry_after() const noexcept {
-        time_point const at = retry_at();
-        return at == (time_point::max)() ? (duration::max)() : detail::wait_between(t_, at);
-    }
 
 private:
     friend class leaky_bucket_queue;
 
-    constexpr decision(leaky_bucket_queue const* queue, time_point t, permits n, typename cell::attempt const& a,
+    constexpr decision(leaky_bucket_queue const* queue, time_point t, permits n, typename base::state::attempt const& a,
                        time_point departs_at) noexcept
-        : queue_{queue},
-          t_{t},
-          departs_at_{departs_at},
-          n_{n},
-          live_{a.what.granted ? n : 0},
-          made_{a.what},
-          never_{a.too_many} {}
+        : detail::gcra_limiter<Clock, Atomics>::decision{queue, t, n, a}, departs_at_{departs_at} {}
 
-    leaky_bucket_queue const* queue_;
-    time_point t_;
     time_point departs_at_;
-    permits n_;
-    permits live_;
-    typename cell::charge made_;
-    bool never_;
 };
 
-leaky_bucket_queue(rate, permits) -> leaky_bucket_queue<std::chrono::steady_clock>;
-template <class C>
-    requires clock<C>
-leaky_bucket_queue(rate, permits, C&&) -> leaky_bucket_queue<C>;
-template <class C>
-    requires clock<C>
-leaky_bucket_queue(rate, permits, typename std::remove_cvref_t<C>::time_point, C&&) -> leaky_bucket_queue<C>;
+leaky_bucket_queue(rate, permit_count) -> leaky_bucket_queue<std::chrono::steady_clock>;
+leaky_bucket_queue(rate, permit_count, leaky_bucket_queue_options) -> leaky_bucket_queue<std::chrono::steady_clock>;
+template <detail::clock_or_reference C>
+leaky_bucket_queue(rate, permit_count, C) -> leaky_bucket_queue<detail::clock_argument_t<C>>;
+template <detail::clock_or_reference C>
+leaky_bucket_queue(rate, permit_count, leaky_bucket_queue_options, C)
+    -> leaky_bucket_queue<detail::clock_argument_t<C>>;
+template <detail::clock_or_reference C>
+leaky_bucket_queue(rate, permit_count, leaky_bucket_queue_options,
+                   typename std::remove_cvref_t<detail::clock_argument_t<C>>::time_point, C)
+    -> leaky_bucket_queue<detail::clock_argument_t<C>>;
+
+static_assert(limiter<leaky_bucket_queue<>>);
 
 }  // namespace weir::inline v0
 

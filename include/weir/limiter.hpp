@@ -149,7 +149,7 @@ namespace weir::inline v0::detail {
 template <class TimePoint>
 constexpr typename TimePoint::duration retry_after(TimePoint t, TimePoint retry_at) noexcept {
     using duration = typename TimePoint::duration;
-    std::int64_t const wait = saturating_sub(ticks(retry_at), ticks(t));
+    std::int64_t const wait = saturating_sub(detail::ticks(retry_at), detail::ticks(t));
     std::int64_t const longest = static_cast<std::int64_t>(thirty_years<duration>());
     return duration{static_cast<typename duration::rep>(wait < 0 ? 0 : wait < longest ? wait : longest)};
 }

@@ -392,8 +392,12 @@ TEST(llm_adaptive, puts_a_rate_in_force_that_has_moved_by_a_64th_and_no_less) {
         }
     };
     struct bucket {
-        weir::error change(weir::rate r, weir::permits, time_point) {
-            in_force = r.count();
+        struct limits_type {
+            weir::rate rate;
+            weir::permits burst;
+        };
+        weir::error change(limits_type const& l, time_point) {
+            in_force = l.rate.count();
             return {};
         }
         weir::permits in_force = 0;
@@ -413,8 +417,12 @@ TEST(llm_adaptive, puts_a_rate_in_force_that_has_moved_by_a_64th_and_no_less) {
 
 TEST(llm_adaptive, a_rate_that_was_refused_is_offered_again) {
     struct bucket {
-        weir::error change(weir::rate r, weir::permits, time_point) {
-            offered.push_back(r.count());
+        struct limits_type {
+            weir::rate rate;
+            weir::permits burst;
+        };
+        weir::error change(limits_type const& l, time_point) {
+            offered.push_back(l.rate.count());
             return deaf ? weir::error{"not now"} : weir::error{};
         }
         bool deaf = true;

@@ -437,7 +437,7 @@ TEST(gcra, counts_by_any_tick) {
 TEST(gcra, survives_being_packed) {
     for (auto const& r : gcra_oracle::awkward_rates()) {
         gcra const a = make(r, 17);
-        gcra const b = gcra::unpack(a.pack());
+        gcra const b = gcra::unpack(a.pack(), a.horizon());
         EXPECT_EQ(a.burst(), b.burst());
         EXPECT_EQ(a.unit(), b.unit());
         EXPECT_EQ(a.span(), b.span());

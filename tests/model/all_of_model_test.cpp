@@ -281,7 +281,7 @@ public:
     }
 
     void check() const {
-        history_.check(state{}, [this](state const& s, op const& o, bool const* r) { return step(s, o, r); });
+        (void)history_.check(state{}, [this](state const& s, op const& o, bool const* r) { return step(s, o, r); });
         bool all_ended = true;
         std::array<permits, 2> used{};
         for (auto const& e : history_.entries()) {

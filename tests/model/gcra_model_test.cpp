@@ -187,6 +187,7 @@ TEST(gcra_model, a_queue_gives_a_place_back_whole_if_it_was_the_last_and_else_le
                     program p;
                     p.first = {interval, waiting + 1};
                     p.most_steps = 2;
+                    p.retry_steps = 2;
                     p.before = {take(1, 0, 0), take(1, 0, 1)};
                     for (auto const& threads :
                          {std::vector<std::vector<op>>{{refund(1, 0), take(1, t, 2)}, {refund(1, 1), take(1, u, 3)}},

@@ -349,7 +349,7 @@ public:
         if (!program_.by_algorithm) return;
         spec step{program_, changes};
         if (is_queue) step.is_queue();
-        history.check(state{}, step);
+        (void)history.check(state{}, step);
     }
 
     model::history<op, result> history;
@@ -392,7 +392,7 @@ private:
             case verb::refund: {
                 if (!slot_[o.slot]) return {};
                 if constexpr (is_queue) {
-                    bool const whole = limiter.refund(*slot_[o.slot]);
+                    bool const whole = limiter.refund(*slot_[o.slot]) != 0;
                     if (whole) live_[o.slot].n = 0;
                     return {whole, 0, 0};
                 } else {
@@ -414,9 +414,9 @@ private:
                 }
                 break;
             case verb::change:
-                if constexpr (requires { limiter.change(program_.first.rate(), 1, at(0)); }) {
+                if constexpr (requires { limiter.change({program_.first.rate(), 1}, at(0)); }) {
                     auto const& c = program_.others[o.n - 1];
-                    auto const e = limiter.change(c.rate(), c.burst, at(o.t));
+                    auto const e = limiter.change({c.rate(), is_queue ? c.burst - 1 : c.burst}, at(o.t));
                     return {!e, 0, o.t};
                 }
                 break;

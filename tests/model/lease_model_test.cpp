@@ -73,7 +73,7 @@ scenario at_one_instant() {
         };
     };
     return {{work(0), work(1)}, [w] {
-                w->check();
+                (void)w->check();
                 model::check(w->spent.size() <= burst, "no more than there is");
                 model::check(w->spent.size() >= 2, "each takes one at least");
                 model::check(w->b.available(at(0)) == burst - w->spent.size(), "what was not spent has come back");

@@ -185,9 +185,13 @@ private:
             bool refuses;
             int asked = 0;
             weir::rate r{1, ns{1}};
-            weir::error change(weir::rate to, weir::permits, time_point) {
+            struct limits_type {
+                weir::rate rate;
+                weir::permits burst;
+            };
+            weir::error change(limits_type const& l, time_point) {
                 ++asked;
-                r = to;
+                r = l.rate;
                 return refuses ? weir::error{"no"} : weir::error{};
             }
         } b{s.a % 4 == 0};

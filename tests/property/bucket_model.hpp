@@ -116,10 +116,11 @@ public:
     integer charged(integer const& tat, std::uint64_t n, std::uint64_t t) const {
         return std::max(tat, ceil(t)) + unit * n;
     }
+    /// As many as are granted one by one, all at t.
     std::uint64_t available(integer const& tat, std::uint64_t t) const {
-        integer const f = floor(t);
-        integer const used = std::max(tat, f) - f;
-        return used >= span ? 0 : floor_div(span - used, unit).u64();
+        if (!allows(tat, 1, t)) return 0;
+        integer const left = floor(t) + span - charged(tat, 1, t);
+        return left < integer{0} ? 1 : 1 + floor_div(left, unit).u64();
     }
     /// The first tick that has earned `units`; none beyond the horizon.
     std::optional<std::uint64_t> first(integer const& units) const {
@@ -164,6 +165,12 @@ public:
     bool grants(std::uint64_t n, std::uint64_t t) const { return n == 0 || g_.allows(tat_, n, t); }
     std::uint64_t available(std::uint64_t t) const { return g_.available(tat_, t); }
     bool never(std::uint64_t n) const { return integer{n} > g_.burst; }
+    /// The state that an attempt for n at t leaves, were it made.
+    integer left_by(std::uint64_t n, std::uint64_t t) const {
+        return n != 0 && grants(n, t) ? g_.charged(tat_, n, t) : tat_;
+    }
+    std::uint64_t remaining(std::uint64_t n, std::uint64_t t) const { return g_.available(left_by(n, t), t); }
+    std::optional<std::uint64_t> full(std::uint64_t n, std::uint64_t t) const { return g_.first(left_by(n, t)); }
     /// The first tick from t on at which n are there; none: not within the horizon.
     std::optional<std::uint64_t> retry(std::uint64_t n, std::uint64_t t) const {
         if (never(n)) return std::nullopt;

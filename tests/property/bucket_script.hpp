@@ -63,8 +63,10 @@ public:
                                     : setup[0].a % 4 == 1 ? up_to(c.burst, setup[0].a)
                                                           : std::numeric_limits<std::uint64_t>::max();
         log_.note("clock ", Clock::period::num, '/', Clock::period::den, " s, origin ", origin_, ", start ", start);
-        shared_.emplace(c.r.rate, c.burst, weir::start::with(start), clock_);
-        plain_.emplace(c.r.rate, c.burst, weir::start::with(start), clock_);
+        shared_.emplace(c.r.rate, c.burst, weir::token_bucket_options{.initial = std::min(start, weir::all_permits)},
+                        clock_);
+        plain_.emplace(c.r.rate, c.burst, weir::token_bucket_options{.initial = std::min(start, weir::all_permits)},
+                       clock_);
         model_.emplace(gcra_model::make<duration>(c.r, c.burst), start, common);
         observe(origin_, 1);
     }
@@ -150,8 +152,19 @@ private:
         ensure_equal(p.never(), s.never(), "with plain cells, never");
         ensure_equal(ticks(s.retry_at()), ticks(retry_at), "retry_at of ", n, " at ", t);
         ensure_equal(p.retry_at() == s.retry_at(), true, "with plain cells, retry_at");
-        auto const wait = retry_at == time_point::max() ? integer{max_ticks} : integer{ticks(retry_at)} - t;
-        ensure_equal(s.retry_after().count(), wait.template clamped<std::int64_t>(), "retry_after of ", n, " at ", t);
+        std::int64_t const longest = model_->algorithm().horizon.template clamped<std::int64_t>();
+        auto const wait = integer{ticks(retry_at)} - t;
+        std::int64_t const after = granted ? 0
+                                   : retry_at == time_point::max()
+                                       ? longest
+                                       : std::min(longest, wait.template clamped<std::int64_t>());
+        ensure_equal(s.retry_after().count(), after, "retry_after of ", n, " at ", t);
+        std::uint64_t const u = since(t);
+        ensure_equal(s.remaining(), model_->remaining(n, u), "remaining after ", n, " at ", t);
+        ensure_equal(p.remaining(), s.remaining(), "with plain cells, remaining");
+        auto const full = model_->full(n, u);
+        ensure_equal(ticks(s.full_at()), full && *full <= u ? t : ticks(time_of(full)), "full_at after ", n, " at ", t);
+        ensure_equal(p.full_at() == s.full_at(), true, "with plain cells, full_at");
     }
 
     void attempt(std::uint64_t n, std::int64_t t) {
@@ -224,7 +237,8 @@ private:
     void settle(step const& s) {
         held* const h = held_.pick(s);
         if (h == nullptr) return;
-        std::uint64_t const actual = s.a % 4 == 0 ? size(s.b) : up_to(plus_one(h->r.live), s.a);
+        std::uint64_t const actual =
+            s.a % 4 == 0 ? std::min(size(s.b), ~std::uint64_t{0} - 1) : up_to(plus_one(h->r.live), s.a);
         bool const first = h->r.live != 0;
         log_.note("settle ", h->r.live, " at ", actual);
         ensure_equal(shared_->settle(h->s, actual), first, "settles");
@@ -241,17 +255,20 @@ private:
         auto const& c = configs_[s.a % 3];
         std::int64_t const t = s.pick % 4 == 1 ? minus(clock_.ticks, delay(s.b)) : clock_.ticks;
         std::uint64_t const had = model_->available(since(t));
+        std::uint64_t const old_burst = model_->burst();
         bool const was_whole = model_->tat() <= model_->algorithm().floor(since(t));
         bool const fits = model_->change(gcra_model::make<duration>(c.r, c.burst), since(t));
         log_.note("change to ", c.r.count, " per ", c.r.ticks, '*', c.r.num, '/', c.r.den, " s, burst ", c.burst,
                   " at ", t, fits ? "" : ": does not fit");
-        ensure_equal(shared_->change(c.r.rate, c.burst, at<time_point>(t)) == weir::errc::none, fits, "changes");
-        ensure_equal(plain_->change(c.r.rate, c.burst, at<time_point>(t)) == weir::errc::none, fits,
+        ensure_equal(shared_->change({c.r.rate, c.burst}, at<time_point>(t)) == weir::errc::none, fits, "changes");
+        ensure_equal(plain_->change({c.r.rate, c.burst}, at<time_point>(t)) == weir::errc::none, fits,
                      "with plain cells, changes");
         std::uint64_t const has = shared_->available(at<time_point>(t));
-        std::uint64_t const most = fits ? std::min(had, c.burst) : had;
+        // Of a full bucket one call can take all, whether or not single ones can.
+        std::uint64_t const most = fits ? std::min(was_whole ? old_burst : had, c.burst) : had;
         ensure(has <= most && most - has <= 1, "available was ", had, " and is ", has, " after a change");
-        if (was_whole && fits && had >= c.burst) ensure_equal(has, c.burst, "full before a change, and after it");
+        if (was_whole && fits && old_burst >= c.burst)
+            ensure(shared_->check(c.burst, at<time_point>(t)).granted(), "full before a change, and after it");
         observe(t, model_->burst());
     }
 
@@ -263,7 +280,7 @@ private:
         ensure_equal(shared_->available(when), free, "available at ", t);
         ensure_equal(plain_->available(when), free, "with plain cells, available at ", t);
         ensure(shared_->check(free, when).granted(), "denies what is available, ", free, ", at ", t);
-        ensure(!shared_->check(free + 1, when).granted(), "grants more than is available, ", free, ", at ", t);
+        ensure(!shared_->check(free + 2, when).granted(), "grants more than is available, ", free, ", at ", t);
         ensure(free <= model_->burst(), "more available than the burst");
         for (std::uint64_t const k : {n, model_->burst()}) {
             bool const grants = model_->grants(k, u);

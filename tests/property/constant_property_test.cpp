@@ -41,7 +41,7 @@ std::uint64_t unknown(std::uint64_t n) {
 template <template <class, class> class Bucket, class Clock>
 constexpr numbers bucket_answers(std::uint64_t seed, rate r, permits burst, rate other) {
     using time_point = typename Clock::time_point;
-    Bucket<Clock, weir::unsynchronized> b{r, burst, start::with(burst / 2), time_point{}, Clock{}};
+    Bucket<Clock, weir::unsynchronized> b{r, burst, {.initial = burst / 2}, time_point{}, Clock{}};
     script::random random{seed};
     std::int64_t t = 0;
     numbers out{};
@@ -49,7 +49,7 @@ constexpr numbers bucket_answers(std::uint64_t seed, rate r, permits burst, rate
         t += static_cast<std::int64_t>(script::size(static_cast<std::uint16_t>(random.next())) >> 24U);
         auto const when = script::at<time_point>(t);
         permits const n = random.below(burst + 2);
-        if (i == out.size() / 2) out[i] += b.change(other, burst + 1, when) == weir::errc::none ? 1 : 0;
+        if (i == out.size() / 2) out[i] += b.change({other, burst + 1}, when) == weir::errc::none ? 1 : 0;
         if (random.below(4) == 0) {
             if constexpr (requires { b.reserve(n, typename Clock::duration{9}, when); }) {
                 auto const d = b.reserve(n, typename Clock::duration{99}, when);
@@ -69,7 +69,7 @@ constexpr numbers bucket_answers(std::uint64_t seed, rate r, permits burst, rate
 template <class Clock>
 constexpr numbers queue_answers(std::uint64_t seed, rate r, permits waiting) {
     using time_point = typename Clock::time_point;
-    weir::leaky_bucket_queue<Clock, weir::unsynchronized> q{r, waiting, time_point{}, Clock{}};
+    weir::leaky_bucket_queue<Clock, weir::unsynchronized> q{r, waiting, {}, time_point{}, Clock{}};
     script::random random{seed};
     std::int64_t t = 0;
     numbers out{};

@@ -127,7 +127,7 @@ private:
         ensure_equal(s.granted(), grants, "grants ", n, " at ", t);
         ensure_equal(p.granted(), grants, "with plain cells, grants ", n, " at ", t);
         if (!grants) {
-            ensure(!shared_->refund(s), "a denial is cancelled");
+            ensure(shared_->refund(s) == 0, "a denial is cancelled");
             auto const again = retry(n, u);
             ensure_equal(ticks(s.retry_at()), ticks(time_of(again)), "retry_at of ", n, " at ", t);
             ensure(s.retry_at() == p.retry_at() && s.departs_at() == p.departs_at(),
@@ -157,9 +157,10 @@ private:
         if (h == nullptr) return;
         bool const last = h->live && h->after == tat_;
         log_.note("cancel ", h->booked, last ? ": given back" : ": a gap");
-        ensure_equal(shared_->refund(h->s), last, "cancels");
-        ensure_equal(plain_->refund(h->p), last, "with plain cells, cancels");
-        ensure(!shared_->refund(h->s), "cancels twice");
+        std::uint64_t const back = last ? booked_[h->booked].n : 0;
+        ensure_equal(shared_->refund(h->s), back, "cancels");
+        ensure_equal(plain_->refund(h->p), back, "with plain cells, cancels");
+        ensure(shared_->refund(h->s) == 0, "cancels twice");
         // Its place is free, or stays a gap: it departs no more either way.
         if (last) tat_ = h->before;
         booked_[h->booked].n = 0;
@@ -173,10 +174,10 @@ private:
         std::uint64_t const free = g_.available(tat_, u);
         ensure_equal(shared_->available(when), free, "available at ", t);
         ensure_equal(plain_->available(when), free, "with plain cells, available at ", t);
-        for (std::uint64_t const k : {free, free + 1, n}) {
+        for (std::uint64_t const k : {free, free + 2, n}) {
             bool const grants = k == 0 || g_.allows(tat_, k, u);
             ensure(k != free || grants, "denies what is available");
-            ensure(k != free + 1 || !grants, "grants more than is available");
+            ensure(k != free + 2 || !grants, "grants more than is available");
             auto const s = shared_->check(k, when);
             auto const p = plain_->check(k, when);
             ensure_equal(s.granted(), grants, "check of ", k, " at ", t);

@@ -458,7 +458,7 @@ enum role { agent, batch };
 class fair_lines_of_a_bucket : public testing::Test {
 protected:
     manual_clock clock;
-    weir::token_bucket<manual_clock&> bucket{rate{1, 1s}, 100, weir::start::empty(), clock};
+    weir::token_bucket<manual_clock&> bucket{rate{1, 1s}, 100, {.initial = 0}, clock};
     fair_queue<weir::token_bucket<manual_clock&>, 2> lines{bucket, {fair_class{.weight = 3}, fair_class{.weight = 1}}};
     scene<decltype(lines)> all{clock, lines};
 };
@@ -617,7 +617,7 @@ TEST_F(fair_lines_of_a_bucket, a_weight_changed_in_use_holds_from_the_next_grant
 TEST_F(fair_lines_of_a_bucket, a_change_of_limits_through_any_line_wakes_whoever_is_next) {
     all.join(batch, 50, 100);
     EXPECT_EQ(all.executor.next_due(), time_point{50s});
-    (void)lines[agent].change(rate{10, 1s}, 100);
+    (void)lines[agent].change(weir::token_bucket<manual_clock&>::limits_type{rate{10, 1s}, 100});
     all.executor.run_due();
     EXPECT_EQ(all.executor.next_due(), time_point{5s});
     all.run_out();

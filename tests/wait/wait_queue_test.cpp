@@ -118,7 +118,7 @@ protected:
     }
 
     manual_clock clock;
-    bucket_type bucket{rate{1, 1s}, 10, weir::start::empty(), clock};
+    bucket_type bucket{rate{1, 1s}, 10, {.initial = 0}, clock};
     line_type line{bucket};
     crew threads;
 
@@ -420,7 +420,7 @@ TEST_F(wait_queue, one_that_a_change_has_left_no_room_for_learns_it_when_its_tur
     join(wait);
     join(wait);
     join_for(5);
-    EXPECT_FALSE(line.change(rate{1, 1s}, 5));
+    EXPECT_FALSE(line.change(bucket_type::limits_type{rate{1, 1s}, 5}));
     while (nevers != 2) std::this_thread::yield();
     EXPECT_EQ(clock.now(), time_point{});
     run_out();
@@ -479,7 +479,7 @@ TEST_F(wait_queue, a_settlement_re_times_the_first) {
 TEST_F(wait_queue, a_change_of_rate_re_times_the_first) {
     join_for(10);
     EXPECT_EQ(clock.next_due(), time_point{10s});
-    EXPECT_FALSE(line.change(rate{10, 1s}, 10));
+    EXPECT_FALSE(line.change(bucket_type::limits_type{rate{10, 1s}, 10}));
     while (clock.next_due() != time_point{1s}) std::this_thread::yield();
     run_out();
     EXPECT_EQ(clock.now(), time_point{1s});

@@ -186,7 +186,7 @@ public:
             if (moved == 0 || moved * 64 < applied_) return {};
             applied_ = c;
         }
-        error const e = bucket.change(weir::rate{c, options_.window}, burst, now);
+        error const e = bucket.change({weir::rate{c, options_.window}, burst}, now);
         if (e) {
             std::lock_guard const lock{mutex_};
             applied_ = 0;  // next time

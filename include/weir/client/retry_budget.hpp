@@ -54,7 +54,7 @@ public:
         : earned_{o.retries},
           cost_{o.successes},
           most_{std::uint64_t{o.most} * o.successes},
-          floor_{o.floor, o.floor_burst, start::full(), std::forward<C>(c)} {
+          floor_{o.floor, o.floor_burst, std::forward<C>(c)} {
         weir::detail::ensure(validate(o, resolution_of(floor_.clock())));
     }
 
@@ -63,7 +63,7 @@ public:
         if (o.successes == 0) return {"a retry budget needs a number of successes to earn its retries"};
         if (o.retries == 0) return {"a retry budget that earns nothing is only its floor: take a token_bucket"};
         if (o.most == 0) return {"a retry budget must be able to save at least one retry"};
-        return bucket::validate(o.floor, o.floor_burst, resolution);
+        return bucket::validate(o.floor, o.floor_burst, {}, resolution);
     }
 
     /// A call succeeded. O(1).

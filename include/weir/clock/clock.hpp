@@ -128,9 +128,12 @@ template <class Clock, class... Args>
 constexpr auto resolution_among(Args const&... args) {
     typename clock_traits<Clock>::duration d{1};
     [[maybe_unused]] auto const look = [&d](auto const& a) {
-        if constexpr (clock<decltype(a)>) d = resolution_of(a);
+        if constexpr (clock_or_reference<decltype(a)>) {
+            std::remove_reference_t<clock_argument_t<decltype(a)>> const& c = a;  // of std::ref, what it refers to
+            d = resolution_of(c);
+        }
     };
-    if constexpr ((clock<Args> || ...)) {
+    if constexpr ((clock_or_reference<Args> || ...)) {
         (look(args), ...);
     } else if constexpr (std::default_initializable<Clock>) {
         d = resolution_of(Clock{});

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "../clock/clock.hpp"
+#include "../limiter.hpp"
 
 namespace weir::inline v0::detail {
 
@@ -30,6 +31,31 @@ protected:
     time_point at_;
     time_point retry_at_;
     bool granted_ = false;
+};
+
+/// How many permits a receipt can still give back. One owner only: an object that was moved from has none.
+class live_permits {
+public:
+    constexpr live_permits() = default;
+    constexpr explicit live_permits(permits n) noexcept : n_{n} {}
+    constexpr live_permits(live_permits&& o) noexcept : n_{o.take_all()} {}
+    constexpr live_permits& operator=(live_permits&& o) noexcept {
+        n_ = o.take_all();
+        return *this;
+    }
+    ~live_permits() = default;
+
+    constexpr permits count() const noexcept { return n_; }
+    /// Takes up to k of them, and returns how many.
+    constexpr permits take(permits k) noexcept {
+        k = k < n_ ? k : n_;
+        n_ -= k;
+        return k;
+    }
+    constexpr permits take_all() noexcept { return std::exchange(n_, permits{0}); }
+
+private:
+    permits n_ = 0;
 };
 
 /// Whether a receipt can still be used. In one hand only: moved, it leaves false behind.

@@ -26,6 +26,7 @@
 // A grant may come later than the ideal's by the time of one unit, never earlier. What needs more bits is refused.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <limits>
 
@@ -51,7 +52,7 @@ public:
     /// burst of 0; a rate or burst that 30 years of this clock cannot count; a clock so coarse that one step earns more
     /// than the burst, so that rate would be lost.
     template <class Duration>
-    static constexpr result<gcra> make(rate r, permits burst, Duration resolution = Duration{1}) {
+    static constexpr result<gcra> make(rate const& r, permit_count burst, Duration resolution = Duration{1}) {
         gcra g;
         if (auto e = g.configure<Duration>(r, burst, resolution)) return e;
         return result<gcra>{std::in_place, g};
@@ -67,6 +68,25 @@ public:
     constexpr std::uint64_t unit() const noexcept { return unit_; }
     constexpr std::uint64_t span() const noexcept { return span_; }
 
+    /// The rate it was made with, by value: per second, minute, hour or day where that is a whole number of permits, else
+    /// as the reduced fraction of permits per tick. `Duration` is the one it was made for.
+    template <class Duration>
+    constexpr rate rate_per() const {
+        for (std::int64_t const seconds : {1, 60, 3600, 86'400}) {
+            std::uint64_t const num = static_cast<std::uint64_t>(Duration::period::num);
+            std::uint64_t ticks = 0;
+            if (__builtin_mul_overflow(static_cast<std::uint64_t>(seconds),
+                                       static_cast<std::uint64_t>(Duration::period::den), &ticks))
+                break;
+            if (ticks % num != 0 || ticks / num % per_tick_.ticks != 0) continue;
+            std::uint64_t count = 0;
+            if (__builtin_mul_overflow(per_tick_.permits, ticks / num / per_tick_.ticks, &count) || count >> 63U) break;
+            return rate{count, std::chrono::seconds{seconds}};
+        }
+        using ticks_of = std::chrono::duration<std::int64_t, typename Duration::period>;
+        return rate{per_tick_.permits, ticks_of{static_cast<std::int64_t>(per_tick_.ticks)}};
+    }
+
     /// What `t` ticks have earned, t ≤ horizon. One multiplication for a rate of whole units a tick, else three.
     ///
     /// ρ = whole + fraction·2^-128, the fraction rounded up, so the sum exceeds ρt by less than 2^-64. A ρt that is no
@@ -79,6 +99,7 @@ public:
     }
 
     /// Ticks since the start, as a number that `at` takes: beyond the horizon time stands still.
+    constexpr std::uint64_t horizon() const noexcept { return horizon_; }
     constexpr std::uint64_t clamp(std::uint64_t t) const noexcept { return t < horizon_ ? t : horizon_; }
 
     /// The first tick at which `units` are earned; all ones where that is beyond the horizon. For the cold path.
@@ -108,34 +129,52 @@ public:
         return low;
     }
 
-    /// TAT after n more permits at `now`, whether or not they are to be had. n ≤ burst, so that the product does not wrap.
+    /// TAT after n more permits at `now`, whether or not they are available. n ≤ burst, so that the product does not wrap.
     constexpr std::uint64_t charged(std::uint64_t tat, position now, permits n) const noexcept {
         return (tat > now.ceil ? tat : now.ceil) + n * unit_;
     }
 
-    /// Whether n permits are to be had at `now`. n ≤ burst, so that a TAT below ⌊ρt⌋ need not be raised to it.
+    /// Whether n permits are available at `now`. n ≤ burst, so that a TAT below ⌊ρt⌋ need not be raised to it.
     constexpr bool allows(std::uint64_t tat, position now, permits n) const noexcept {
         return tat + n * unit_ <= now.floor + span_;
     }
 
-    /// What must be earned before n permits are to be had. 1 ≤ n ≤ burst.
+    /// What must be earned before n permits are available. 1 ≤ n ≤ burst.
     constexpr std::uint64_t required(std::uint64_t tat, permits n) const noexcept {
         std::uint64_t const sum = tat + n * unit_;
         return sum > span_ ? sum - span_ : 0;
     }
 
-    /// Permits to be had at `now`, of a state that may be in debt.
+    /// How many permits can be taken at `now`, at once or in any parts, one by one included. The state may be in debt.
+    ///
+    /// The first part raises the TAT to ⌈ρt⌉, and the others are held against ⌊ρt⌋. Where ρt is not an integer that costs
+    /// one unit of the burst, so a full bucket then counts burst − 1, although one call for the whole burst is granted.
+    /// A burst of 1 has no second part.
     constexpr permits available(std::uint64_t tat, position now) const noexcept {
-        std::uint64_t const used = tat > now.floor ? tat - now.floor : 0;
-        return used >= span_ ? 0 : (span_ - used) / unit_;
+        std::uint64_t const after_idle = tat > now.ceil ? tat : now.ceil;
+        std::uint64_t const used = after_idle - now.floor;
+        permits const parts = used >= span_ ? 0 : (span_ - used) / unit_;
+        return parts != 0 || !allows(tat, now, 1) ? parts : 1;
     }
 
-    /// The state at tick 0 with k permits to be had (all of them where k is more than burst).
+    /// The state at tick 0 with k permits available (all of them where k is more than burst).
     constexpr std::uint64_t initial(permits k) const noexcept { return k >= burst_ ? 0 : (burst_ - k) * unit_; }
 
-    /// Carries a state over from `old` to this at tick t: what was to be had stays to be had, up to this burst, and debt
+    /// What a change of configuration keeps: what is available, as a bucket does; or the time from which on the next can
+    /// depart, as a queue does.
+    enum class keep : unsigned char { availability, departures };
+
+    /// Carries a state over from `old` to this at tick t. All ones where it does not fit.
+    constexpr std::uint64_t carried(gcra const& old, std::uint64_t tat, std::uint64_t t, keep k) const noexcept {
+        if (k == keep::availability) return carried(old, tat, t);
+        std::uint64_t const free_from = old.first(tat);
+        if (free_from == (std::numeric_limits<std::uint64_t>::max)()) return free_from;
+        return free_from <= t ? at(t).floor : at(free_from).ceil;
+    }
+
+    /// Carries a state over from `old` to this at tick t: what was available stays available, up to this burst, and debt
     /// stays debt, rounded against the caller by less than a unit each. What is booked ahead also keeps its time: nothing
-    /// is to be had before the last of it is due, since it will be used then. All ones where the debt does not fit.
+    /// is available before the last of it is due, since it will be used then. All ones where the debt does not fit.
     constexpr std::uint64_t carried(gcra const& old, std::uint64_t tat, std::uint64_t t) const noexcept {
         constexpr std::uint64_t no_fit = (std::numeric_limits<std::uint64_t>::max)();
         position const then = old.at(t);
@@ -156,22 +195,24 @@ public:
         return next > tat_max ? no_fit : next;
     }
 
-    /// The rest of the state, word by word, for a shell that must publish it through atomics.
+    /// The configuration, word by word, for a shell that must publish it through atomics. The horizon is not part of it:
+    /// it depends on the clock's ticks alone.
     static constexpr int words = 7;
     struct packed_state {
         std::uint64_t word[words];
     };
     constexpr packed_state pack() const noexcept {
-        return {{whole_, fraction_.hi, fraction_.lo, unit_, span_, burst_, horizon_}};
+        return {{whole_, fraction_.hi, fraction_.lo, unit_, burst_, per_tick_.permits, per_tick_.ticks}};
     }
-    static constexpr gcra unpack(packed_state const& p) noexcept {
+    static constexpr gcra unpack(packed_state const& p, std::uint64_t horizon) noexcept {
         gcra g;
         g.whole_ = p.word[0];
         g.fraction_ = {p.word[1], p.word[2]};
         g.unit_ = p.word[3];
-        g.span_ = p.word[4];
-        g.burst_ = p.word[5];
-        g.horizon_ = p.word[6];
+        g.burst_ = p.word[4];
+        g.span_ = g.burst_ * g.unit_;
+        g.per_tick_ = {p.word[5], p.word[6]};
+        g.horizon_ = horizon;
         g.one_ = g.whole_ == 1 && g.fraction_.hi == 0 && g.fraction_.lo == 0;
         return g;
     }
@@ -180,13 +221,15 @@ public:
 
 private:
     template <class Duration>
-    constexpr error configure(rate r, permits burst, Duration resolution) noexcept {
-        if (burst == 0) return {"a burst of zero permits grants nothing for ever"};
-        if (burst > tat_max) return {"the burst is too large: it does not fit 60 bits"};
+    constexpr error configure(rate const& r, permit_count burst, Duration resolution) noexcept {
+        if (burst.invalid()) return {"burst must be at least 1 (got a negative number)"};
+        if (burst == 0U) return {"burst must be at least 1 (got 0)"};
+        if (burst > tat_max) return {"burst must be below 2^60"};
         if (resolution.count() <= 0) return {"a clock's resolution must be positive"};
         auto const per_tick = r.per<Duration>();
+        per_tick_ = per_tick;
         if (per_tick.ticks == 0)
-            return {"the rate does not fit: its fraction of permits per tick needs more than 63 bits"};
+            return {"the rate does not fit: as a fraction of permits per tick it needs more than 63 bits"};
 
         // One step of the clock must not earn more than the burst.
         detail::u128 const step = detail::mul(per_tick.permits, static_cast<std::uint64_t>(resolution.count()));
@@ -251,6 +294,7 @@ private:
     std::uint64_t whole_ = 1;
     detail::u128 fraction_{0, 0};
     bool one_ = true;  // ρ = 1: time is its own measure, as it is for most rates of human size
+    rate::fraction per_tick_{1, 1};
 };
 
 }  // namespace weir::inline v0

@@ -50,38 +50,6 @@
 
 namespace weir::inline v0::detail {
 
-/// Ticks of `t` since `origin`, between 0 and the horizon of gcra: time before the start is the start, and beyond the
-/// horizon it stands still.
-template <class Duration, class TimePoint>
-constexpr std::uint64_t ticks_since(TimePoint t, std::int64_t origin) noexcept {
-    constexpr std::uint64_t horizon = gcra::horizon<Duration>();
-    // Beside a clock's end the difference may overflow. As a branch: what follows need not wait for it.
-    std::int64_t d{};
-    bool const overflow = __builtin_sub_overflow(detail::ticks(t), origin, &d);
-    if (!overflow && static_cast<std::uint64_t>(d) <= horizon) [[likely]]
-        return static_cast<std::uint64_t>(d);
-    return detail::ticks(t) < origin ? 0 : horizon;
-}
-
-/// The time point t ticks after `origin`; time_point::max() where it has none.
-template <class TimePoint>
-constexpr TimePoint time_since(std::int64_t origin, std::uint64_t t) noexcept {
-    using rep = typename TimePoint::rep;
-    if (t >> 63U) return (TimePoint::max)();
-    std::int64_t const at = saturating_add(origin, static_cast<std::int64_t>(t));
-    if (at > (std::numeric_limits<rep>::max)()) return (TimePoint::max)();
-    return TimePoint{typename TimePoint::duration{static_cast<rep>(at)}};
-}
-
-/// later - earlier, at most duration::max().
-template <class TimePoint>
-constexpr typename TimePoint::duration wait_between(TimePoint earlier, TimePoint later) noexcept {
-    using rep = typename TimePoint::rep;
-    std::int64_t const d = saturating_sub(detail::ticks(later), detail::ticks(earlier));
-    if (d > (std::numeric_limits<rep>::max)()) return (TimePoint::duration::max)();
-    return typename TimePoint::duration{static_cast<rep>(d)};
-}
-
 template <class Atomics>
 class gcra_state {
     static constexpr unsigned tat_bits = gcra::tat_bits;
@@ -89,7 +57,6 @@ class gcra_state {
     static constexpr std::uint64_t epoch_mask = std::uint64_t{3} << tat_bits;
     static constexpr unsigned version_shift = 62;
 
-    static constexpr std::uint64_t tat_of(std::uint64_t word) noexcept { return word & tat_max; }
     static constexpr std::uint64_t with_tat(std::uint64_t word, std::uint64_t tat) noexcept {
         return (word & ~tat_max) | tat;
     }
@@ -110,22 +77,33 @@ class gcra_state {
     }
 
 public:
-    /// What an exchange did, and what its undoing needs.
-    struct charge {
-        bool granted = false;
-        std::uint64_t before = 0;   ///< the word that was replaced, or, when denied, the word that was seen
+    static constexpr std::uint64_t tat_of(std::uint64_t word) noexcept { return word & tat_max; }
+
+    /// What undoing a charge needs.
+    struct receipt {
+        std::uint64_t before = 0;   ///< the word that it replaced
         std::uint64_t after = 0;    ///< the word that replaced it
         std::uint64_t version = 0;  ///< full number of the configuration it was made under
     };
-
-    constexpr gcra_state(gcra const& g, permits start) noexcept : word_{g.initial(start)}, first_{g} {}
-
+    /// What an attempt did and saw. Its answers follow from the words and the configuration; under a changed one, which
+    /// may be replaced, the attempt computes them.
     struct attempt {
-        charge what;
-        bool too_many;  ///< n is above the burst, so that it can never be granted
+        bool granted = false;
+        bool too_many = false;     ///< n is above the burst, so that it can never be granted
+        std::uint64_t before = 0;  ///< the word that was replaced, or, when denied, the word that was seen
+        std::uint64_t after = 0;   ///< the word that replaced it; of a check, what would
+        std::uint64_t version = 0;
+        permits remaining = 0;    ///< this and the next two where version is not 0
+        std::uint64_t retry = 0;  ///< tick of retry_at, when denied
+        std::uint64_t full = 0;   ///< tick of full_at
     };
 
-    /// Charges n permits at tick t if they are there. Lock-free: an exchange fails only because another succeeded.
+    constexpr gcra_state(gcra const& g, permits available) noexcept : word_{g.initial(available)}, first_{g} {}
+
+    /// The configuration of the constructor. It never changes.
+    constexpr gcra const& initial() const noexcept { return first_; }
+
+    /// Charges n permits at tick t if they are available. Lock-free: an exchange fails only because another succeeded.
     [[gnu::__always_inline__]] constexpr attempt try_charge(permits n, std::uint64_t t) noexcept {
         // Relaxed: of a changed configuration this reads nothing, and try_charge_changed begins again with (1).
         std::uint64_t word = word_.load(std::memory_order_relaxed);
@@ -133,9 +111,9 @@ public:
             if ((word >> version_shift) != 0) [[unlikely]]
                 return try_charge_changed(n, t);
             if (n != 1 && n > first_.burst()) [[unlikely]]
-                return {{false, word, word, 0}, true};
+                return {false, true, word, word};
             auto const now = first_.at(t);
-            if (!first_.allows(tat_of(word), now, n)) return {{false, word, word, 0}, false};
+            if (!first_.allows(tat_of(word), now, n)) return {false, false, word, word};
             // `charged`, with branches for its maximum and the epoch, so that the exchange need not wait for either.
             std::uint64_t const worth = n * first_.unit();
             std::uint64_t next = word + worth;
@@ -145,7 +123,7 @@ public:
                     next |= word & epoch_mask;
             }
             if (word_.compare_exchange_weak(word, next, std::memory_order_release, std::memory_order_relaxed)) {  // (8)
-                return {{true, word, next, 0}, false};
+                return {true, false, word, next};
             }
         }
     }
@@ -156,11 +134,19 @@ public:
         if ((word >> version_shift) != 0) [[unlikely]]
             return probe_changed(n, t);
         if (n != 1 && n > first_.burst()) [[unlikely]]
-            return {{false, word, word, 0}, true};
-        return {{first_.allows(tat_of(word), first_.at(t), n), word, word, 0}, false};
+            return {false, true, word, word};
+        auto const now = first_.at(t);
+        bool const granted = first_.allows(tat_of(word), now, n);
+        return {granted, false, word, granted ? with_tat(word, first_.charged(tat_of(word), now, n)) : word};
     }
 
-    /// A charge for a moment that may lie ahead, and that moment. `due` is `latest` + 1 at least where it was refused.
+    /// The attempt for nothing: granted. It writes nothing.
+    [[gnu::__noinline__, gnu::__cold__]] constexpr attempt look_only(std::uint64_t t) const noexcept {
+        view const v = look();
+        return completed({true, false, v.word, v.word, v.version}, v.g, 0, t);
+    }
+
+    /// A charge for a moment that may lie ahead, and that moment.
     struct booking {
         attempt made;
         std::uint64_t due;
@@ -170,34 +156,35 @@ public:
     constexpr booking try_book(permits n, std::uint64_t t, std::uint64_t latest) noexcept {
         while (true) {
             view v = look();
-            if (n > v.g.burst()) return {{{false, v.word, v.word, v.version}, true}, 0};
+            if (n > v.g.burst()) return {refused(v, true, n, t), 0};
             auto const now = v.g.at(t);
             bool const at_once = v.g.allows(tat_of(v.word), now, n);
             std::uint64_t const next = v.g.charged(tat_of(v.word), now, n);
             // By `latest` there must have been earned what is charged, less the burst. The second bound keeps the word.
             if (!at_once && (next > v.g.at(v.g.clamp(latest)).floor + v.g.span() || next > tat_max)) {
-                return {{{false, v.word, v.word, v.version}, false}, 0};
+                return {refused(v, false, n, t), 0};
             }
             std::uint64_t const word = with_tat(v.word, next);
             std::uint64_t const due = at_once ? t : v.g.first(next - v.g.span());
             if (!at_once) raise(booked_until_, due);
             if (word_.compare_exchange_weak(v.word, word, std::memory_order_release,
                                             std::memory_order_relaxed)) {  // (8)
-                return {{{true, v.word, word, v.version}, false}, due};
+                return {completed({true, false, v.word, word, v.version}, v.g, n, t), due};
             }
         }
     }
 
-    /// Puts n permits into the queue at tick t; they leave at the tick by which all that was booked before has left. One
-    /// permit of the burst is the one that leaves, the others are places to wait.
+    /// Puts n permits into the queue at tick t. They leave at the first tick by which all that was booked before has left:
+    /// one permit of the burst is the one that leaves, and the others are those that wait.
     constexpr booking try_enqueue(permits n, std::uint64_t t) noexcept {
         attempt const a = try_charge(n, t);
-        if (!a.what.granted) return {a, 0};
-        std::uint64_t const before = tat_of(a.what.before);
-        return {a, before <= first_.at(t).floor ? t : first_.first(before)};
+        if (!a.granted) return {a, 0};
+        std::uint64_t const before = tat_of(a.before);
+        if (a.version == 0) return {a, before <= first_.at(t).floor ? t : first_.first(before)};
+        return {a, a.retry};
     }
 
-    /// Charges n permits whether or not they are there: debt. The TAT saturates.
+    /// Charges n permits whether or not they are available: debt. The TAT saturates.
     constexpr void charge_debt(permits n, std::uint64_t t) noexcept {
         while (true) {
             view v = look();
@@ -225,31 +212,40 @@ public:
     /// for c < s ≤ L: live(s)·unit + ρs ≤ TAT − live·unit + (ρL − ρc); hence TAT may go down by live·unit − (ρL − ρc), and
     /// by k·unit at most for the sake of s ≤ c. L ≤ max(now, booked_until_). (TAT − span says nothing of L: refunds lower it.)
     template <class Now>
-    constexpr permits give_back(charge const& c, std::uint64_t t, permits live, permits k, Now now) noexcept {
+    constexpr permits give_back(receipt const& c, std::uint64_t t, permits live, permits k, Now now) noexcept {
         std::uint64_t mine = 0;
         permits const given = give_back_in_epoch(c, t, live, k, now, mine);
         refunding_.fetch_sub(mine, std::memory_order_release);  // (11)
         return given;
     }
 
-    /// Takes `c` back if it is the last charge, leaving the word as it was before it; else does nothing. Where this is the
-    /// only way in which the TAT falls, a word names the charge that made it: to see the same word again, it must have
-    /// fallen below it, and only the cancelling of that charge does that.
-    constexpr bool undo(charge const& c) noexcept {
-        std::uint64_t expected = c.after;
-        return word_.compare_exchange_strong(expected, c.before, std::memory_order_relaxed, std::memory_order_relaxed);
+    /// Gives back the last k of the `live` permits of `c` if they are the last that were charged, and else nothing; `c`
+    /// is then the receipt of the others. For a state whose TAT falls in this way alone: a TAT then names the charge that
+    /// made it, since to see it again, the TAT must have fallen below it, and only undoing that charge does that.
+    constexpr permits cancel(receipt& c, permits live, permits k) noexcept {
+        while (true) {
+            view v = look();
+            if (v.version != c.version) return 0;
+            std::uint64_t const last = tat_of(c.after);
+            std::uint64_t const to = k == live ? tat_of(c.before) : last - k * v.g.unit();
+            bool const is_last = tat_of(v.word) == last;
+            if (!is_last || word_.compare_exchange_weak(v.word, with_tat(v.word, to), std::memory_order_release,
+                                                        std::memory_order_relaxed)) {
+                c.after = with_tat(c.after, to);
+                return is_last ? k : 0;
+            }
+        }
     }
 
     /// Puts `g` in force as of the tick that `now` returns, carrying credit and debt over. Errors: another thread is
     /// changing it; the debt does not fit. A thread that stops for ever in here keeps others from changing, and nothing else.
     template <class Now>
-    constexpr error change(gcra const& g, Now now) noexcept {
-        if (changing_.exchange(1, std::memory_order_acquire) != 0) return busy();  // (5) pairs with (6)
-        error const e = change_alone(g, now);
+    constexpr error change(gcra const& g, Now now, gcra::keep keep = gcra::keep::availability) noexcept {
+        if (changing_.exchange(1, std::memory_order_acquire) != 0) return busy_changing();  // (5) pairs with (6)
+        error const e = change_alone(g, now, keep);
         changing_.exchange(0, std::memory_order_release);  // (6)
         return e;
     }
-    static constexpr error busy() noexcept { return busy_changing(); }
 
     /// The configuration in force and the word it was read with.
     struct view {
@@ -268,7 +264,7 @@ public:
             for (int i = 0; i < gcra::words; ++i) p.word[i] = s.word[i].load(std::memory_order_acquire);  // (3)
             // Had any of it been written since, then (3) saw (4), and this sees a word that is later than ours.
             std::uint64_t const again = word_.load(std::memory_order_acquire);
-            if (again == word) return {word, version, gcra::unpack(p)};
+            if (again == word) return {word, version, gcra::unpack(p, first_.horizon())};
             word = again;
         }
     }
@@ -278,12 +274,9 @@ public:
         return v.g.available(tat_of(v.word), v.g.at(t));
     }
 
-    /// The first tick from `t` on at which n permits are to be had, if the word stays as a denial saw it. All ones: never.
-    constexpr std::uint64_t retry(charge const& c, permits n, std::uint64_t t) const noexcept {
-        view v = look();
-        if (v.version == c.version) v.word = c.before;  // otherwise what was seen says nothing any more
-        if (n > v.g.burst()) return (std::numeric_limits<std::uint64_t>::max)();
-        std::uint64_t const at = v.g.first(v.g.required(tat_of(v.word), n));
+    /// The first tick from `t` on at which n ≤ burst permits are available, if the word stays as it is. All ones: never.
+    static constexpr std::uint64_t retry(gcra const& g, std::uint64_t word, permits n, std::uint64_t t) noexcept {
+        std::uint64_t const at = g.first(g.required(tat_of(word), n));
         return at > t ? at : t;
     }
 
@@ -293,29 +286,48 @@ private:
         typename Atomics::template atomic<std::uint64_t> word[gcra::words] = {};
     };
 
+    /// The answers of an attempt at tick t, under a changed configuration.
+    static constexpr attempt completed(attempt a, gcra const& g, permits n, std::uint64_t t) noexcept {
+        if (a.version == 0) return a;
+        std::uint64_t const tat = tat_of(a.after);
+        a.remaining = g.available(tat, g.at(t));
+        a.full = g.first(tat);
+        if (!a.granted && !a.too_many) a.retry = retry(g, a.before, n, t);
+        return a;
+    }
+    static constexpr attempt refused(view const& v, bool too_many, permits n, std::uint64_t t) noexcept {
+        return completed({false, too_many, v.word, v.word, v.version}, v.g, n, t);
+    }
+
     [[gnu::__noinline__, gnu::__cold__]] constexpr attempt try_charge_changed(permits n, std::uint64_t t) noexcept {
         while (true) {
             view v = look();
-            if (n > v.g.burst()) return {{false, v.word, v.word, v.version}, true};
+            if (n > v.g.burst()) return refused(v, true, n, t);
             auto const now = v.g.at(t);
-            if (!v.g.allows(tat_of(v.word), now, n)) return {{false, v.word, v.word, v.version}, false};
-            std::uint64_t const next = with_tat(v.word, v.g.charged(tat_of(v.word), now, n));
+            std::uint64_t const tat = tat_of(v.word);
+            if (!v.g.allows(tat, now, n)) return refused(v, false, n, t);
+            std::uint64_t const next = with_tat(v.word, v.g.charged(tat, now, n));
             if (word_.compare_exchange_weak(v.word, next, std::memory_order_release,
                                             std::memory_order_relaxed)) {  // (8)
-                return {{true, v.word, next, v.version}, false};
+                attempt a = completed({true, false, v.word, next, v.version}, v.g, n, t);
+                a.retry = tat <= now.floor ? t : v.g.first(tat);  // departure from a queue
+                return a;
             }
         }
     }
 
     [[gnu::__noinline__, gnu::__cold__]] constexpr attempt probe_changed(permits n, std::uint64_t t) const noexcept {
         view const v = look();
-        if (n > v.g.burst()) return {{false, v.word, v.word, v.version}, true};
-        return {{v.g.allows(tat_of(v.word), v.g.at(t), n), v.word, v.word, v.version}, false};
+        if (n > v.g.burst()) return refused(v, true, n, t);
+        auto const now = v.g.at(t);
+        if (!v.g.allows(tat_of(v.word), now, n)) return refused(v, false, n, t);
+        std::uint64_t const next = with_tat(v.word, v.g.charged(tat_of(v.word), now, n));
+        return completed({true, false, v.word, next, v.version}, v.g, n, t);
     }
 
     /// `mine`: what refunding_ has of this refund.
     template <class Now>
-    constexpr permits give_back_in_epoch(charge const& c, std::uint64_t t, permits live, permits k, Now now,
+    constexpr permits give_back_in_epoch(receipt const& c, std::uint64_t t, permits live, permits k, Now now,
                                          std::uint64_t& mine) noexcept {
         std::uint64_t others = 0;
         std::uint64_t word = word_.load(std::memory_order_relaxed);  // for its epoch
@@ -365,7 +377,7 @@ private:
     }
 
     template <class Now>
-    constexpr error change_alone(gcra const& g, Now now) noexcept {
+    constexpr error change_alone(gcra const& g, Now now, gcra::keep keep) noexcept {
         view v = look();
         std::uint64_t const number = v.word >> version_shift;
         std::uint64_t const next = number == 3 ? 1 : number + 1;
@@ -375,7 +387,7 @@ private:
         s.version.exchange(version, std::memory_order_release);                                          // (4)
         for (int i = 0; i < gcra::words; ++i) s.word[i].exchange(p.word[i], std::memory_order_release);  // (4)
         while (true) {
-            std::uint64_t const tat = g.carried(v.g, tat_of(v.word), now());
+            std::uint64_t const tat = g.carried(v.g, tat_of(v.word), now(), keep);
             if (tat > tat_max) return {"the debt does not fit the new rate and burst"};
             std::uint64_t const word = (next << version_shift) | (v.word & epoch_mask) | tat;
             if (word_.compare_exchange_weak(v.word, word, std::memory_order_release,
