@@ -32,7 +32,7 @@ int main() {
             for (;;) {
                 auto const turn = line.try_acquire_for(1, 10s);
                 if (!turn) {
-                    if (turn.why() == weir::wait_status::too_late) ++out_of_budget;
+                    if (turn.status() == weir::wait_status::too_late) ++out_of_budget;
                     return;
                 }
                 std::this_thread::sleep_for(1ms);  // fetch it

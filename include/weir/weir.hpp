@@ -34,3 +34,4 @@
 #include "wait/stop_token.hpp"
 #include "wait/task.hpp"
 #include "wait/wait_queue.hpp"
+#include "wait/wait_status.hpp"

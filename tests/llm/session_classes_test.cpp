@@ -230,7 +230,7 @@ TEST_F(llm_session_shares, one_who_withdraws_goes_behind_those_who_wait) {
 }
 
 TEST_F(llm_session_shares, each_class_has_its_own_bound_on_how_many_wait) {
-    open({.rpm = 60, .rps = 1}, {fair_class{.line = {.max_waiting = 3}}, fair_class{.line = {.max_waiting = 1}}});
+    open({.rpm = 60, .rps = 1}, {fair_class{.queue = {.max_waiting = 3}}, fair_class{.queue = {.max_waiting = 1}}});
     begin({.bound = small, .share = batch}, 0);
     begin({.bound = small, .share = batch}, 1);
     begin({.bound = small, .share = batch}, 2);

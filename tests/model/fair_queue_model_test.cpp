@@ -32,6 +32,8 @@ using weir::wait_status;
 
 using lines_type = weir::fair_queue<pool, 2, model::atomics>;
 
+constexpr weir::fair_class two_to_one[] = {{.weight = 2}, {.weight = 1}};
+
 struct waiter {
     std::size_t of = 0;
     permits n = 1;
@@ -51,7 +53,7 @@ public:
     explicit world(program const& p)
         : p_{p},
           pool_{p.left},
-          lines_{pool_, {weir::fair_class{.weight = 2}, weir::fair_class{.weight = 1}}},
+          lines_{pool_, two_to_one},
           timers_(p.waiters.size()),
           ended_(p.waiters.size()),
           joins_(p.waiters.size()),
@@ -62,7 +64,7 @@ public:
         timer& t = timers_[i];
         model::span joining = model::begin();
         joins_[i] = joining;
-        auto one = lines_[w.of].async_acquire(w.n, t, stop_source::token{w.may_be_stopped ? &stop_ : nullptr});
+        auto one = (*lines_)[w.of].async_acquire(w.n, t, stop_source::token{w.may_be_stopped ? &stop_ : nullptr});
         if (!one.ready() && one.start({[](void*) {}, nullptr})) {
             joins_[i] = model::end(joining);
             stood_ |= 1U << i;
@@ -73,11 +75,11 @@ public:
             granted_ += w.n;
             places_[i] = ++served_;
         }
-        ended_[i] = a.why();
+        ended_[i] = a.status();
     }
     void give_back() {
         for (permits const n : p_.refunds) {
-            lines_[p_.refunds_through].refund(n);
+            (*lines_)[p_.refunds_through].refund(n);
             returned_ += n;
             ++refunds_ended_;
         }
@@ -92,7 +94,7 @@ public:
                          "ended for no reason");
         }
         if (refunds_ended_ != p_.refunds.size()) return;
-        model::check(lines_.waiting() == 0, "somebody left a trace in the lines");
+        model::check(lines_->waiting() == 0, "somebody left a trace in the lines");
         model::check(pool_.left() + granted_ == p_.left + returned_, "permits were lost or made");
         for (std::size_t i = 0; i < ended_.size(); ++i) {
             for (std::size_t j = 0; j < ended_.size(); ++j) {
@@ -107,7 +109,7 @@ public:
 private:
     program p_;
     pool pool_;
-    lines_type lines_;
+    line_world::kept<lines_type> lines_;
     stop_source stop_;
     std::vector<timer> timers_;
     std::vector<std::optional<wait_status>> ended_;

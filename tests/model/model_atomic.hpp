@@ -114,6 +114,22 @@ struct atomics {
     private:
         detail::engine::index id_ = detail::engine::get().add(0);
     };
+
+    /// What the destructor of a queue sleeps in, in place of a parker.
+    class event {
+        using where = std::source_location;
+
+    public:
+        void notify(where at = where::current()) {
+            detail::engine::get().modify(detail::access::exchange, id_, 1, std::memory_order_acq_rel, at);
+        }
+        void wait(where at = where::current()) {
+            detail::engine::get().exchange_once(false, id_, 0, std::memory_order_acquire, at);
+        }
+
+    private:
+        detail::engine::index id_ = detail::engine::get().add(0);
+    };
 };
 
 /// wait() stands still until raise() has been called since the last wait(); whoever returns from it sees what came before.

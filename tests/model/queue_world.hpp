@@ -60,6 +60,28 @@ private:
     model::atomics::atomic<permits> left_;
 };
 
+/// A queue whose destructor does not run: where an execution is abandoned, waiters are left in it. A scenario that is
+/// about destroying it calls destroy().
+template <class T>
+class kept {
+public:
+    template <class... Args>
+    explicit kept(Args&&... args) : value_(std::forward<Args>(args)...) {}
+    kept(kept const&) = delete;
+    kept& operator=(kept const&) = delete;
+    ~kept() {}
+    T& operator*() { return value_; }
+    T const& operator*() const { return value_; }
+    T* operator->() { return &value_; }
+    T const* operator->() const { return &value_; }
+    void destroy() { value_.~T(); }
+
+private:
+    union {
+        T value_;
+    };
+};
+
 /// The executor is the waiting thread itself.
 class timer {
 public:

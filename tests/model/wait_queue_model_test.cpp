@@ -76,7 +76,7 @@ public:
         if (!visit(i, ticket) || !w.again) return;
         unsigned const before = served_;
         timer& t = timers_[i];
-        auto one = line_.async_try_acquire_until(w.n, pool::time_point::max(), t, ticket, never(i));
+        auto one = line_->async_try_acquire_until(w.n, pool::time_point::max(), t, ticket, never(i));
         unsigned standing = before;
         bool stood = false;
         if (!one.ready() && one.start({[](void*) {}, nullptr})) {
@@ -93,7 +93,7 @@ public:
             }
             ++served_;
         }
-        ended_[i] = a.why();
+        ended_[i] = a.status();
     }
     stop_source::token never(std::size_t i) {
         return stop_source::token{p_.waiters[i].may_be_stopped ? &stop_ : nullptr};
@@ -103,7 +103,7 @@ public:
         timer& t = timers_[i];
         model::span joining = model::begin();
         joins_[i] = joining;
-        auto one = line_.async_try_acquire_until(w.n, pool::time_point::max(), t, ticket, never(i));
+        auto one = line_->async_try_acquire_until(w.n, pool::time_point::max(), t, ticket, never(i));
         if (!one.ready() && one.start({[](void*) {}, nullptr})) {
             joins_[i] = model::end(joining);
             stood_ |= 1U << i;
@@ -114,12 +114,12 @@ public:
             granted_ += w.n;
             places_[i] = ++served_;
         }
-        ended_[i] = a.granted() && w.again ? std::nullopt : std::optional{a.why()};
+        ended_[i] = a.granted() && w.again ? std::nullopt : std::optional{a.status()};
         return a.granted();
     }
     void give_back(std::vector<permits> const& all) {
         for (permits const n : all) {
-            line_.refund(n);
+            line_->refund(n);
             returned_ += n;
             ++refunds_ended_;
         }
@@ -139,7 +139,7 @@ public:
             }
             auto const why = *ended_[i];
             model::check(why == wait_status::granted || (why == wait_status::stopped && p_.waiters[i].may_be_stopped) ||
-                             (why == wait_status::line_full && p_.waiters.size() > p_.most),
+                             (why == wait_status::queue_full && p_.waiters.size() > p_.most),
                          "ended for no reason");
         }
         for (unsigned const o : overtaken_) {
@@ -148,7 +148,7 @@ public:
         }
         model::check(p_.direct == 0 || direct_ended_, "one who asks the limiter past the line was stopped by it");
         if (!all_ended || refunds_ended_ != p_.refunds.size() + p_.more_refunds.size()) return;
-        model::check(line_.waiting() == 0, "somebody left a trace in the line");
+        model::check(line_->waiting() == 0, "somebody left a trace in the line");
         model::check(pool_.left() + granted_ == p_.left + returned_, "permits were lost or made");
         for (std::size_t i = 0; i < ended_.size(); ++i) {
             for (std::size_t j = 0; j < ended_.size(); ++j) {
@@ -161,7 +161,7 @@ public:
 private:
     program p_;
     pool pool_;
-    line_type line_;
+    line_world::kept<line_type> line_;
     stop_source stop_;
     std::vector<timer> timers_;
     std::vector<std::optional<wait_status>> ended_;

@@ -18,7 +18,7 @@ namespace script {
 
 template <std::size_t Classes>
 class fair_order_run {
-    using order = weir::fair_schedule<Classes>;
+    using order = weir::detail::fair_schedule<Classes>;
 
 public:
     fair_order_run(step const& setup, step const& more, journal& log) : log_{log} {

@@ -153,14 +153,14 @@ struct scene {
     static eager_task wait(scene& s, std::size_t c, Cost n, int who) {
         loop::timer timer{s.executor};
         auto const a = co_await s.lines[c].async_acquire(n, timer);
-        EXPECT_EQ(a.why(), wait_status::granted);
+        EXPECT_EQ(a.status(), wait_status::granted);
         s.served.push_back(who);
     }
     template <class Cost>
     static eager_task wait(scene& s, std::size_t c, Cost n, int who, weir::queue_ticket& ticket) {
         loop::timer timer{s.executor};
         auto const a = co_await s.lines[c].async_try_acquire_until(n, manual_clock::time_point::max(), timer, ticket);
-        EXPECT_EQ(a.why(), wait_status::granted);
+        EXPECT_EQ(a.status(), wait_status::granted);
         s.served.push_back(who);
     }
     template <class Cost, class... Ticket>
@@ -279,7 +279,7 @@ TEST(fair_schedule, keeps_every_pair_of_waiting_classes_within_the_stated_bound_
             w[i] = static_cast<std::uint32_t>(1 + random() % (random() % 2 == 0 ? 10 : fair_class::max_weight));
             largest[i] = 1 + random() % (random() % 2 == 0 ? 10 : 1'000'000);
         }
-        weir::fair_schedule<classes> order{w};
+        weir::detail::fair_schedule<classes> order{w};
         for (std::size_t i = 0; i < classes; ++i) order.begins(i);
         std::array<i128, classes> got{};
         // The bound is for every interval: so for the extremes of the difference.
@@ -318,7 +318,7 @@ TEST(fair_schedule, starves_nobody_between_two_grants_of_a_class_the_others_get_
             w[i] = static_cast<std::uint32_t>(1 + random() % 1000);
             largest[i] = 1 + random() % 100'000;
         }
-        weir::fair_schedule<classes> order{w};
+        weir::detail::fair_schedule<classes> order{w};
         order.begins(0);
         std::uint64_t last = 0;  // what class 0 was granted last
         i128 others = 0;
@@ -352,7 +352,7 @@ TEST(fair_schedule, starves_nobody_between_two_grants_of_a_class_the_others_get_
 }
 
 TEST(fair_schedule, a_class_that_comes_back_is_next_and_has_no_credit_for_the_time_it_was_away) {
-    weir::fair_schedule<2> order{{1, 1}};
+    weir::detail::fair_schedule<2> order{{1, 1}};
     order.begins(1);
     for (int k = 0; k < 1000; ++k) order.serve(1, 10);
     EXPECT_FALSE(order.would_be_behind(0));
@@ -369,7 +369,7 @@ TEST(fair_schedule, a_class_that_comes_back_is_next_and_has_no_credit_for_the_ti
 }
 
 TEST(fair_schedule, who_used_what_nobody_wanted_does_not_owe_for_it) {
-    weir::fair_schedule<2> order{{1, 1}};
+    weir::detail::fair_schedule<2> order{{1, 1}};
     order.begins(1);
     for (int k = 0; k < 1000; ++k) order.serve(1, 1'000'000);
     order.ends(1);
@@ -382,7 +382,7 @@ TEST(fair_schedule, who_used_what_nobody_wanted_does_not_owe_for_it) {
 
 TEST(fair_schedule, a_huge_grant_neither_wraps_nor_starves) {
     for (std::uint64_t const huge : {std::uint64_t{1} << 40, std::numeric_limits<std::uint64_t>::max()}) {
-        weir::fair_schedule<2> order{{1, 1}};
+        weir::detail::fair_schedule<2> order{{1, 1}};
         order.begins(0);
         order.begins(1);
         // Beyond 2^64 units of work several times over.
@@ -401,7 +401,7 @@ TEST(fair_schedule, a_huge_grant_neither_wraps_nor_starves) {
 
 TEST(fair_schedule, what_huge_grants_came_to_does_not_wrap_either) {
     constexpr std::uint64_t huge = 1'000'000'000'000;
-    weir::fair_schedule<2> order{{1, 1}};
+    weir::detail::fair_schedule<2> order{{1, 1}};
     order.begins(0);
     order.begins(1);
     order.serve(0, 1);
@@ -413,7 +413,7 @@ TEST(fair_schedule, what_huge_grants_came_to_does_not_wrap_either) {
 }
 
 TEST(fair_schedule, costs_of_nothing_take_turns_too) {
-    weir::fair_schedule<2> order{{1, 1}};
+    weir::detail::fair_schedule<2> order{{1, 1}};
     order.begins(0);
     order.begins(1);
     int turns[2] = {};
@@ -427,7 +427,7 @@ TEST(fair_schedule, costs_of_nothing_take_turns_too) {
 }
 
 TEST(fair_schedule, what_is_given_back_is_credit_but_not_below_the_virtual_time) {
-    weir::fair_schedule<2> order{{1, 1}};
+    weir::detail::fair_schedule<2> order{{1, 1}};
     order.begins(0);
     order.begins(1);
     order.serve(0, 100);
@@ -444,7 +444,7 @@ TEST(fair_schedule, what_is_given_back_is_credit_but_not_below_the_virtual_time)
 }
 
 constexpr bool order_is_constexpr = [] {
-    weir::fair_schedule<3> order{{2, 1, 1}};
+    weir::detail::fair_schedule<3> order{{2, 1, 1}};
     order.begins(0);
     order.begins(2);
     order.serve(0, 4);
@@ -542,10 +542,11 @@ TEST_F(fair_lines_of_a_bucket, an_attempt_that_does_not_wait_is_granted_where_no
     clock.advance(5s);
     all.join(batch, 20, 100);
     EXPECT_TRUE(lines[agent].try_acquire(2));
-    EXPECT_TRUE(lines[agent].try_acquire_for(1, 0s).why() == wait_status::timed_out);  // its last is not paid for yet
-    EXPECT_EQ(lines[batch].try_acquire(1).why(), wait_status::timed_out);
-    EXPECT_EQ(lines[agent].try_acquire(50).why(), wait_status::timed_out);
-    EXPECT_EQ(lines[agent].try_acquire(101).why(), wait_status::never);
+    EXPECT_TRUE(lines[agent].try_acquire_for(1, 0s).status() ==
+                wait_status::timed_out);  // its last is not paid for yet
+    EXPECT_EQ(lines[batch].try_acquire(1).status(), wait_status::timed_out);
+    EXPECT_EQ(lines[agent].try_acquire(50).status(), wait_status::timed_out);
+    EXPECT_EQ(lines[agent].try_acquire(101).status(), wait_status::never);
     EXPECT_EQ(lines.waiting(), 1U);
     all.run_out();
     EXPECT_EQ(clock.now(), time_point{22s});
@@ -555,7 +556,7 @@ TEST_F(fair_lines_of_a_bucket, an_attempt_that_meets_no_waiting_call_is_the_limi
     clock.advance(100s);
     for (int k = 0; k < 9; ++k) EXPECT_TRUE(lines[batch].try_acquire(10));
     EXPECT_TRUE(lines[agent].try_acquire(10));
-    EXPECT_EQ(lines[agent].try_acquire(1).why(), wait_status::timed_out);
+    EXPECT_EQ(lines[agent].try_acquire(1).status(), wait_status::timed_out);
 }
 
 TEST_F(fair_lines_of_a_bucket, times_out_and_is_stopped_without_a_trace) {
@@ -565,7 +566,7 @@ TEST_F(fair_lines_of_a_bucket, times_out_and_is_stopped_without_a_trace) {
     auto const wait = [&](role c, permits n, std::optional<wait_status>& why, stop_source& s,
                           manual_clock::duration d) -> eager_task {
         loop::timer timer{all.executor};
-        why = (co_await lines[c].async_try_acquire_for(n, d, timer, s.get_token())).why();
+        why = (co_await lines[c].async_try_acquire_for(n, d, timer, s.get_token())).status();
     };
     auto const a = wait(agent, 50, late, never, 5s);
     auto const b = wait(batch, 60, stopped, stop, 100s);
@@ -583,18 +584,18 @@ TEST_F(fair_lines_of_a_bucket, times_out_and_is_stopped_without_a_trace) {
 TEST_F(fair_lines_of_a_bucket, each_class_has_its_own_bound_on_how_many_wait) {
     fair_queue bounded{
         bucket,
-        {fair_class{.weight = 1, .line = {.max_waiting = 1}}, fair_class{.weight = 1, .line = {.max_waiting = 2}}}};
+        {fair_class{.weight = 1, .queue = {.max_waiting = 1}}, fair_class{.weight = 1, .queue = {.max_waiting = 2}}}};
     std::vector<wait_status> ends;
     auto const wait = [&](role c) -> eager_task {
         loop::timer timer{all.executor};
-        ends.push_back((co_await bounded[c].async_acquire(1, timer)).why());
+        ends.push_back((co_await bounded[c].async_acquire(1, timer)).status());
     };
     auto const a = wait(agent);
     auto const b = wait(agent);
     auto const c = wait(batch);
     auto const d = wait(batch);
     auto const e = wait(batch);
-    EXPECT_EQ(ends, (std::vector{wait_status::line_full, wait_status::line_full}));
+    EXPECT_EQ(ends, (std::vector{wait_status::queue_full, wait_status::queue_full}));
     for (int k = 0; k < 3; ++k) all.advance(1s);
     EXPECT_EQ(ends.size(), 5U);
     EXPECT_EQ(std::count(ends.begin(), ends.end(), wait_status::granted), 3);
@@ -731,7 +732,7 @@ TEST(fair_lines_under_load, keep_the_limiters_promise_and_forget_nobody) {
         contended bucket{rate{1, 1ms}, 10, clock};
         fair_queue lines{
             bucket,
-            {fair_class{.weight = 5}, fair_class{.weight = 1, .line = {.max_waiting = 1}}, fair_class{.weight = 2}}};
+            {fair_class{.weight = 5}, fair_class{.weight = 1, .queue = {.max_waiting = 1}}, fair_class{.weight = 2}}};
         std::atomic<std::uint64_t> granted{0};
         std::atomic<int> ends[6] = {};
         std::atomic<int> running{waiters};
@@ -741,7 +742,7 @@ TEST(fair_lines_under_load, keep_the_limiters_promise_and_forget_nobody) {
                 permits const n = 1 + rng() % (rng() % 20 == 0 ? 11 : 5);
                 wait_status why{};
                 auto const take = [&](auto a) {
-                    why = a.why();
+                    why = a.status();
                     if (!a) return;
                     if (rng() % 8 == 0) {
                         line.refund(*a);  // not one was used, however many come back whole
@@ -781,8 +782,8 @@ TEST(fair_lines_under_load, keep_the_limiters_promise_and_forget_nobody) {
         EXPECT_EQ(lines.waiting(), 0U);
         EXPECT_EQ(clock.sleepers(), 0U);
         EXPECT_LE(granted, 10U + static_cast<std::uint64_t>(clock.now().time_since_epoch() / 1ms));
-        for (auto const w : {wait_status::granted, wait_status::timed_out, wait_status::stopped, wait_status::line_full,
-                             wait_status::never}) {
+        for (auto const w : {wait_status::granted, wait_status::timed_out, wait_status::stopped,
+                             wait_status::queue_full, wait_status::never}) {
             EXPECT_GT(ends[static_cast<int>(w)], 0) << weir::to_string(w);
         }
     });

@@ -133,7 +133,7 @@ TEST_F(wait_queue, names_how_a_wait_ended) {
     EXPECT_EQ(to_string(wait_status::timed_out), "timed out");
     EXPECT_EQ(to_string(wait_status::too_late), "too late");
     EXPECT_EQ(to_string(wait_status::stopped), "stopped");
-    EXPECT_EQ(to_string(wait_status::line_full), "line full");
+    EXPECT_EQ(to_string(wait_status::queue_full), "queue full");
     EXPECT_EQ(to_string(wait_status::never), "never");
     EXPECT_EQ(to_string(static_cast<wait_status>(200)), "unknown");
 }
@@ -142,14 +142,14 @@ TEST_F(wait_queue, an_attempt_that_meets_an_empty_line_is_the_limiters_own) {
     clock.advance(3s);
     auto a = line.acquire(2);
     ASSERT_TRUE(a);
-    EXPECT_EQ(a.why(), wait_status::granted);
+    EXPECT_EQ(a.status(), wait_status::granted);
     EXPECT_TRUE(a->granted());
     EXPECT_EQ(a->retry_at(), clock.now());
     EXPECT_EQ(bucket.available(), 1U);
     EXPECT_TRUE(line.try_acquire());
     auto const denied = line.try_acquire();
     EXPECT_FALSE(denied);
-    EXPECT_EQ(denied.why(), wait_status::timed_out);
+    EXPECT_EQ(denied.status(), wait_status::timed_out);
     EXPECT_FALSE(denied.has_decision());
     EXPECT_EQ(line.waiting(), 0U);
 }
@@ -189,9 +189,9 @@ TEST_F(wait_queue, a_newcomer_does_not_overtake_though_the_limiter_would_grant) 
     clock.advance(5s);
     join_for(10);
     EXPECT_TRUE(bucket.check(1));
-    EXPECT_EQ(line.try_acquire(1).why(), wait_status::timed_out);
-    EXPECT_EQ(line.try_acquire_for(1, 0s).why(), wait_status::timed_out);
-    EXPECT_EQ(line.try_acquire_until(1, clock.now()).why(), wait_status::timed_out);
+    EXPECT_EQ(line.try_acquire(1).status(), wait_status::timed_out);
+    EXPECT_EQ(line.try_acquire_for(1, 0s).status(), wait_status::timed_out);
+    EXPECT_EQ(line.try_acquire_until(1, clock.now()).status(), wait_status::timed_out);
     EXPECT_EQ(bucket.available(), 5U);
     run_out();
 }
@@ -247,7 +247,7 @@ TEST_F(wait_queue, who_is_displaced_by_one_who_comes_again_is_served_after_it_an
     EXPECT_TRUE(line.acquire(1, ticket));
     join_for(2);
     stop_source stop;
-    join([&](int) { EXPECT_EQ(line.acquire(5, ticket, stop.get_token()).why(), wait_status::stopped); });
+    join([&](int) { EXPECT_EQ(line.acquire(5, ticket, stop.get_token()).status(), wait_status::stopped); });
     clock.advance(2s);  // the alarm of the one who was first, and is not any more
     clock.wait_for_sleepers(2);
     EXPECT_TRUE(threads.order().empty());
@@ -265,10 +265,10 @@ TEST_F(wait_queue, a_ticket_lets_one_who_does_not_wait_past_those_only_who_arriv
     EXPECT_TRUE(line.try_acquire_until(1, time_point::min(), ticket));
     join_for(3);
     EXPECT_TRUE(line.try_acquire_until(1, clock.now(), ticket));
-    EXPECT_EQ(line.try_acquire_until(1, clock.now(), ticket).why(), wait_status::timed_out);  // the limiter has none
+    EXPECT_EQ(line.try_acquire_until(1, clock.now(), ticket).status(), wait_status::timed_out);  // the limiter has none
     clock.advance(1s);
     weir::queue_ticket later;
-    EXPECT_EQ(line.try_acquire_until(1, clock.now(), later).why(), wait_status::timed_out);
+    EXPECT_EQ(line.try_acquire_until(1, clock.now(), later).status(), wait_status::timed_out);
     EXPECT_FALSE(later);  // it never stood in the line
     EXPECT_TRUE(line.try_acquire_until(1, clock.now(), ticket));
     run_out();
@@ -278,7 +278,7 @@ TEST_F(wait_queue, a_ticket_lets_one_who_does_not_wait_past_those_only_who_arriv
 TEST_F(wait_queue, times_out_at_its_deadline_and_not_before) {
     join([this] {
         auto const a = line.try_acquire_for(5, 2s);
-        EXPECT_EQ(a.why(), wait_status::timed_out);
+        EXPECT_EQ(a.status(), wait_status::timed_out);
         return a.granted();
     });
     EXPECT_EQ(clock.next_due(), time_point{2s});
@@ -298,9 +298,9 @@ TEST_F(wait_queue, is_granted_when_its_deadline_is_its_retry_at) {
 
 TEST_F(wait_queue, does_not_wait_when_the_deadline_has_passed) {
     clock.advance(5s);
-    EXPECT_EQ(line.try_acquire_until(6, time_point{1s}).why(), wait_status::timed_out);
-    EXPECT_EQ(line.try_acquire_for(6, -1s).why(), wait_status::timed_out);
-    EXPECT_EQ(line.try_acquire_for(6, manual_clock::duration::min()).why(), wait_status::timed_out);
+    EXPECT_EQ(line.try_acquire_until(6, time_point{1s}).status(), wait_status::timed_out);
+    EXPECT_EQ(line.try_acquire_for(6, -1s).status(), wait_status::timed_out);
+    EXPECT_EQ(line.try_acquire_for(6, manual_clock::duration::min()).status(), wait_status::timed_out);
     EXPECT_TRUE(line.try_acquire_until(5, time_point{1s}));  // but takes what is there
 }
 
@@ -336,7 +336,7 @@ TEST_F(wait_queue, a_stopped_first_leaves_no_trace_and_the_next_is_served_at_onc
     clock.advance(3s);
     join([&] {
         auto const a = line.acquire(10, stop.get_token());
-        EXPECT_EQ(a.why(), wait_status::stopped);
+        EXPECT_EQ(a.status(), wait_status::stopped);
         return a.granted();
     });
     join_for(3);
@@ -365,7 +365,7 @@ TEST_F(wait_queue, does_not_attempt_when_stopped_before) {
     stop_source stop;
     stop.request_stop();
     clock.advance(5s);
-    EXPECT_EQ(line.acquire(1, stop.get_token()).why(), wait_status::stopped);
+    EXPECT_EQ(line.acquire(1, stop.get_token()).status(), wait_status::stopped);
     EXPECT_EQ(bucket.available(), 5U);
 }
 
@@ -374,7 +374,7 @@ TEST_F(wait_queue, takes_the_standards_stop_token) {
     std::stop_source stop;
     join([&] {
         auto const a = line.acquire(10, stop.get_token());
-        EXPECT_EQ(a.why(), wait_status::stopped);
+        EXPECT_EQ(a.status(), wait_status::stopped);
         return a.granted();
     });
     stop.request_stop();
@@ -388,24 +388,24 @@ TEST_F(wait_queue, a_bounded_line_refuses) {
     threads.add([&] { EXPECT_TRUE(bounded.acquire(1)); });
     threads.add([&] { EXPECT_TRUE(bounded.acquire(1)); });
     clock.wait_for_sleepers(2);
-    EXPECT_EQ(bounded.acquire(1).why(), wait_status::line_full);
-    EXPECT_EQ(bounded.try_acquire(1).why(), wait_status::timed_out);
+    EXPECT_EQ(bounded.acquire(1).status(), wait_status::queue_full);
+    EXPECT_EQ(bounded.try_acquire(1).status(), wait_status::timed_out);
     clock.advance(2s);
     threads.join();
     line_type nobody{bucket, {.max_waiting = 0}};
-    EXPECT_EQ(nobody.acquire(1).why(), wait_status::line_full);
+    EXPECT_EQ(nobody.acquire(1).status(), wait_status::queue_full);
     clock.advance(1s);
     EXPECT_TRUE(nobody.acquire(1));
 }
 
 TEST_F(wait_queue, what_can_never_be_granted_does_not_wait) {
     auto const a = line.acquire(11);
-    EXPECT_EQ(a.why(), wait_status::never);
+    EXPECT_EQ(a.status(), wait_status::never);
     ASSERT_TRUE(a.has_decision());
     EXPECT_TRUE(a->never());
     join_for(10);
-    EXPECT_EQ(line.acquire(11).why(), wait_status::never);  // nor behind others
-    EXPECT_EQ(line.try_acquire_for(11, 1s).why(), wait_status::never);
+    EXPECT_EQ(line.acquire(11).status(), wait_status::never);  // nor behind others
+    EXPECT_EQ(line.try_acquire_for(11, 1s).status(), wait_status::never);
     EXPECT_EQ(line.waiting(), 1U);
     run_out();
 }
@@ -414,7 +414,7 @@ TEST_F(wait_queue, one_that_a_change_has_left_no_room_for_learns_it_when_its_tur
     std::atomic<int> nevers{0};
     auto const wait = [&] {
         auto const a = line.acquire(10);
-        nevers += a.why() == wait_status::never ? 1 : 0;
+        nevers += a.status() == wait_status::never ? 1 : 0;
         return a.granted();
     };
     join(wait);
@@ -429,21 +429,22 @@ TEST_F(wait_queue, one_that_a_change_has_left_no_room_for_learns_it_when_its_tur
 
 TEST_F(wait_queue, refuses_who_comes_too_late_only_when_told_to) {
     line_type strict{bucket, {.refuse_too_late = true}};
-    EXPECT_EQ(strict.try_acquire_for(5, 5s - 1ns).why(), wait_status::too_late);
+    EXPECT_EQ(strict.try_acquire_for(5, 5s - 1ns).status(), wait_status::too_late);
     EXPECT_EQ(strict.waiting(), 0U);
     threads.add([&] { EXPECT_TRUE(strict.try_acquire_for(5, 5s)); });
     clock.wait_for_sleepers(1);
-    EXPECT_EQ(strict.try_acquire_for(3, 3s - 1ns).why(), wait_status::too_late);  // by its own reckoning, in line too
+    EXPECT_EQ(strict.try_acquire_for(3, 3s - 1ns).status(),
+              wait_status::too_late);  // by its own reckoning, in line too
     clock.advance(5s);
     threads.join();
-    EXPECT_EQ(strict.try_acquire(3).why(), wait_status::timed_out);
+    EXPECT_EQ(strict.try_acquire(3).status(), wait_status::timed_out);
 }
 
 TEST_F(wait_queue, one_who_becomes_too_late_behind_others_is_told_when_its_turn_comes) {
     line_type strict{bucket, {.refuse_too_late = true}};
     threads.add([&] { EXPECT_TRUE(strict.acquire(5)); });
     clock.wait_for_sleepers(1);
-    threads.add([&] { EXPECT_EQ(strict.try_acquire_for(4, 8s).why(), wait_status::too_late); });
+    threads.add([&] { EXPECT_EQ(strict.try_acquire_for(4, 8s).status(), wait_status::too_late); });
     clock.wait_for_sleepers(2);
     clock.advance(5s);
     threads.join();
@@ -602,7 +603,7 @@ TEST(waiting_line_of_another_cost, waits_for_a_quota_of_requests_and_tokens) {
     weir::wait_queue line{quota};
     auto first = line.acquire(weir::llm::tokens{100, 700});
     ASSERT_TRUE(first);
-    EXPECT_EQ(line.acquire(weir::llm::tokens{1000, 1}).why(), wait_status::never);
+    EXPECT_EQ(line.acquire(weir::llm::tokens{1000, 1}).status(), wait_status::never);
     bool second_done = false;
     std::thread second{[&] { second_done = line.acquire(weir::llm::tokens{100, 200}).granted(); }};
     clock.wait_for_sleepers(1);
@@ -610,7 +611,7 @@ TEST(waiting_line_of_another_cost, waits_for_a_quota_of_requests_and_tokens) {
     second.join();
     EXPECT_TRUE(second_done);
     EXPECT_EQ(clock.now(), time_point{});
-    EXPECT_EQ(line.try_acquire_for(weir::llm::tokens{1, 1}, 0s).why(),
+    EXPECT_EQ(line.try_acquire_for(weir::llm::tokens{1, 1}, 0s).status(),
               wait_status::timed_out);  // two requests, the third waits
     std::thread third{[&] { EXPECT_TRUE(line.acquire(weir::llm::tokens{1, 1})); }};
     clock.wait_for_sleepers(1);
@@ -645,16 +646,16 @@ protected:
     eager_task acquire(permits n, int who) {
         loop::timer timer{executor};
         auto const a = co_await line.async_acquire(n, timer);
-        EXPECT_EQ(a.why(), wait_status::granted);
+        EXPECT_EQ(a.status(), wait_status::granted);
         threads.served(who);
     }
     eager_task acquire_for(permits n, manual_clock::duration d, std::optional<wait_status>& why) {
         loop::timer timer{executor};
-        why = (co_await line.async_try_acquire_for(n, d, timer)).why();
+        why = (co_await line.async_try_acquire_for(n, d, timer)).status();
     }
     eager_task acquire_unless(permits n, stop_source& stop, std::optional<wait_status>& why) {
         loop::timer timer{executor};
-        why = (co_await line.async_acquire(n, timer, stop.get_token())).why();
+        why = (co_await line.async_acquire(n, timer, stop.get_token())).status();
     }
 };
 
@@ -778,13 +779,13 @@ TEST_F(waiting_line_of_coroutines, refuses_when_the_line_is_full) {
     line_type bounded{bucket, {.max_waiting = 1}};
     auto const wait = [](line_type& l, loop& e, std::optional<wait_status>& why) -> eager_task {
         loop::timer timer{e};
-        why = (co_await l.async_acquire(1, timer)).why();
+        why = (co_await l.async_acquire(1, timer)).status();
     };
     std::optional<wait_status> first;
     std::optional<wait_status> second;
     auto const a = wait(bounded, executor, first);
     auto const b = wait(bounded, executor, second);
-    EXPECT_EQ(second, wait_status::line_full);
+    EXPECT_EQ(second, wait_status::queue_full);
     clock.advance(1s);
     executor.run_due();
     EXPECT_EQ(first, wait_status::granted);
@@ -835,7 +836,7 @@ TEST(waiting_line_under_load, keeps_the_limiters_promise_and_forgets_nobody) {
                 permits const n = 1 + rng() % (rng() % 20 == 0 ? 11 : 5);
                 wait_status why{};
                 auto const take = [&](auto a) {
-                    why = a.why();
+                    why = a.status();
                     if (!a) return;
                     if (rng() % 8 == 0) {
                         line.refund(*a);  // not one was used, however many come back whole
@@ -873,8 +874,8 @@ TEST(waiting_line_under_load, keeps_the_limiters_promise_and_forgets_nobody) {
         EXPECT_EQ(line.waiting(), 0U);
         EXPECT_EQ(clock.sleepers(), 0U);
         EXPECT_LE(granted, 10U + static_cast<std::uint64_t>(clock.now().time_since_epoch() / 1ms));
-        for (auto const w : {wait_status::granted, wait_status::timed_out, wait_status::stopped, wait_status::line_full,
-                             wait_status::never}) {
+        for (auto const w : {wait_status::granted, wait_status::timed_out, wait_status::stopped,
+                             wait_status::queue_full, wait_status::never}) {
             EXPECT_GT(ends[static_cast<int>(w)], 0) << weir::to_string(w);
         }
     });

@@ -248,7 +248,7 @@ private:
         fair_class is[1];
     };
     static constexpr single one_share(wait_queue_options const& line) noexcept {
-        return {{{.weight = 1, .line = line}}};
+        return {{{.weight = 1, .queue = line}}};
     }
 
     lane& lane_of(std::size_t link, std::size_t member) noexcept { return lanes_[first_lane_[link] + member]; }

@@ -39,30 +39,20 @@ struct task_promise {
 
     std::suspend_always initial_suspend() const noexcept { return {}; }
     ending final_suspend() const noexcept { return {}; }
-    void unhandled_exception() noexcept {
-#if defined(__cpp_exceptions)
-        thrown = std::current_exception();
-#else
-        std::terminate();
-#endif
-    }
+    void unhandled_exception() noexcept { thrown = std::current_exception(); }
 
     // True for the second of the two who come: the end, and the one who waits for it. The second goes on with what waits.
     // Acquire-release: the second sees what the first wrote, the result or what is to be resumed.
     bool meet() noexcept { return met.exchange(true, std::memory_order_acq_rel); }
     void rethrow() const {
-#if defined(__cpp_exceptions)
         if (thrown) std::rethrow_exception(thrown);
-#endif
     }
 
     bool begun = false;
     std::coroutine_handle<> next{};
     timer_callback done{};
     typename Atomics::template atomic<bool> met{false};
-#if defined(__cpp_exceptions)
     std::exception_ptr thrown{};
-#endif
 };
 
 template <class T, class Atomics>

@@ -66,10 +66,11 @@ public:
             see({step_kind::send, call_.stamp(), {}});
             return true;
         }
-        switch (a.why()) {
+        switch (a.status()) {
             case wait_status::never: break;  // it pauses
+            case wait_status::closed:
             case wait_status::stopped: call_.give_up(call_end::stopped); break;
-            case wait_status::line_full: call_.give_up(call_end::line_full); break;
+            case wait_status::queue_full: call_.give_up(call_end::line_full); break;
             default:
                 call_.finish(call_end::deadline,
                              call_.waits_for_.empty() ? call_.reason_or("no time was left for it") : call_.waits_for_);
