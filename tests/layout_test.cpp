@@ -48,7 +48,7 @@ static_assert(std::is_trivially_copyable_v<weir::rate> && std::is_trivially_copy
               std::is_trivially_copyable_v<weir::llm::quota> && std::is_trivially_copyable_v<weir::tsc_clock> &&
               std::is_trivially_copyable_v<weir::backoff>);
 
-/// A clock without state takes no room, and one that can be glanced at takes none in the decisions of those that cannot.
+/// A clock without state takes no room. approx_mark takes none in the decisions of limiters with other clocks.
 struct large_clock : std::chrono::steady_clock {
     std::int64_t state[8] = {};
 };
@@ -91,7 +91,7 @@ TEST(layout, decisions_are_no_larger_than_docs_size_says) {
     EXPECT_AT_MOST(lease::decision, 32);
 }
 
-TEST(layout, a_glance_reads_one_line) { EXPECT_EQ(sizeof(weir::upper_bound_clock), line); }
+TEST(layout, now_approx_reads_one_cache_line) { EXPECT_EQ(sizeof(weir::upper_bound_clock), line); }
 
 TEST(layout, decisions_of_glancing_clocks_are_no_larger_than_the_others) {
     EXPECT_EQ(sizeof(weir::token_bucket<weir::upper_bound_clock const&>::decision), sizeof(bucket::decision));

@@ -11,6 +11,7 @@
 #include "client/jitter_estimator.hpp"
 #include "client/ramp.hpp"
 #include "client/retry_budget.hpp"
+#include "clock/boot_clock.hpp"
 #include "clock/clock.hpp"
 #include "clock/coarse_clock.hpp"
 #include "clock/hybrid_clock.hpp"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Limiters by clocks that can be glanced at: refusals at a bound are those at the precise time, and cost no reading of it;
-// refusals at a coarse time are late by its lag and grant nothing more. In virtual time.
+// Limiters with approximate clocks, in virtual time. Denials at an upper bound equal those at the precise time, and do not
+// read it. Denials at a coarse time last longer by the lag at most, and grant nothing more.
 #include <weir/clock/hybrid_clock.hpp>
 #include <weir/clock/manual_clock.hpp>
 #include <weir/clock/upper_bound_clock.hpp>
@@ -26,7 +26,7 @@ using std::chrono::nanoseconds;
 using weir::permits;
 using weir::rate;
 
-/// A clock with a bound of whatever quality, that counts how often it is read.
+/// A clock with a bound of any quality. It counts how often it is read.
 struct bound_clock {
     using duration = nanoseconds;
     using rep = duration::rep;
@@ -34,7 +34,7 @@ struct bound_clock {
     using time_point = std::chrono::time_point<bound_clock>;
     mutable int reads = 0;
     time_point time{};
-    duration over{};  // by how much the bound is above the time
+    duration over{};  // how far the bound is above the time
     bool known = true;
     time_point now() const {
         ++reads;
@@ -57,7 +57,7 @@ struct lagging_clock {
         ++reads;
         return time;
     }
-    duration skipped{};  // how much more it lags than it says
+    duration skipped{};  // lag beyond max_lag()
     time_point now_approx() const { return time - time.time_since_epoch() % tick - skipped; }
     duration max_lag() const { return tick; }
 };
@@ -96,7 +96,7 @@ struct kind {
 };
 
 template <class Kind>
-class glance : public testing::Test {};
+class approximate_clock : public testing::Test {};
 struct names {
     template <class Kind>
     static std::string GetName(int i) {
@@ -106,16 +106,16 @@ struct names {
     }
 };
 using kinds = testing::Types<kind<bucket>, kind<changed_bucket>, kind<drain>, kind<log>, kind<counter>>;
-TYPED_TEST_SUITE(glance, kinds, names);
+TYPED_TEST_SUITE(approximate_clock, kinds, names);
 
 // The twin has an ordinary clock. Bounds from exact to far too late, and unknown ones.
-TYPED_TEST(glance, exact_decisions_are_those_of_the_precise_clock) {
+TYPED_TEST(approximate_clock, exact_decisions_are_those_of_the_precise_clock) {
     int refusals = 0;
     for (std::uint64_t seed = 0; seed < 40; ++seed) {
         std::mt19937_64 rng{seed};
         bound_clock clock;
         weir::manual_clock plain;
-        typename TypeParam::template made<bound_clock> glancing{clock};
+        typename TypeParam::template made<bound_clock> approximate{clock};
         typename TypeParam::template made<weir::manual_clock> twin{plain};
         for (int i = 0; i < 3'000; ++i) {
             nanoseconds const step{rng() % 4 == 0 ? rng() % 3'000'000 : rng() % 300'000};
@@ -125,13 +125,13 @@ TYPED_TEST(glance, exact_decisions_are_those_of_the_precise_clock) {
             clock.known = rng() % 8 != 0;
             permits const n = rng() % 20 == 0 ? rng() % 12 : 1;
             bool const look = rng() % 5 == 0;
-            auto mine = look ? glancing.limiter.check(n) : glancing.limiter.try_acquire(n);
+            auto mine = look ? approximate.limiter.check(n) : approximate.limiter.try_acquire(n);
             auto its = look ? twin.limiter.check(n) : twin.limiter.try_acquire(n);
             ASSERT_EQ(mine.granted(), its.granted()) << "seed " << seed << ", attempt " << i;
             ASSERT_EQ(mine.never(), its.never());
             if (mine) {
                 if (!look && rng() % 10 == 0) {
-                    ASSERT_EQ(glancing.limiter.refund(mine), twin.limiter.refund(its));
+                    ASSERT_EQ(approximate.limiter.refund(mine), twin.limiter.refund(its));
                 }
                 continue;
             }
@@ -143,7 +143,7 @@ TYPED_TEST(glance, exact_decisions_are_those_of_the_precise_clock) {
     EXPECT_GT(refusals, 1'000);
 }
 
-TYPED_TEST(glance, an_exact_refusal_does_not_read_the_precise_clock) {
+TYPED_TEST(approximate_clock, an_exact_denial_does_not_read_the_precise_clock) {
     bound_clock clock;
     typename TypeParam::template made<bound_clock> it{clock};
     for (auto const t : {1000us, 1010us}) {  // twice: a fraction may be rounded against the first
@@ -161,8 +161,8 @@ TYPED_TEST(glance, an_exact_refusal_does_not_read_the_precise_clock) {
     EXPECT_EQ(clock.reads, 1);
 }
 
-// The bound of the attempt says nothing of how long there is to wait: the duration is taken from the clock when asked for.
-TYPED_TEST(glance, waiting_retry_after_is_enough_and_a_tick_less_is_not) {
+// The bound does not tell how long there is to wait, so retry_after() reads the clock.
+TYPED_TEST(approximate_clock, waiting_retry_after_is_enough_and_a_tick_less_is_not) {
     std::mt19937_64 rng{5};
     bound_clock clock;
     typename TypeParam::template made<bound_clock> it{clock};
@@ -179,7 +179,7 @@ TYPED_TEST(glance, waiting_retry_after_is_enough_and_a_tick_less_is_not) {
         ASSERT_GT(wait, 0ns);
         clock.time += wait - 1ns;
         ASSERT_FALSE(it.limiter.check(1, clock.time));
-        ASSERT_EQ(d.retry_after(), 1ns);  // it is asked from here on
+        ASSERT_EQ(d.retry_after(), 1ns);  // from the clock's time now
         clock.time += 1ns;
         ASSERT_EQ(d.retry_after(), 0ns);
         ASSERT_EQ(d.retry_at(), clock.time);
@@ -188,8 +188,8 @@ TYPED_TEST(glance, waiting_retry_after_is_enough_and_a_tick_less_is_not) {
     EXPECT_GT(waited, 20);
 }
 
-// What the exactness of glances rests on: without takers, what is granted at a time is granted at each later one.
-TYPED_TEST(glance, availability_never_falls_as_time_passes) {
+// Why denials at a bound are exact: if no permits are taken, what is granted at one time is granted at every later one.
+TYPED_TEST(approximate_clock, availability_never_falls_as_time_passes) {
     std::mt19937_64 rng{3};
     bound_clock clock;
     typename TypeParam::template made<bound_clock> it{clock};
@@ -208,7 +208,7 @@ TYPED_TEST(glance, availability_never_falls_as_time_passes) {
     }
 }
 
-TYPED_TEST(glance, a_coarse_refusal_is_late_by_no_more_than_the_lag) {
+TYPED_TEST(approximate_clock, a_coarse_denial_is_late_by_no_more_than_the_lag) {
     int late = 0;
     for (std::uint64_t seed = 0; seed < 40; ++seed) {
         std::mt19937_64 rng{seed};
@@ -224,11 +224,11 @@ TYPED_TEST(glance, a_coarse_refusal_is_late_by_no_more_than_the_lag) {
                 ASSERT_TRUE(would);
                 continue;
             }
-            // Refused at the precise time too, or not a lag ago.
+            // Denied at the precise time too, or at the coarse one.
             bool const there = it.limiter.check(1, clock.time).granted();
             late += there ? 1 : 0;
             ASSERT_TRUE(!there || !would);
-            // It is certain to be over at retry_at.
+            // The denial ends at retry_at at the latest.
             ASSERT_GT(d.retry_after(), 0ns);
             if (rng() % 10 == 0 && !d.never()) {
                 auto const wait = d.retry_after();
@@ -238,10 +238,10 @@ TYPED_TEST(glance, a_coarse_refusal_is_late_by_no_more_than_the_lag) {
             }
         }
     }
-    EXPECT_GT(late, 100);  // else nothing has been shown
+    EXPECT_GT(late, 100);  // otherwise nothing was tested
 }
 
-TYPED_TEST(glance, a_coarse_refusal_does_not_read_the_precise_clock) {
+TYPED_TEST(approximate_clock, a_coarse_denial_does_not_read_the_precise_clock) {
     lagging_clock clock;
     typename TypeParam::template made<lagging_clock> it{clock};
     while (it.limiter.try_acquire()) {
@@ -251,7 +251,7 @@ TYPED_TEST(glance, a_coarse_refusal_does_not_read_the_precise_clock) {
     EXPECT_EQ(clock.reads, 0);
 }
 
-TYPED_TEST(glance, a_clock_that_lags_more_than_it_says_is_waited_for_as_long_again) {
+TYPED_TEST(approximate_clock, a_lag_above_max_lag_costs_another_max_lag) {
     lagging_clock clock;
     clock.time += 50ms;
     typename TypeParam::template made<lagging_clock> it{clock};
@@ -270,8 +270,8 @@ TYPED_TEST(glance, a_clock_that_lags_more_than_it_says_is_waited_for_as_long_aga
     EXPECT_TRUE(it.limiter.try_acquire());
 }
 
-// A grant is made at the precise time, so what it promises is what it promises by any clock.
-TYPED_TEST(glance, a_coarse_clock_grants_no_more_than_the_precise_one) {
+// Grants are made at the precise time, so the promise holds as with any clock.
+TYPED_TEST(approximate_clock, a_coarse_clock_grants_no_more_than_the_precise_one) {
     for (std::uint64_t seed = 0; seed < 20; ++seed) {
         std::mt19937_64 rng{seed};
         lagging_clock clock;
@@ -282,14 +282,14 @@ TYPED_TEST(glance, a_coarse_clock_grants_no_more_than_the_precise_one) {
             nanoseconds const step{rng() % 400'000};
             clock.time += step;
             plain.advance(step);
-            // The twin is given what the other was granted, at the same times, and must have it.
+            // Whatever this one grants, the twin grants at the same time.
             if (!it.limiter.try_acquire()) continue;
             ASSERT_TRUE(twin.limiter.try_acquire()) << "seed " << seed << ", attempt " << i;
         }
     }
 }
 
-TEST(glance_at_the_counter, never_advances_it) {
+TEST(approximate_clock_and_counter, never_advances_it) {
     bound_clock clock;
     weir::sliding_window_counter<bound_clock&> it{9, 10ms, weir::counter_options{.segments = 10}, clock};
     ASSERT_TRUE(it.try_acquire(9));
@@ -301,7 +301,7 @@ TEST(glance_at_the_counter, never_advances_it) {
     EXPECT_FALSE(it.try_acquire());
 }
 
-TEST(glance_at_the_counter, alone_is_refused_as_by_the_precise_clock) {
+TEST(approximate_clock_and_counter, alone_is_denied_as_by_the_precise_clock) {
     bound_clock clock;
     weir::sliding_window_counter<bound_clock&> it{9, 10ms, weir::counter_options{.segments = 10}, clock};
     ASSERT_TRUE(it.check(9, clock.time));  // the segment is open, and the window empty

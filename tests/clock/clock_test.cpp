@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <ratio>
 #include <type_traits>
@@ -79,6 +80,14 @@ TEST(clock_box, refers_to_an_lvalue) {
     EXPECT_EQ(&constant.get(), &clock);
 }
 
+TEST(clock_box, resolution_is_that_of_the_clock_among_the_arguments) {
+    with_state clock;
+    EXPECT_EQ(weir::detail::resolution_among<with_state>(1, clock), 5us);
+    EXPECT_EQ(weir::detail::resolution_among<with_state&>(1, std::ref(clock)), 5us);
+    EXPECT_EQ(weir::detail::resolution_among<with_state>(1), 5us);
+    EXPECT_EQ(weir::detail::resolution_among<with_state&>(1), 1us);
+}
+
 TEST(clock_box, takes_no_room_for_a_clock_without_state) {
     struct holder {
         [[no_unique_address]] clock_box<std::chrono::steady_clock> clock;
@@ -92,6 +101,36 @@ TEST(clock_box, takes_no_room_for_a_clock_without_state) {
 TEST(clock, ticks_since_its_epoch_are_counted_in_its_unit) {
     EXPECT_EQ(weir::detail::ticks(with_state::time_point{3ms}), 3000);
     EXPECT_EQ(weir::detail::ticks(with_state::time_point{-3us}), -3);
+}
+
+TEST(saturating, a_duration_is_rounded_up_and_clamped) {
+    using weir::detail::saturating_ceil;
+    using ns = std::chrono::nanoseconds;
+    static_assert(saturating_ceil<ns>(3s) == 3s);
+    static_assert(saturating_ceil<ns>(0.5s) == 500ms);
+    static_assert(saturating_ceil<ns>(std::chrono::duration<std::int64_t, std::pico>{1}) == 1ns);
+    static_assert(saturating_ceil<ns>(std::chrono::duration<std::int64_t, std::pico>{-1999}) == -1ns);
+    static_assert(saturating_ceil<ns>(std::chrono::seconds::max()) == ns::max());
+    static_assert(saturating_ceil<ns>(std::chrono::hours::max()) == ns::max());
+    static_assert(saturating_ceil<ns>(std::chrono::hours{300 * 8766}) == ns::max());
+    static_assert(saturating_ceil<ns>(std::chrono::hours::min()) == ns::min());
+    static_assert(saturating_ceil<ns>(std::chrono::duration<std::uint64_t>{~std::uint64_t{0}}) == ns::max());
+    static_assert(saturating_ceil<ns>(std::chrono::duration<double>{1e300}) == ns::max());
+    static_assert(saturating_ceil<ns>(std::chrono::duration<double>{-1e300}) == ns::min());
+    static_assert(saturating_ceil<ns>(std::chrono::duration<double>{std::numeric_limits<double>::quiet_NaN()}) == 0ns);
+    static_assert(saturating_ceil<std::chrono::seconds>(1ms) == 1s);
+}
+
+TEST(saturating, any_duration_takes_every_duration_and_is_one) {
+    weir::any_duration<> d = 0.5s;
+    EXPECT_EQ(d, 500ms);
+    d = std::chrono::hours::max();
+    EXPECT_EQ(d, std::chrono::nanoseconds::max());
+    EXPECT_EQ(weir::any_duration<>{}, 0ns);
+    static_assert(std::is_convertible_v<std::chrono::duration<float>, weir::any_duration<std::chrono::seconds>>);
+    static_assert(!std::is_convertible_v<int, weir::any_duration<>>, "a number has no unit");
+    std::chrono::nanoseconds const n = d;
+    EXPECT_EQ(n.count(), d.count());
 }
 
 TEST(saturating, adds_and_subtracts_where_there_is_room) {

@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <stdexcept>
+#include <thread>
 
 namespace {
 
@@ -27,7 +28,7 @@ struct ticking_clock {
     static duration resolution() { return 1ms; }
 };
 
-TEST(hybrid_clock, now_is_precise_and_glance_is_coarse) {
+TEST(hybrid_clock, now_is_precise_and_now_approx_is_coarse) {
     weir::manual_clock base;
     weir::basic_hybrid_clock<weir::manual_clock&, ticking_clock> const clock{base, ticking_clock{&base}};
     base.advance(1500us);
@@ -37,19 +38,30 @@ TEST(hybrid_clock, now_is_precise_and_glance_is_coarse) {
     EXPECT_EQ(clock.resolution(), 1ns);
 }
 
-TEST(hybrid_clock, lag_is_what_its_maker_says) {
+TEST(hybrid_clock, max_lag_is_one_step_of_the_coarse_clock_or_as_given) {
     weir::manual_clock base;
     using type = weir::basic_hybrid_clock<weir::manual_clock&, ticking_clock>;
     EXPECT_EQ((type{base, ticking_clock{&base}, 20ms}.max_lag()), 20ms);
     EXPECT_THROW((type{base, ticking_clock{&base}, 0ns}), std::invalid_argument);
 }
 
+TEST(hybrid_clock, a_thread_that_waits_by_it_waits_by_the_precise_clock) {
+    weir::manual_clock base;
+    weir::basic_hybrid_clock<weir::manual_clock&, ticking_clock> const clock{base, ticking_clock{&base}};
+    static_assert(weir::sleeping_clock<decltype(clock)>);
+    static_assert(!weir::sleeping_clock<weir::hybrid_clock>);
+    std::thread sleeper{[&] { weir::sleep_until(clock, weir::manual_clock::time_point{10s}); }};
+    base.wait_for_sleepers(1);
+    EXPECT_EQ(base.advance_to_next(), weir::manual_clock::time_point{10s});
+    sleeper.join();
+}
+
 TEST(hybrid_clock, is_never_ahead_of_steady_clock) {
     weir::hybrid_clock const clock;
     EXPECT_GT(clock.max_lag(), 0ns);
     for (int i = 0; i < 100'000; ++i) {
-        auto const g = clock.now_approx();
-        ASSERT_LE(g, clock.now());
+        auto const approx = clock.now_approx();
+        ASSERT_LE(approx, clock.now());
     }
 }
 

@@ -40,6 +40,14 @@ TEST(manual_clock, moves_forward_only_unless_turned_back) {
     EXPECT_EQ(clock.now(), time_point::max());
 }
 
+TEST(manual_clock, advances_by_any_duration_and_stops_at_its_end) {
+    manual_clock clock;
+    clock.advance(0.5s);
+    EXPECT_EQ(clock.now(), time_point{500ms});
+    clock.advance(std::chrono::hours::max());
+    EXPECT_EQ(clock.now(), time_point::max());
+}
+
 TEST(manual_clock, does_not_sleep_when_the_time_has_come) {
     manual_clock clock{time_point{5s}};
     parker seat;
@@ -103,7 +111,7 @@ TEST(manual_clock, one_without_a_time_sleeps_until_notified) {
     sleeper.join();
 }
 
-TEST(manual_clock, turning_it_back_wakes_nobody_and_puts_sleepers_off) {
+TEST(manual_clock, turning_it_back_wakes_no_thread_and_delays_sleepers) {
     manual_clock clock{time_point{10s}};
     std::thread sleeper{[&] { weir::sleep_until(clock, time_point{11s}); }};
     clock.wait_for_sleepers(1);

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <functional>
 #include <stdexcept>
 #include <thread>
 #include <type_traits>
@@ -23,7 +24,7 @@ static_assert(scaled_clock<>::is_steady && !scaled_manual::is_steady);
 
 TEST(scaled_clock, runs_factor_times_as_fast_from_zero) {
     manual_clock base{manual_clock::time_point{17s}};
-    scaled_clock clock{60, base};
+    scaled_clock clock{60, std::ref(base)};
     EXPECT_EQ(clock.now().time_since_epoch(), 0s);
     base.advance(1s);
     EXPECT_EQ(clock.now().time_since_epoch(), 1min);
@@ -34,10 +35,18 @@ TEST(scaled_clock, runs_factor_times_as_fast_from_zero) {
 
 TEST(scaled_clock, at_factor_one_is_its_base) {
     manual_clock base;
-    scaled_clock clock{1, base};
+    scaled_clock clock{1, std::ref(base)};
     base.advance(123ns);
     EXPECT_EQ(clock.now().time_since_epoch(), 123ns);
     EXPECT_EQ(clock.base_duration(5ns), 5ns);
+}
+
+TEST(scaled_clock, owns_a_value_and_refers_to_what_is_passed_by_ref) {
+    std::chrono::steady_clock steady;
+    static_assert(std::is_same_v<decltype(scaled_clock{2, steady}), scaled_clock<std::chrono::steady_clock>>);
+    manual_clock base;
+    static_assert(std::is_same_v<decltype(scaled_clock{2, std::ref(base)}), scaled_manual>);
+    static_assert(std::is_same_v<decltype(scaled_clock{2, std::cref(base)}), scaled_clock<manual_clock const&>>);
 }
 
 TEST(scaled_clock, refuses_a_factor_below_one) {
@@ -51,16 +60,16 @@ TEST(scaled_clock, refuses_a_factor_below_one) {
 
 TEST(scaled_clock, a_copy_shows_the_same_time) {
     manual_clock base;
-    scaled_clock clock{10, base};
+    scaled_clock clock{10, std::ref(base)};
     base.advance(1s);
     auto const copy = clock;
     base.advance(1s);
     EXPECT_EQ(copy.now(), clock.now());
 }
 
-TEST(scaled_clock, stands_at_the_end_of_its_range) {
+TEST(scaled_clock, stays_at_the_end_of_its_range) {
     manual_clock base;
-    scaled_clock clock{1'000'000'000, base};
+    scaled_clock clock{1'000'000'000, std::ref(base)};
     base.advance(20s);
     EXPECT_EQ(clock.now(), decltype(clock)::time_point::max());
     base.turn_back(manual_clock::time_point{-20s});
@@ -69,7 +78,7 @@ TEST(scaled_clock, stands_at_the_end_of_its_range) {
 
 TEST(scaled_clock, converts_to_its_bases_time_rounding_up) {
     manual_clock base{manual_clock::time_point{100ns}};
-    scaled_clock clock{7, base};
+    scaled_clock clock{7, std::ref(base)};
     using time_point = decltype(clock)::time_point;
     EXPECT_EQ(clock.base_duration(7ns), 1ns);
     EXPECT_EQ(clock.base_duration(8ns), 2ns);
@@ -86,7 +95,7 @@ TEST(scaled_clock, converts_to_its_bases_time_rounding_up) {
 
 TEST(scaled_clock, sleeps_by_its_base) {
     manual_clock base;
-    scaled_clock clock{100, base};
+    scaled_clock clock{100, std::ref(base)};
     std::thread sleeper{[&] { weir::sleep_for(clock, 10s); }};
     base.wait_for_sleepers(1);
     EXPECT_EQ(base.next_due(), manual_clock::time_point{100ms});

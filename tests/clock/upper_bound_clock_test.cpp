@@ -84,13 +84,13 @@ void holds(double calibrated, double slowest, double fastest, weir::upper_bound_
         if (w.rng() % 3 == 0) clock.now();
         double const before = w.time;
         auto const g = clock.now_approx();
-        ASSERT_GE(static_cast<double>(g.time_since_epoch().count()), before) << "glance " << i << ", seed " << seed;
+        ASSERT_GE(static_cast<double>(g.time_since_epoch().count()), before) << "reading " << i << ", seed " << seed;
         known += g != fake_clock::time_point::max();
     }
     EXPECT_GT(known, 5'000);  // a bound that is never known holds too
 }
 
-TEST(upper_bound_clock, glance_is_never_before_the_clock_however_it_is_slewed) {
+TEST(upper_bound_clock, now_approx_is_never_before_now_however_the_clock_is_slewed) {
     for (std::uint64_t seed = 0; seed < 10; ++seed) {
         // Calibrated at one end of what Linux allows, used at the other; and everything between.
         holds(0.89 / 3, 1.11 / 3 * 0.9999, 1.11 / 3, {.slack = 0ns}, seed);
@@ -99,7 +99,7 @@ TEST(upper_bound_clock, glance_is_never_before_the_clock_however_it_is_slewed) {
     }
 }
 
-TEST(upper_bound_clock, glance_holds_within_a_margin_of_ones_own) {
+TEST(upper_bound_clock, now_approx_holds_within_a_given_margin) {
     for (std::uint64_t seed = 0; seed < 10; ++seed) {
         holds(10.0, 10.0 * 0.9989, 10.0 * 1.001, {.margin_ppm = 1'000, .slack = 0ns}, seed);
         holds(52.08, 52.08, 52.08, {.margin_ppm = 1, .slack = 0ns}, seed);  // a counter of 19.2 MHz, as on AArch64
@@ -118,7 +118,7 @@ TEST(upper_bound_clock, slack_covers_a_counter_that_is_read_early) {
     }
 }
 
-TEST(upper_bound_clock, glance_is_near_just_after_now) {
+TEST(upper_bound_clock, now_approx_is_near_now_just_after_it) {
     world w;
     w.reading = 0;
     clock_in_a_world const clock{{}, fake_clock{&w}, fake_counter{&w, 1 / 3.}};
@@ -133,7 +133,7 @@ TEST(upper_bound_clock, glance_is_near_just_after_now) {
     EXPECT_LE(clock.now_approx() - t, 4ms + 1ms + 10us + 5ns);
 }
 
-TEST(upper_bound_clock, glance_knows_nothing_once_its_anchor_is_too_old) {
+TEST(upper_bound_clock, now_approx_is_max_once_its_anchor_has_expired) {
     world w;
     w.reading = 0;
     clock_in_a_world const clock{{.max_age = 1ms}, fake_clock{&w}, fake_counter{&w, 1 / 3.}};
@@ -146,7 +146,7 @@ TEST(upper_bound_clock, glance_knows_nothing_once_its_anchor_is_too_old) {
     EXPECT_NE(clock.now_approx(), fake_clock::time_point::max());
 }
 
-TEST(upper_bound_clock, glance_knows_nothing_where_the_counter_has_gone_back) {
+TEST(upper_bound_clock, now_approx_is_max_where_the_counter_went_back) {
     world w;
     w.reading = 0;
     w.counts = 1e9;
@@ -172,7 +172,7 @@ TEST(upper_bound_clock, glance_knows_nothing_where_the_counter_has_gone_back) {
     EXPECT_NE(clock.now_approx(), fake_clock::time_point::max());
 }
 
-TEST(upper_bound_clock, without_a_counter_glance_never_knows) {
+TEST(upper_bound_clock, without_a_counter_now_approx_is_always_max) {
     world w;
     w.counts = 0;
     w.reading = 0;
@@ -184,7 +184,7 @@ TEST(upper_bound_clock, without_a_counter_glance_never_knows) {
     EXPECT_EQ(clock.now_approx(), fake_clock::time_point::max());
 }
 
-TEST(upper_bound_clock, now_is_the_clocks_own_and_renews_once_a_period) {
+TEST(upper_bound_clock, now_is_the_base_clocks_and_renews_once_a_period) {
     world w;
     w.reading = 0;
     clock_in_a_world const clock{{}, fake_clock{&w}, fake_counter{&w, 1 / 3.}};
@@ -228,7 +228,7 @@ TEST(upper_bound_clock, refuses_what_it_cannot_hold) {
 }
 
 // The real counter and the real clock, by several threads: nothing is asserted of how long anything takes.
-TEST(upper_bound_clock, glance_is_no_earlier_than_a_time_read_before_it_by_any_thread) {
+TEST(upper_bound_clock, now_approx_is_not_before_a_time_read_earlier_by_any_thread) {
     weir::upper_bound_clock const clock;
     std::atomic<std::int64_t> latest{0};
     std::atomic<int> wrong{0};

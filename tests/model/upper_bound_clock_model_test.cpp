@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// upper_bound_clock's anchors in every interleaving, the counter's readings old or new as the memory model allows.
+// upper_bound_clock's anchors in every interleaving, with every reading of the counter that the memory model allows.
 #include "model.hpp"
 #include "model_atomic.hpp"
 #include "program.hpp"
@@ -21,7 +21,7 @@ using model::explore;
 using model::options;
 using model::scenario;
 
-/// A clock that stands at 0, so that a glance shows how far its anchor lies behind.
+/// Its time is always 0, so that now_approx() shows the age of the anchor.
 struct still_clock {
     using duration = std::chrono::nanoseconds;
     using rep = duration::rep;
@@ -38,35 +38,35 @@ struct counter {
     static weir::detail::calibration calibrate(std::chrono::nanoseconds) { return {std::int64_t{1} << 40, 0, 0, 0}; }
 };
 
-using bounded = weir::basic_upper_bound_clock<still_clock, counter, model::atomics>;
+using bound_clock = weir::basic_upper_bound_clock<still_clock, counter, model::atomics>;
 
-/// A count is at most two nanoseconds, an anchor lives for nine, and each now() makes one.
+/// A count is at most 2 ns, an anchor lives for 9 counts, and each now() makes one.
 struct world {
     word counts{0};
-    bounded clock{{.margin_ppm = 1'000'000, .slack = 0ns, .max_age = 20ns}, still_clock{}, counter{&counts}};
+    bound_clock clock{{.margin_ppm = 1'000'000, .slack = 0ns, .max_age = 20ns}, still_clock{}, counter{&counts}};
 
     void pass(std::uint64_t n) { counts.fetch_add(n, std::memory_order_relaxed); }
-    void now_approx() const {
-        auto const g = clock.now_approx();
-        if (g == still_clock::time_point::max()) return;
-        model::check(g.time_since_epoch() >= 0ns, "a glance is never before the clock");
-        // Nine counts of two, and 4 for the rounding of either end, and 1.
-        model::check(g.time_since_epoch() <= 23ns, "the anchor of a glance is no older than its age");
+    void read() const {
+        auto const t = clock.now_approx();
+        if (t == still_clock::time_point::max()) return;
+        model::check(t.time_since_epoch() >= 0ns, "now_approx() is never before now()");
+        // 9 counts of 2 ns, 4 ns for rounding at either end, and 1.
+        model::check(t.time_since_epoch() <= 23ns, "no anchor is used after max_age");
     }
 };
 
-scenario renewing_and_glancing() {
+scenario renewing_and_reading() {
     auto w = std::make_shared<world>();
     return {{[w] {
                  w->pass(12);
                  w->clock.now();
-                 w->now_approx();
+                 w->read();
                  w->pass(12);
                  w->clock.now();
              },
              [w] {
-                 w->now_approx();
-                 w->now_approx();
+                 w->read();
+                 w->read();
              }}};
 }
 
@@ -75,27 +75,27 @@ scenario two_renewing() {
     return {{[w] {
                  w->pass(12);
                  w->clock.now();
-                 w->now_approx();
+                 w->read();
              },
              [w] {
                  w->clock.now();
-                 w->now_approx();
+                 w->read();
              }}};
 }
 
-TEST(bounded_clock_model, a_glance_holds_whoever_renews_meanwhile) {
-    model::sees_either_way("renewing", renewing_and_glancing);
+TEST(upper_bound_clock_model, now_approx_holds_whichever_thread_renews) {
+    model::sees_either_way("renewing", renewing_and_reading);
     model::sees_either_way("two renewing", two_renewing);
 }
 
-TEST(bounded_clock_model, each_memory_order_is_earned) {
+TEST(upper_bound_clock_model, each_memory_order_is_needed) {
     int n = 0;
     for (auto const& e :
          model::weaken_each("upper_bound_clock.hpp",
-                            {{"renewing", [] { return explore(options::weak("renewing"), renewing_and_glancing); }},
+                            {{"renewing", [] { return explore(options::weak("renewing"), renewing_and_reading); }},
                              {"two", [] { return explore(options::weak("two renewing"), two_renewing); }}})) {
         ++n;
-        EXPECT_FALSE(e.noticed_by.empty()) << e.what << " is not needed, or the cases are blind";
+        EXPECT_FALSE(e.noticed_by.empty()) << e.what << " is not needed, or no case shows that it is";
     }
     EXPECT_GE(n, 5);
 }

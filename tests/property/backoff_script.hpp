@@ -12,7 +12,7 @@
 
 namespace script {
 
-/// A generator that says what it is told to, and counts.
+/// A generator with the given range that counts its calls.
 template <class Number, Number Low, Number High>
 struct told {
     static constexpr Number min() { return Low; }
@@ -28,12 +28,20 @@ struct told {
 template <>
 constexpr std::uint64_t told<std::uint64_t, 0, ~std::uint64_t{0}>::operator()() {
     ++taken;
-    // Each end comes often.
+    // The numbers of the lowest and the highest draw come often.
     std::uint64_t const n = r.next();
-    return n % 5 == 0 ? 0 : n % 5 == 1 ? ~std::uint64_t{0} : n;
+    return n % 5 == 0 ? 0 : n % 5 == 1 ? 0xcf9a'04af'fa6b'adc0U : n;
 }
 
-/// 64 bits as digits of the generator's base, most significant first, and their product with a range: the high word.
+/// The finalizer of SplitMix64.
+inline std::uint64_t split_mix(std::uint64_t x) {
+    x = (x ^ (x >> 30U)) * 13'787'848'793'156'543'929U;
+    x = (x ^ (x >> 27U)) * 10'723'151'780'598'845'931U;
+    return x ^ (x >> 31U);
+}
+
+/// 64 bits as digits of the generator's base, most significant first, mixed, and their product with a range: the high
+/// word.
 template <class Generator>
 integer drawn(integer const& most, Generator& g) {
     integer const base =
@@ -42,7 +50,7 @@ integer drawn(integer const& most, Generator& g) {
     for (integer reach = 1; reach < integer::power(64); reach = reach * base) {
         bits = bits * base + (static_cast<std::uint64_t>(g()) - static_cast<std::uint64_t>(Generator::min()));
     }
-    return floor_div(mod(bits, integer::power(64)) * (most + 1), integer::power(64));
+    return floor_div(integer{split_mix(mod(bits, integer::power(64)).u64())} * (most + 1), integer::power(64));
 }
 
 template <class Generator>
@@ -187,7 +195,7 @@ inline void backoff_script(schedule const& s, journal& log) {
             return std::chrono::nanoseconds{d.count() & max_ticks};
         };
         p.base = positive(p.base);
-        p.cap = std::max(p.base, positive(p.cap));
+        p.cap = std::max<std::chrono::nanoseconds>(p.base, positive(p.cap));
         p.attempts = std::max<std::uint64_t>(p.attempts, 1);
         p.budget = positive(p.budget);
         p.spread = positive(p.spread);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// What a limiter asks of a clock. Any std::chrono clock will do, and any object with a now() of its own.
+// What a limiter requires of a clock. Every std::chrono clock satisfies it, and so does an object with a now() of its
+// own.
 #pragma once
 
 #include <chrono>
@@ -10,6 +11,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "../detail/saturating.hpp"
 #include "../detail/wide.hpp"
 
 namespace weir::inline v0::detail {
@@ -23,12 +25,15 @@ inline constexpr bool counts_thirty_years =
 
 namespace weir::inline v0 {
 
-/// A source of time points: an object, or a type with a static now(), as std::chrono has them.
+/// A source of time points: an object, or a type with a static now() like the clocks of std::chrono.
 /// - Its representation must be a signed integer of at most 64 bits, since limiters count in integers.
 /// - It must count 30 years of its own ticks: 32-bit milliseconds wrap after 25 days, and a limiter would then deny for
 ///   as long again.
-/// - A steady clock stops while the machine sleeps (CLOCK_MONOTONIC on Linux): a limiter then refills later than wall
-///   time says, never earlier. Take boot_clock where that matters.
+/// - steady_clock does not count suspend on Linux (CLOCK_MONOTONIC): after one, a limiter refills later than wall time
+///   says, never earlier. Use boot_clock where that matters.
+///
+/// A limiter that is given a clock object owns a copy of it. To share one clock, pass std::ref(clock), or write the
+/// reference in the limiter's type; the clock must then outlive the limiter.
 template <class C>
 concept clock = requires(std::remove_reference_t<C> const& c) {
     typename std::remove_reference_t<C>::duration;
@@ -39,7 +44,7 @@ concept clock = requires(std::remove_reference_t<C> const& c) {
     requires detail::counts_thirty_years<typename std::remove_reference_t<C>::duration>;
 };
 
-/// The smallest step that `c` is known to take: c.resolution() where it has one, else one tick of its duration.
+/// The smallest step of `c`: c.resolution() if it has one, else one tick of its duration.
 template <class C>
 constexpr auto resolution_of(C const& c) noexcept -> typename C::duration {
     if constexpr (requires { c.resolution(); }) {
@@ -49,17 +54,21 @@ constexpr auto resolution_of(C const& c) noexcept -> typename C::duration {
     }
 }
 
-/// A clock that can be glanced at as well, for less than now() costs: now_approx() is the time at which a limiter that reads its own
-/// clock tries first whether it must refuse; time_point::max() where it is not known. What is refused at a later time is
-/// refused at an earlier one too, so if now_approx() is never before what now() would be, refusals at a glance are exact
-/// (upper_bound_clock). A clock whose glance lags says by how much in max_lag(): its limiters may refuse so much longer
-/// (hybrid_clock). Grants always read now().
+/// A clock with a second, cheaper reading. A limiter that reads its own clock first tries at now_approx(). If it must
+/// deny at that time, it denies without reading now(); a grant always reads now().
+///
+/// What is denied at one time point is denied at every earlier one. So there are two kinds:
+/// - now_approx() is never before what now() would return (upper_bounding_clock; see upper_bound_clock). Denials are
+///   then exact.
+/// - now_approx() is late by at most max_lag() (see hybrid_clock). A denial may then last longer by that much.
+///
+/// now_approx() returns time_point::max() when it is not known; the limiter then reads now().
 template <class C>
 concept approximate_clock = clock<C> && requires(std::remove_reference_t<C> const& c) {
     { c.now_approx() } -> std::convertible_to<typename std::remove_reference_t<C>::time_point>;
 };
 
-/// approximate_clock, and its glance is never before now().
+/// An approximate_clock whose now_approx() is never before now().
 template <class C>
 concept upper_bounding_clock = approximate_clock<C> && !requires(std::remove_reference_t<C> const& c) { c.max_lag(); };
 
@@ -67,7 +76,7 @@ concept upper_bounding_clock = approximate_clock<C> && !requires(std::remove_ref
 
 namespace weir::inline v0::detail {
 
-/// The types of a clock that may be given as a reference.
+/// The types of a clock; C may be a reference.
 template <class C>
 struct clock_traits {
     using type = std::remove_cvref_t<C>;
@@ -123,14 +132,15 @@ private:
     C* clock_;
 };
 
-/// The resolution of the clock among a constructor's arguments, else of the one that `Clock` makes by default.
+/// The resolution of the clock, or std::ref of one, among a constructor's arguments, else of a default-constructed `Clock`.
 template <class Clock, class... Args>
 constexpr auto resolution_among(Args const&... args) {
     typename clock_traits<Clock>::duration d{1};
-    [[maybe_unused]] auto const look = [&d](auto const& a) {
-        if constexpr (clock_or_reference<decltype(a)>) {
-            std::remove_reference_t<clock_argument_t<decltype(a)>> const& c = a;  // of std::ref, what it refers to
-            d = resolution_of(c);
+    [[maybe_unused]] auto const look = [&d]<class A>(A const& a) {
+        if constexpr (clock<A>) {
+            d = resolution_of(a);
+        } else if constexpr (clock_or_reference<A>) {
+            d = resolution_of(a.get());
         }
     };
     if constexpr ((clock_or_reference<Args> || ...)) {
@@ -141,91 +151,15 @@ constexpr auto resolution_among(Args const&... args) {
     return d;
 }
 
-/// x as a T; no conversion where it is one already, so that no warning of a useless cast appears in a user's build.
-template <class T, class U>
-constexpr T to(U x) noexcept {
-    if constexpr (std::same_as<T, U>) {
-        return x;
-    } else {
-        return static_cast<T>(x);
-    }
-}
-
-/// A duration of any representation and period in ticks of `Duration`, rounded up, and clamped to its range. Not a number
-/// is zero. For waits and deadlines: seconds::max() and 300 years are as long as `Duration` can say.
-template <class Duration, class Rep, class Period>
-constexpr Duration saturating_ceil(std::chrono::duration<Rep, Period> d) noexcept {
-    using rep = typename Duration::rep;
-    using ratio = std::ratio_divide<Period, typename Duration::period>;
-    constexpr std::uint64_t num = static_cast<std::uint64_t>(ratio::num);
-    constexpr std::uint64_t den = static_cast<std::uint64_t>(ratio::den);
-    if constexpr (std::floating_point<Rep>) {
-        long double const x = static_cast<long double>(d.count()) * ratio::num / ratio::den;
-        if (!(x < static_cast<long double>((std::numeric_limits<rep>::max)())))
-            return x != x ? Duration{0} : (Duration::max)();
-        if (x <= static_cast<long double>((std::numeric_limits<rep>::min)())) return (Duration::min)();
-        rep const whole = static_cast<rep>(x);
-        return Duration{static_cast<long double>(whole) < x ? to<rep>(whole + 1) : whole};
-    } else {
-        static_assert(std::integral<Rep> && sizeof(Rep) <= sizeof(std::int64_t),
-                      "a duration counts integers or floating-point numbers");
-        bool negative = false;
-        if constexpr (std::signed_integral<Rep>) negative = d.count() < 0;
-        std::uint64_t const magnitude =
-            negative ? std::uint64_t{0} - to<std::uint64_t>(d.count()) : to<std::uint64_t>(d.count());
-        constexpr std::uint64_t most = static_cast<std::uint64_t>((std::numeric_limits<rep>::max)());
-        if (negative) {
-            std::uint64_t const ticks = mul_div_floor(magnitude, num, den);
-            return ticks > most ? (Duration::min)() : Duration{static_cast<rep>(-static_cast<std::int64_t>(ticks))};
-        }
-        std::uint64_t const ticks = mul_div_ceil(magnitude, num, den);
-        return ticks > most ? (Duration::max)() : Duration{static_cast<rep>(ticks)};
-    }
-}
-
-/// t + d, clamped to the range of the clock.
-template <class TimePoint>
-constexpr TimePoint saturating_add(TimePoint t, typename TimePoint::duration d) noexcept {
-    using rep = typename TimePoint::duration::rep;
-    rep r{};
-    if (__builtin_add_overflow(t.time_since_epoch().count(), d.count(), &r)) {
-        return d.count() > 0 ? (TimePoint::max)() : (TimePoint::min)();
-    }
-    return TimePoint{typename TimePoint::duration{r}};
-}
-
-/// Ticks of a time point since its clock's epoch.
-template <class TimePoint>
-constexpr std::int64_t ticks(TimePoint t) noexcept {
-    return static_cast<std::int64_t>(t.time_since_epoch().count());
-}
-
-/// a - b without overflow: the result is clamped to the range of the type.
-constexpr std::int64_t saturating_sub(std::int64_t a, std::int64_t b) noexcept {
-    std::int64_t r{};
-    if (__builtin_sub_overflow(a, b, &r)) {
-        return b < 0 ? (std::numeric_limits<std::int64_t>::max)() : (std::numeric_limits<std::int64_t>::min)();
-    }
-    return r;
-}
-
-/// a + b without overflow: the result is clamped to the range of the type.
-constexpr std::int64_t saturating_add(std::int64_t a, std::int64_t b) noexcept {
-    std::int64_t r{};
-    if (__builtin_add_overflow(a, b, &r)) {
-        return b > 0 ? (std::numeric_limits<std::int64_t>::max)() : (std::numeric_limits<std::int64_t>::min)();
-    }
-    return r;
-}
-
-/// What a clock says of itself; nothing said is false.
+/// C::is_steady; false for a clock without it.
 template <class C>
 inline constexpr bool is_steady = false;
 template <class C>
     requires requires { C::is_steady; }
 inline constexpr bool is_steady<C> = C::is_steady;
 
-/// In a decision: whether it is a refusal at a glance, so that its time of attempt is no clock's. Empty for other clocks.
+/// In a decision: whether it was denied at now_approx(), so that its attempt has no time on the clock. Empty for other
+/// clocks.
 template <class Clock>
 struct approx_mark {
     static constexpr bool is_approx = false;
@@ -235,7 +169,7 @@ struct approx_mark<Clock> {
     bool is_approx = false;
 };
 
-/// From when on an attempt is granted that was refused at a glance, where one at the precise time is granted at `at`.
+/// When an attempt that was denied at now_approx() can be granted, given that one at the precise time can be at `at`.
 template <approximate_clock C>
 constexpr auto approx_retry_at(C const& c, typename C::time_point at) -> typename C::time_point {
     if constexpr (upper_bounding_clock<C>) {
@@ -246,7 +180,7 @@ constexpr auto approx_retry_at(C const& c, typename C::time_point at) -> typenam
     }
 }
 
-/// How long that is from now on. A glance that lags more than it says is waited for as long again.
+/// How long that is from now. A now_approx() that lags by more than max_lag() costs another max_lag().
 template <approximate_clock C>
 constexpr auto approx_retry_after(C const& c, typename C::time_point retry_at) -> typename C::duration {
     using duration = typename C::duration;

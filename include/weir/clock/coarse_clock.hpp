@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
-// A clock that costs a few nanoseconds and steps every few milliseconds.
+// A clock that costs a few nanoseconds to read and steps every few milliseconds.
 #pragma once
 
 #include <chrono>
-#include <cstdint>
 
 #if defined(__unix__)
 #include <time.h>
@@ -14,16 +13,15 @@
 
 namespace weir::inline v0 {
 
-/// CLOCK_MONOTONIC_COARSE where there is one (Linux), else std::chrono::steady_clock; nanoseconds of the same epoch as
-/// steady_clock's there.
+/// CLOCK_MONOTONIC_COARSE on Linux, elsewhere std::chrono::steady_clock. Nanoseconds; on Linux of steady_clock's epoch.
 ///
-/// Resolution: the kernel's tick, 1 to 10 ms; ask resolution(). now() is the last tick's time, so it lags behind
-/// steady_clock by up to one tick, and by several where the kernel has skipped ticks: 13 ms were seen at a tick of 4
-/// ms. Cost: a quarter of steady_clock's (6.7 against 30 ns on an AMD EPYC under KVM), and no ordering of the reading
-/// core. Drift: none against steady_clock, from which it is cut. Never goes back.
+/// - Resolution: the kernel's tick, 1 to 10 ms; see resolution(). now() is the time of the last tick, so it lags behind
+///   steady_clock by up to one tick, and by several where the kernel skipped ticks (13 ms were seen at a tick of 4 ms).
+/// - Cost: a quarter of steady_clock's (6.7 against 30 ns on an AMD EPYC under KVM). The read does not order the core.
+/// - Drift: none against steady_clock. Never goes back.
 ///
-/// For a limiter it suits rates that are slow against the tick: all that a tick brings comes at once, so a burst must
-/// hold at least rate × tick permits, or rate is lost.
+/// For a limiter it suits rates that are slow against the tick: everything that a tick brings becomes available at
+/// once, so a burst must hold at least rate × tick permits, or rate is lost.
 class coarse_clock {
 public:
     using duration = std::chrono::nanoseconds;
@@ -41,7 +39,7 @@ public:
         return time_point{from(t)};
     }
 
-    /// The length of a tick. A call of the system: keep the answer.
+    /// The length of a tick. It may be a system call: keep the result.
     static duration resolution() noexcept {
         timespec t{};
         ::clock_getres(CLOCK_MONOTONIC_COARSE, &t);
@@ -49,9 +47,7 @@ public:
     }
 
 private:
-    static duration from(timespec const& t) noexcept {
-        return duration{static_cast<std::int64_t>(t.tv_sec) * 1'000'000'000 + static_cast<std::int64_t>(t.tv_nsec)};
-    }
+    static duration from(timespec const& t) noexcept { return std::chrono::seconds{t.tv_sec} + duration{t.tv_nsec}; }
 #else
     static constexpr bool is_coarse = false;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // A clock that runs N times as fast as another, for demonstrations and for tests of long periods. Sleeping by it takes
-// a N-th of the time.
+// 1/N of the time.
 #pragma once
 
 #include <chrono>
@@ -16,13 +16,13 @@
 
 namespace weir::inline v0 {
 
-/// Starts at time 0 when it is made, and runs `factor` times as fast as its base; an lvalue base is referred to and
-/// must outlive the clock, an rvalue is owned. A copy shows the same time. A factor below 1 is an error.
+/// Starts at time 0 when it is constructed, and runs `factor` times as fast as its base. It owns its base; to share one,
+/// pass std::ref(base), which must outlive the clock. A copy shows the same time.
 ///
-/// Resolution: `factor` times the base's. Cost: the base's read and a multiplication. Drift: the base's, as a share.
-/// Every delay of the real world (a late wake-up, a round trip) appears `factor` times as long.
-/// Reaches as far as its base, divided by the factor: 292 years of nanoseconds are 107 days at a factor of 1,000;
-/// from there on it stands at time_point::max().
+/// - Resolution: `factor` times the base's. Cost: the base's read and a multiplication. Drift: the base's, as a share.
+/// - Every delay of the real world (a late wake-up, a round trip) appears `factor` times as long.
+/// - Range: the base's divided by the factor. 292 years of nanoseconds are 107 days at a factor of 1,000. From then on
+///   now() is time_point::max().
 template <class Base = std::chrono::steady_clock>
 class scaled_clock {
 public:
@@ -33,6 +33,7 @@ public:
     using time_point = std::chrono::time_point<scaled_clock, duration>;
     static constexpr bool is_steady = detail::is_steady<base_type>;
 
+    /// Throws std::invalid_argument for what validate() names.
     explicit scaled_clock(std::int64_t factor)
         requires std::default_initializable<Base>
         : scaled_clock{factor, Base{}} {}
@@ -43,8 +44,8 @@ public:
         detail::ensure(validate(factor));
     }
 
-    static constexpr error validate(std::int64_t factor) noexcept {
-        if (factor < 1) return {"a clock's factor must be at least 1"};
+    [[nodiscard("validate() only reports")]] static constexpr error validate(std::int64_t factor) noexcept {
+        if (factor < 1) return {"factor must be at least 1"};
         return {};
     }
 
@@ -53,22 +54,22 @@ public:
     std::int64_t factor() const noexcept { return factor_; }
     duration resolution() const { return scale(resolution_of(base_.get())); }
 
-    /// How long `d` takes by the base, rounded up: what to give to a timer that knows real time only.
+    /// How long `d` takes by the base, rounded up: what to pass to a timer of real time.
     duration base_duration(duration d) const noexcept {
         auto const q = d.count() / factor_;
         return duration{static_cast<rep>(q + (d.count() % factor_ > 0 ? 1 : 0))};
     }
 
-    /// When this clock has reached `t`, by the base: the first of the base's instants at which it has.
+    /// The first time point of the base at which this clock has reached `t`.
     typename base_type::time_point base_time(time_point t) const noexcept {
         if (t == (time_point::max)()) return (base_type::time_point::max)();
         auto const at = detail::saturating_add(detail::ticks(origin_), base_duration(t.time_since_epoch()).count());
-        constexpr std::int64_t end = (std::numeric_limits<rep>::max)();
-        return typename base_type::time_point{duration{static_cast<rep>(at < end ? at : end)}};
+        constexpr std::int64_t last = (std::numeric_limits<rep>::max)();
+        return typename base_type::time_point{duration{static_cast<rep>(at < last ? at : last)}};
     }
 
     /// See weir::wait_until.
-    bool wait_until(parker& seat, time_point t) const { return weir::wait_until(base_.get(), seat, base_time(t)); }
+    bool wait_until(parker& p, time_point t) const { return weir::wait_until(base_.get(), p, base_time(t)); }
 
 private:
     duration scale(duration d) const noexcept {
@@ -86,7 +87,7 @@ private:
 };
 
 scaled_clock(std::int64_t) -> scaled_clock<std::chrono::steady_clock>;
-template <clock C>
-scaled_clock(std::int64_t, C&&) -> scaled_clock<C>;
+template <detail::clock_or_reference C>
+scaled_clock(std::int64_t, C) -> scaled_clock<detail::clock_argument_t<C>>;
 
 }  // namespace weir::inline v0

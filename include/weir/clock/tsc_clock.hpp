@@ -11,23 +11,22 @@
 
 namespace weir::inline v0 {
 
-/// The counter that runs at one speed whatever the core does (detail/processor_counter.hpp), in nanoseconds, and set to
-/// std::chrono::steady_clock's time when it is made. Where there is no such counter, or Linux itself has found that it
-/// cannot keep time by it, this is steady_clock, and uses_counter() is false. An object, since it carries its
-/// calibration: make one, and let limiters refer to it or hold copies, which agree.
+/// The processor's constant-rate counter (detail/processor_counter.hpp) in nanoseconds, set to steady_clock's time at
+/// construction. Where there is no such counter, or Linux has found it unreliable, this is steady_clock, and
+/// uses_counter() is false. The object carries its calibration: construct one, and give limiters copies or std::ref(clock);
+/// copies agree.
 ///
-/// Resolution: one count of the counter, rounded up to nanoseconds: 1 ns on x86-64, 1 to 52 on AArch64.
-/// Cost (AMD EPYC under KVM): tsc_clock 12 ns, ordered_tsc_clock 25 ns, steady_clock 30 ns; no division, no lock.
-/// Drift: the construction compares the counter with steady_clock for `calibrate_for`, and may be wrong by error_ppb()
-/// parts in 10^9: there 2,500 at the default of 20 ms, of which 480 were seen at worst and 140 on average; a fifth of
-/// that at 100 ms. To this comes what steady_clock's own rate is slewed by afterwards (by NTP, at most 500 ppm). The
-/// clock is not set again: compare its time points with its own only.
-///
-/// Never goes back on one thread. tsc_clock's read is not ordered with the instructions around it: it may be taken
-/// early, by as much as a core runs ahead (some 100 ns), so that a thread that learns of an event from another may read
-/// a time just before it. ordered_tsc_clock waits for the loads before it, so that its time lies between call and
-/// return, as steady_clock's does. A machine that has been suspended may have set its counter back: make the clock anew
-/// then.
+/// - Resolution: one count of the counter, rounded up to nanoseconds: 1 ns on x86-64, 1 to 52 ns on AArch64.
+/// - Cost (AMD EPYC under KVM): tsc_clock 12 ns, ordered_tsc_clock 25 ns, steady_clock 30 ns; no division, no lock.
+/// - Drift: the constructor compares the counter with steady_clock for `calibrate_for`. The rate found may be wrong by
+///   error_ppb() parts in 10^9: here 2,500 at the default of 20 ms (480 seen at worst, 140 on average), a fifth of that
+///   at 100 ms. steady_clock itself is slewed later (by NTP, at most 500 ppm). The clock is never set again, so compare
+///   its time points only with its own.
+/// - Order: time never goes back on one thread. tsc_clock's read is not ordered with the instructions around it, and may
+///   be early by as much as a core runs ahead (about 100 ns): a thread that learns of an event from another thread may
+///   read a time just before it. ordered_tsc_clock waits for the loads before it, so that its time lies between call and
+///   return, as steady_clock's does.
+/// - Suspend: it may set the counter back. Construct a new clock after a resume.
 template <bool Ordered>
 class basic_tsc_clock {
 public:
@@ -37,8 +36,8 @@ public:
     using time_point = std::chrono::time_point<basic_tsc_clock>;
     static constexpr bool is_steady = true;
 
-    /// Takes that long, most of it asleep. Not positive: no calibration, and no counter, but steady_clock.
-    explicit basic_tsc_clock(duration calibrate_for = std::chrono::milliseconds{20})
+    /// Takes `calibrate_for`, most of it asleep. If it is not positive, the clock is steady_clock.
+    explicit basic_tsc_clock(any_duration<duration> calibrate_for = std::chrono::milliseconds{20})
         : calibrated_{counter::calibrate(calibrate_for)} {}
 
     time_point now() const noexcept {
@@ -53,10 +52,10 @@ public:
         return duration{calibrated_.scale == 0 ? 1 : (calibrated_.scale >> detail::calibration::fraction_bits) + 1};
     }
 
-    /// False where this is steady_clock under another name.
+    /// False where the clock reads steady_clock.
     bool uses_counter() const noexcept { return calibrated_.scale != 0; }
 
-    /// By how many parts in 10^9 the calibration may have missed steady_clock's rate at most; 0 without a counter.
+    /// The largest possible error of the calibrated rate against steady_clock's, in parts in 10^9. 0 without a counter.
     std::int64_t error_ppb() const noexcept { return calibrated_.error_ppb; }
 
 private:
@@ -64,7 +63,7 @@ private:
 
     static std::uint64_t read_counter() noexcept { return Ordered ? counter::read_ordered() : counter::read(); }
 
-    // counts * scale / 2^40, without division. 62 bits of counts and 51 of scale at most.
+    // counts * scale / 2^40, without division: at most 62 bits of counts and 51 of scale.
     std::int64_t scaled(std::int64_t counts) const noexcept {
 #if defined(__SIZEOF_INT128__)
         __extension__ using wide = __int128;

@@ -352,7 +352,7 @@ private:
         if (!elsewhere && after(*pause) >= request_.deadline) return finish(call_end::deadline, v.reason);
         if (session_.budget_ && !session_.budget_->try_retry(now)) return finish(call_end::budget, v.reason);
         ++retries_;
-        previous_ = (std::min)(*pause, session_.options_.retry.cap);
+        previous_ = (std::min<std::chrono::nanoseconds>)(*pause, session_.options_.retry.cap);
         if (elsewhere) {
             if (now >= avoid_until_) avoided_ = 0;
             avoided_ |= session_.bit_of(link(), member());
