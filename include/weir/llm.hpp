@@ -11,6 +11,7 @@
 #include "llm/estimate.hpp"
 #include "llm/fallback_chain.hpp"
 #include "llm/header_sync.hpp"
+#include "llm/header_map.hpp"
 #include "llm/headers.hpp"
 #include "llm/hints.hpp"
 #include "llm/quota.hpp"
