@@ -268,7 +268,7 @@ void add_limiters() {
              }()](std::int64_t t) {
             given const now{nanoseconds{t}};
             weir::llm::session<whole::pool>::call call{*w->session, {.bound = weir::llm::tokens{1, 1}}, now};
-            if (call.next(now).what != weir::llm::step_kind::send) ++surprises_here;
+            if (call.next(now).kind != weir::llm::step_kind::send) ++surprises_here;
             weir::llm::reply r;
             r.answer.status = 200;
             r.answer.now = std::chrono::sys_seconds{1s};

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 // weir in a client that knows nothing of it: a stage in the pipeline of cpprestsdk's http_client. The program calls
-// client.request(…) as ever; each request waits in the session's line, is sent, judged and sent again, and holds no
-// thread while it waits.
+// client.request(…) as before; each request waits in the session's queue, is sent, judged and sent again, and holds
+// no thread while it waits.
 #define _TURN_OFF_PLATFORM_STRING
 #include <weir/llm/account_pool.hpp>
 #include <weir/llm/async_run.hpp>
 #include <weir/llm/fallback_chain.hpp>
+#include <weir/llm/header_map.hpp>
 #include <weir/llm/session.hpp>
 #include <weir/wait/task.hpp>
 
@@ -126,7 +127,7 @@ private:
         std::string const type = request.headers().content_type();
         std::optional<http_response> last;
         pool_timer timer;
-        auto const send = [&](typename Session::call& call) -> weir::task<> {
+        auto const send = [&](typename Session::call& call) -> weir::task<weir::llm::ended_attempt> {
             request.headers()["Authorization"] = "Bearer " + std::string{call.key()};
             request.set_body(body, type);
             last.reset();
@@ -136,27 +137,23 @@ private:
                 call.on_response();
                 awaited<std::string> text{response.extract_string(true)};
                 std::string const said = co_await text;
-                auto const header = [&](std::string_view name) -> std::optional<std::string_view> {
-                    auto const at = response.headers().find(std::string{name});
-                    if (at == response.headers().end()) return std::nullopt;
-                    return at->second;
-                };
+                weir::llm::header_map const fields{response.headers()};
                 weir::llm::reply reply;
                 reply.answer.dialect = weir::llm::dialect::dashscope;
                 reply.answer.status = response.status_code();
-                reply.answer.headers = header;
+                reply.answer.headers = fields;
                 reply.answer.body = said;
                 if (response.status_code() == 200) reply.used = usage_in(said);
-                call.ended(reply);
                 response.set_body(said, response.headers().content_type());  // for the program to read
                 last = response;
+                co_return call.ended(reply);
             } catch (web::http::http_exception const&) {
-                call.lost();
+                co_return call.transport_failed();
             }
         };
         auto run = weir::llm::async_run(session_, {.size = weir::llm::measure(body), .max_tokens = 20}, send, timer);
         auto const end = co_await run;
-        if (!last) throw web::http::http_exception{std::string{to_string(end.how)} + ": " + std::string{end.why}};
+        if (!last) throw web::http::http_exception{std::string{to_string(end.status)} + ": " + std::string{end.reason}};
         co_return *last;
     }
 

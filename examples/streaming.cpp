@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Answers that stream through a session: latency is measured by the first byte, text is handed on as it comes, and what broke
-// off after that is not asked for again.
+// Answers that stream through a session: latency is measured by the first byte, text is handed on as it comes, and an
+// answer that breaks off after that is not requested again.
 #include <weir/llm/account_pool.hpp>
 #include <weir/llm/fallback_chain.hpp>
+#include <weir/llm/header_map.hpp>
 #include <weir/llm/session.hpp>
 
 #include <httplib.h>
@@ -88,14 +89,16 @@ int main() {
             };
             auto const result = http.send(request);
             reply.answer.transport_failed = !result || (result->status == 200 && !done && failure.empty());
+            weir::llm::header_map const fields{result ? result->headers : httplib::Headers{}};
+            reply.answer.headers = fields;
             if (result) reply.answer.status = failure.empty() ? result->status : 429;
             reply.answer.body = failure.empty() ? std::string_view{all} : std::string_view{failure};
-            call.ended(reply);
+            return call.ended(reply);
         });
         whole += end.answered() ? 1 : 0;
-        partial += end.how == weir::llm::call_end::partial ? 1 : 0;
+        partial += end.status == weir::llm::call_end::partial ? 1 : 0;
         if (!end.answered())
-            std::printf("%d: %s (%s), %zu bytes were read\n", i, to_string(end.how).data(), end.why.data(),
+            std::printf("%d: %s (%s), %zu bytes were read\n", i, to_string(end.status).data(), end.reason.data(),
                         text.size());
     }
     std::printf("%d whole, %d broke off, %llu requests\n", whole, partial,

@@ -27,16 +27,16 @@ public:
         auto& mine = calls_.try_emplace(c.id, session_, c).first->second;
         auto& call = mine.call;
         auto const step = call.next();
-        switch (step.what) {
+        switch (step.kind) {
             case weir::llm::step_kind::send:  // its stamp is this instant: nothing slow may come before the send
                 mine.to = {call.account().endpoint, std::string(call.key()), std::string(call.model()),
                            call.queue().wait};
                 return admission::go(&mine.to);
             case weir::llm::step_kind::wait:
-            case weir::llm::step_kind::pause: return admission::not_before(steady(step.until), step.because);
+            case weir::llm::step_kind::pause: return admission::not_before(steady(step.until), step.reason);
             case weir::llm::step_kind::over: break;
         }
-        auto refusal = admission::impossible(code_of(call.result().how), explain(call.result()),
+        auto refusal = admission::impossible(code_of(call.result().status), explain(call.result()),
                                              all_would_fail(call.result(), true));
         refusal.last = std::move(mine.last);
         calls_.erase(c.id);
@@ -57,8 +57,8 @@ public:
         reply.answer.transport_failed = a.status == 0 || garbled;
         if (a.charge == charge::used) reply.used = a.usage;
         if (garbled) reply.used = call.asked();
-        reply.left = a.charge != charge::nothing;
-        reply.withdrawn = a.withdrawn;
+        reply.sent = a.charge != charge::nothing;
+        reply.cancelled = a.withdrawn;
         a.bound = call.asked();
         call.ended(reply);
         a.charge = charge_of(call.charged());
@@ -86,8 +86,8 @@ private:
     };
 
     static std::string explain(typename Session::outcome const& o) {
-        std::string text(to_string(o.how));
-        if (!o.why.empty()) text += ": " + std::string(o.why);
+        std::string text(to_string(o.status));
+        if (!o.reason.empty()) text += ": " + std::string(o.reason);
         if (o.attempts > 1) text += ", after " + std::to_string(o.attempts) + " attempts";
         return text;
     }
@@ -109,8 +109,8 @@ private:
     // Neither the key nor the account nor the model will do, for none of those that there are: no other call need be sent.
     static bool all_would_fail(typename Session::outcome const& o, bool connected) {
         using weir::llm::cause;
-        if (o.how == weir::llm::call_end::exhausted && o.last.cause == cause::transport) return !connected;
-        return o.how == weir::llm::call_end::refused &&
+        if (o.status == weir::llm::call_end::exhausted && o.last.cause == cause::transport) return !connected;
+        return o.status == weir::llm::call_end::refused &&
                (o.last.cause == cause::authentication || o.last.cause == cause::billing ||
                 o.last.cause == cause::no_model || o.last.cause == cause::free_quota ||
                 o.last.cause == cause::plan_quota);

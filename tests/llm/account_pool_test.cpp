@@ -4,11 +4,14 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace {
 
@@ -84,7 +87,7 @@ TEST(llm_account_pool, equals_take_turns_among_dearer_ones_and_where_one_of_them
     std::map<std::size_t, int> served;
     for (int i = 0; i < 12; ++i) ++served[*p.try_acquire({1, 0}, clock.now())];
     EXPECT_EQ(served, (std::map<std::size_t, int>{{2, 4}, {3, 4}, {4, 4}}));
-    p.set_aside(2, clock.now() + 1h);
+    p.begin_cooldown(2, clock.now() + 1h);
     served.clear();
     for (int i = 0; i < 6; ++i) ++served[*p.try_acquire({1, 0}, clock.now())];
     EXPECT_EQ(served, (std::map<std::size_t, int>{{3, 3}, {4, 3}}));
@@ -94,28 +97,30 @@ TEST(llm_account_pool, who_serves_nobody_has_had_no_turn) {
     manual_clock clock;
     pool p;
     for (auto const* name : {"a", "b"}) p.add(account(name), name, small, {}, 0, clock);
+    std::size_t const both[] = {0, 1};
     std::map<std::size_t, int> served;
     for (int i = 0; i < 6; ++i) {
         ++served[*p.try_acquire({1, 0}, clock.now())];
-        EXPECT_FALSE(p.try_acquire({1, 0}, clock.now(), 3));
+        EXPECT_FALSE(p.try_acquire({1, 0}, clock.now(), both));
     }
     EXPECT_EQ(served, (std::map<std::size_t, int>{{0, 3}, {1, 3}}));
 }
 
-TEST(llm_account_pool, who_is_not_admitted_is_not_waited_for_even_when_set_aside) {
+TEST(llm_account_pool, a_member_that_is_not_admitted_is_not_waited_for) {
     manual_clock clock;
     pool p;
     p.add(account("a"), "a", small, {}, 0, clock);
-    p.set_aside(0, clock.now() + 1min);
+    p.begin_cooldown(0, clock.now() + 1min);
     struct nobody {
         static bool admits(std::size_t) { return false; }
         static time_point ready(std::size_t, time_point t) { return t; }
         static bool take(std::size_t, time_point) { return true; }
-        static std::string_view denied_by() { return "price"; }
+        static limit_kind denied_by() { return limit_kind::price; }
     };
-    auto const c = p.try_acquire({1, 0}, clock.now(), 0, nobody{});
+    auto const c = p.try_acquire({1, 0}, clock.now(), {}, nobody{});
     EXPECT_EQ(c.retry_at(), time_point::max());
-    EXPECT_EQ(c.denied_by(), "price");
+    EXPECT_EQ(c.denied_by(), limit_kind::price);
+    EXPECT_TRUE(c.never());
 }
 
 TEST(llm_account_pool, the_cheapest_that_can_serve_serves) {
@@ -146,7 +151,7 @@ TEST(llm_account_pool, a_denial_names_the_moment_at_which_the_first_can_serve) {
     EXPECT_EQ(pool{}.try_acquire({}, clock.now()).retry_at(), time_point::max());
 }
 
-TEST(llm_account_pool, an_account_that_is_out_of_quota_is_set_aside_until_its_reset) {
+TEST(llm_account_pool, an_account_without_quota_is_on_cooldown_until_its_reset) {
     manual_clock clock;
     pool p;
     p.add(account("a"), "a", small, {}, 0, clock);
@@ -158,7 +163,7 @@ TEST(llm_account_pool, an_account_that_is_out_of_quota_is_set_aside_until_its_re
     a.message = "Your token-plan 1-month quota has been exhausted. The quota will reset at 10-15 16:00:00 UTC.";
     a.now = now;
     p.report(0, classify(a), clock.now(), now);
-    EXPECT_EQ(p.back_at(0), clock.now() + 1h);
+    EXPECT_EQ(p.cooldown_until(0), clock.now() + 1h);
     EXPECT_EQ(p.effective_rpm(clock.now()), 10U);
     for (int i = 0; i < 10; ++i) EXPECT_EQ(*p.try_acquire({1, 0}, clock.now()), 1U);
     clock.advance(1h);
@@ -170,20 +175,20 @@ TEST(llm_account_pool, an_account_that_is_out_of_quota_is_set_aside_until_its_re
 
 TEST(llm_account_pool, one_that_does_not_say_until_when_is_away_for_longer_each_time) {
     manual_clock clock;
-    pool p{{.first_absence = 1min, .longest_absence = 5min}};
+    pool p{{.min_cooldown = 1min, .max_cooldown = 5min}};
     p.add(account("a"), "a", small, {}, 0, clock);
     auto const overdue = of(dialect::dashscope, 400, "Arrearage");
     for (auto const expected : {1min, 2min, 4min, 5min, 5min}) {
         p.report(0, overdue, clock.now());
-        EXPECT_EQ(p.back_at(0), clock.now() + expected);
+        EXPECT_EQ(p.cooldown_until(0), clock.now() + expected);
         EXPECT_FALSE(p.try_acquire({1, 0}, clock.now()));
         EXPECT_EQ(p.try_acquire({1, 0}, clock.now()).retry_at(), clock.now() + expected);
-        clock.advance_to(p.back_at(0));
+        clock.advance_to(p.cooldown_until(0));
     }
     p.report(0, of(dialect::dashscope, 200, {}), clock.now());
     p.report(0, overdue, clock.now());
-    EXPECT_EQ(p.back_at(0), clock.now() + 1min);
-    p.restore(0);
+    EXPECT_EQ(p.cooldown_until(0), clock.now() + 1min);
+    p.end_cooldown(0);
     EXPECT_TRUE(p.try_acquire({1, 0}, clock.now()));
 }
 
@@ -234,13 +239,29 @@ TEST(llm_account_pool, members_can_be_left_out) {
     pool p;
     p.add(account("a"), "a", small, {}, 0, clock);
     p.add(account("b"), "b", small, {}, 1, clock);
-    EXPECT_EQ(*p.try_acquire({1, 0}, clock.now(), 1U), 1U);
-    EXPECT_FALSE(p.try_acquire({1, 0}, clock.now(), 3U));
+    std::size_t const both[] = {0, 1};
+    EXPECT_EQ(*p.try_acquire({1, 0}, clock.now(), std::span{both}.first(1)), 1U);
+    EXPECT_FALSE(p.try_acquire({1, 0}, clock.now(), both));
+}
+
+TEST(llm_account_pool, two_hundred_members_are_told_apart) {
+    manual_clock clock;
+    pool p;
+    for (std::size_t i = 0; i < 200; ++i)
+        p.add(account(std::to_string(i)), std::to_string(i), {.rpm = 1}, {}, 0, clock);
+    std::vector<std::size_t> left_out;
+    for (std::size_t i = 0; i < 200; ++i) {
+        auto const c = p.try_acquire({1, 0}, clock.now(), left_out);
+        ASSERT_TRUE(c) << i;
+        EXPECT_EQ(std::count(left_out.begin(), left_out.end(), *c), 0) << i;
+        left_out.push_back(*c);
+    }
+    EXPECT_FALSE(p.try_acquire({1, 0}, clock.now(), left_out));
 }
 
 TEST(llm_account_pool_options, have_these_defaults) {
     constexpr account_pool_options o;
-    static_assert(o.first_absence == 1min && o.longest_absence == 1h);
+    static_assert(o.min_cooldown == 1min && o.max_cooldown == 1h);
 }
 
 }  // namespace

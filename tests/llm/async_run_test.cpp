@@ -64,7 +64,7 @@ std::ostream& operator<<(std::ostream& o, seen const& s) {
 struct writes_down {
     std::vector<seen>* all;
     void operator()(session_type::progress const& p) const {
-        all->push_back({p.now.what, p.now.until, std::string{p.now.because}});
+        all->push_back({p.now.kind, p.now.until, std::string{p.now.reason}});
     }
 };
 
@@ -84,7 +84,7 @@ struct world {
         s.emplace(models,
                   session_options{.retry = {.base = 1s, .attempts = 3, .jitter = weir::jitter::none},
                                   .concurrency = weir::concurrency_options{.start = 4},
-                                  .line = {.max_waiting = may_wait}},
+                                  .queue = {.max_waiting = may_wait}},
                   clock);
     }
     // All that the account has for this minute.
@@ -111,31 +111,31 @@ struct world {
     int left() {
         for (int n = 0;; ++n) {
             call_type c{*s, some};
-            if (c.next().what != step_kind::send) return n;
+            if (c.next().kind != step_kind::send) return n;
             c.ended(with(200));
         }
     }
-    static void answers_now(call_type& c) { c.ended(with(200)); }
+    static ended_attempt answers_now(call_type& c) { return c.ended(with(200)); }
 };
 
 // Senders.
 struct answers {
-    task<> operator()(call_type& c) const {
-        c.ended(with(200));
-        co_return;
-    }
+    task<ended_attempt> operator()(call_type& c) const { co_return c.ended(with(200)); }
 };
 struct fails {
-    task<> operator()(call_type& c) const {
-        c.ended(with(500));
-        co_return;
-    }
+    task<ended_attempt> operator()(call_type& c) const { co_return c.ended(with(500)); }
+};
+struct at_once {
+    ended_attempt told;
+    bool await_ready() const noexcept { return true; }
+    void await_suspend(std::coroutine_handle<>) const noexcept {}
+    ended_attempt await_resume() const noexcept { return told; }
 };
 struct holds {
     gate* g;
-    task<> operator()(call_type& c) const {
+    task<ended_attempt> operator()(call_type& c) const {
         co_await g->passed();
-        c.ended(with(200));
+        co_return c.ended(with(200));
     }
 };
 
@@ -203,9 +203,9 @@ TEST(llm_async_run_and_run, take_the_same_steps_to_the_same_ends) {
         std::atomic<bool> over{false};
         std::thread runs{[&] {
             for (std::size_t at = 0; at < std::size(script);) {
-                auto const send = [&](call_type& c) { c.ended(with(script[at++])); };
+                auto const send = [&](call_type& c) { return c.ended(with(script[at++])); };
                 auto const end = w.s->run(w.some, send, writes_down{&steps[0]});
-                ends[0].emplace_back(end.how, end.attempts);
+                ends[0].emplace_back(end.status, end.attempts);
             }
             over.store(true);
         }};
@@ -218,14 +218,11 @@ TEST(llm_async_run_and_run, take_the_same_steps_to_the_same_ends) {
     {
         world w;
         for (std::size_t at = 0; at < std::size(script);) {
-            auto const send = [&](call_type& c) -> task<> {
-                c.ended(with(script[at++]));
-                co_return;
-            };
+            auto const send = [&](call_type& c) -> task<ended_attempt> { co_return c.ended(with(script[at++])); };
             auto t = async_run(*w.s, w.some, send, w.timer, writes_down{&steps[1]});
             while (!t.ready()) w.next();
             auto const end = t.result();
-            ends[1].emplace_back(end.how, end.attempts);
+            ends[1].emplace_back(end.status, end.attempts);
         }
     }
     EXPECT_EQ(steps[0], steps[1]);
@@ -238,7 +235,7 @@ TEST_F(llm_async_run, a_stop_ends_it_before_it_begins) {
     stop.request_stop();
     auto t = async_run(*s, some, answers{}, timer, no_observer{}, stop.get_token());
     ASSERT_TRUE(t.ready());
-    EXPECT_EQ(t.result().how, call_end::stopped);
+    EXPECT_EQ(t.result().status, call_end::stopped);
     EXPECT_EQ(left(), 2);
     expect_no_trace();
 }
@@ -251,7 +248,7 @@ TEST_F(llm_async_run, a_stop_ends_the_wait) {
     stop.request_stop();
     EXPECT_EQ(executor.run_due(), 1);
     ASSERT_TRUE(t.ready());
-    EXPECT_EQ(t.result().how, call_end::stopped);
+    EXPECT_EQ(t.result().status, call_end::stopped);
     EXPECT_EQ(stop.callbacks(), 0U);
     expect_no_trace();
 }
@@ -265,7 +262,7 @@ TEST_F(llm_async_run, a_stop_ends_the_pause) {
     EXPECT_EQ(executor.run_due(), 1);
     ASSERT_TRUE(t.ready());
     auto const end = t.result();
-    EXPECT_EQ(end.how, call_end::stopped);
+    EXPECT_EQ(end.status, call_end::stopped);
     EXPECT_EQ(end.last.cause, cause::server_error);
     EXPECT_EQ(stop.callbacks(), 0U);
     EXPECT_EQ(clock.now(), time_point{100s});
@@ -288,15 +285,14 @@ TEST_F(llm_async_run, a_stop_lets_an_attempt_end_and_keeps_its_answer) {
 
 TEST_F(llm_async_run, a_stop_while_it_sends_keeps_it_from_being_sent_again) {
     stop_source stop;
-    auto const send = [&](call_type& c) -> task<> {
+    auto const send = [&](call_type& c) -> task<ended_attempt> {
         stop.request_stop();
-        c.ended(with(500));
-        co_return;
+        co_return c.ended(with(500));
     };
     auto t = async_run(*s, some, send, timer, no_observer{}, stop.get_token());
     ASSERT_TRUE(t.ready());
     auto const end = t.result();
-    EXPECT_EQ(end.how, call_end::stopped);
+    EXPECT_EQ(end.status, call_end::stopped);
     EXPECT_EQ(end.attempts, 1U);
     expect_no_trace();
 }
@@ -357,13 +353,13 @@ TEST_F(llm_async_run, one_destroyed_while_it_sends_holds_the_attempt_as_lost) {
 }
 
 TEST_F(llm_async_run, what_send_throws_passes_through_and_the_attempt_is_held_as_lost) {
-    auto const at_once = [](call_type&) -> weir::task<> { throw std::runtime_error("at once"); };
+    auto const at_once = [](call_type&) -> weir::task<ended_attempt> { throw std::runtime_error("at once"); };
     auto t = async_run(*s, some, at_once, timer);
     ASSERT_TRUE(t.ready());
     EXPECT_THROW(t.result(), std::runtime_error);
     EXPECT_EQ(s->counters().refusals(cause::transport), 1U);
     gate g;
-    auto const later = [&](call_type&) -> weir::task<> {
+    auto const later = [&](call_type&) -> weir::task<ended_attempt> {
         co_await g.passed();
         throw std::runtime_error("later");
     };
@@ -378,7 +374,7 @@ TEST_F(llm_async_run, what_send_throws_passes_through_and_the_attempt_is_held_as
 }
 
 TEST_F(llm_async_run, what_a_function_throws_that_makes_the_awaitable_passes_through_too) {
-    auto const send = [](call_type&) -> std::suspend_never { throw std::runtime_error("no"); };
+    auto const send = [](call_type&) -> at_once { throw std::runtime_error("no"); };
     auto t = async_run(*s, some, send, timer);
     ASSERT_TRUE(t.ready());
     EXPECT_THROW(t.result(), std::runtime_error);
@@ -389,7 +385,7 @@ TEST_F(llm_async_run, what_a_function_throws_that_makes_the_awaitable_passes_thr
 TEST_F(llm_async_run, what_an_observer_throws_while_it_waits_passes_through_and_holds_nobody_up) {
     use_up();
     auto const throws = [](session_type::progress const& p) {
-        if (p.now.what == step_kind::wait && p.now.because == "requests per minute")
+        if (p.now.kind == step_kind::wait && p.now.reason == "requests per minute")
             throw std::runtime_error("observed");
     };
     loop::timer second_timer{executor};
@@ -414,17 +410,19 @@ TEST_F(llm_async_run, what_an_observer_throws_while_it_waits_passes_through_and_
     expect_no_trace();
 }
 
-TEST_F(llm_async_run, what_send_does_not_tell_is_lost_and_repeated) {
-    int sent = 0;
-    auto const send = [&](call_type& c) {
-        if (++sent == 2) c.ended(with(200));
-        return std::suspend_never{};
-    };
-    auto t = async_run(*s, some, send, timer);
-    EXPECT_FALSE(t.ready());
-    next();
-    ASSERT_TRUE(t.ready());
-    EXPECT_EQ(t.result().attempts, 2U);
+TEST_F(llm_async_run, what_is_lost_is_sent_again_only_if_the_request_says_so) {
+    for (bool const again : {false, true}) {
+        int sent = 0;
+        some.repeatable = again ? std::optional{true} : std::nullopt;
+        auto const send = [&](call_type& c) { return at_once{++sent == 2 ? c.ended(with(200)) : c.lost()}; };
+        auto t = async_run(*s, some, send, timer);
+        EXPECT_EQ(t.ready(), !again);
+        if (again) next();
+        ASSERT_TRUE(t.ready());
+        EXPECT_EQ(t.result().status, again ? call_end::answered : call_end::lost);
+        EXPECT_EQ(sent, again ? 2 : 1);
+        clock.advance(2min);
+    }
     expect_no_trace();
 }
 
@@ -440,10 +438,7 @@ TEST_F(llm_async_run, send_may_return_whatever_can_be_awaited) {
             immovable* of;
             bool await_ready() const noexcept { return false; }
             void await_suspend(std::coroutine_handle<> h) const noexcept { of->g->waits = h; }
-            int await_resume() const {
-                of->call->ended(with(200));
-                return 1;
-            }
+            ended_attempt await_resume() const { return of->call->ended(with(200)); }
         };
         awaiter operator co_await() && noexcept { return {this}; }
         call_type* call;
@@ -469,10 +464,10 @@ TEST_F(llm_async_run, keeps_what_it_is_given) {
         session_type::request r{.bound = weir::llm::tokens{10, 10}};
         return async_run(
             *s, r,
-            [text, own = std::make_unique<int>(1), &g, &heard](call_type& c) -> task<> {
+            [text, own = std::make_unique<int>(1), &g, &heard](call_type& c) -> task<ended_attempt> {
                 co_await g.passed();
                 heard = *text + std::to_string(*own);
-                c.ended(with(200));
+                co_return c.ended(with(200));
             },
             timer, writes_down{&steps});
     };
@@ -494,8 +489,8 @@ TEST_F(llm_async_run, ends_where_its_time_is_over) {
     next();
     ASSERT_TRUE(t.ready());
     auto const end = t.result();
-    EXPECT_EQ(end.how, call_end::deadline);
-    EXPECT_EQ(end.why, "requests per minute");
+    EXPECT_EQ(end.status, call_end::deadline);
+    EXPECT_EQ(end.reason, "requests per minute");
     expect_no_trace();
 }
 
@@ -507,7 +502,7 @@ TEST(llm_async_run_in_a_short_line, is_refused_where_too_many_wait) {
     loop::timer another{w.executor};
     auto second = async_run(*w.s, w.some, answers{}, another);
     ASSERT_TRUE(second.ready());
-    EXPECT_EQ(second.result().how, call_end::line_full);
+    EXPECT_EQ(second.result().status, call_end::queue_full);
 }
 
 TEST_F(llm_async_run, thousands_in_a_row_take_no_more_stack_than_one) {
@@ -519,12 +514,11 @@ TEST_F(llm_async_run, thousands_in_a_row_take_no_more_stack_than_one) {
     session_type all{one, {}, clock};
     std::uintptr_t least = UINTPTR_MAX;
     std::uintptr_t most = 0;
-    auto const send = [&](call_type& c) -> task<> {
+    auto const send = [&](call_type& c) -> task<ended_attempt> {
         auto const here = reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0));
         least = std::min(least, here);
         most = std::max(most, here);
-        c.ended(with(200));
-        co_return;
+        co_return c.ended(with(200));
     };
     auto const caller = [&]() -> task<int> {
         int answered = 0;
@@ -548,18 +542,17 @@ TEST_F(llm_async_run, threads_and_coroutines_stand_in_one_line) {
     std::vector<task<outcome>> tasks;
     for (int who = 0; who < 6; ++who) {
         if (who % 2 == 0) {
-            auto const send = [&at = granted[who]](call_type& c) -> task<> {
+            auto const send = [&at = granted[who]](call_type& c) -> task<ended_attempt> {
                 at = c.stamp();
-                c.ended(with(200));
-                co_return;
+                co_return c.ended(with(200));
             };
             tasks.push_back(async_run(*s, some, send, timers.emplace_back(executor)));
             EXPECT_FALSE(tasks.back().ready());
         } else {
             threads.emplace_back([this, &at = granted[who]] {
-                s->run(some, [&](call_type& c) {
+                (void)s->run(some, [&](call_type& c) {
                     at = c.stamp();
-                    c.ended(with(200));
+                    return c.ended(with(200));
                 });
             });
         }

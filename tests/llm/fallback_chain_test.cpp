@@ -41,7 +41,7 @@ struct three_models : testing::Test {
 
     manual_clock clock;
     pool top, middle, bottom;
-    chain models{{.patience_with_overload = 3, .first_absence = 10s, .longest_absence = 40s}};
+    chain models{{.max_overloads = 3, .min_cooldown = 10s, .max_cooldown = 40s}};
 };
 using llm_fallback_chain = three_models;
 
@@ -72,7 +72,7 @@ TEST_F(llm_fallback_chain, a_model_whose_free_quota_is_gone_is_out_and_the_next_
     auto c = models.try_acquire({1, 0}, clock.now(), 0s);
     ASSERT_EQ(*c, 0U);
     models.report(c, of(429, "insufficient_quota", "Free allocated quota exceeded."), clock.now());
-    EXPECT_EQ(models.back_at(0), clock.now() + 10s);
+    EXPECT_EQ(models.cooldown_until(0), clock.now() + 10s);
     EXPECT_EQ(next(), "qwen-plus");
     clock.advance(10s);
     EXPECT_EQ(next(), "qwen3-max");
@@ -83,9 +83,9 @@ TEST_F(llm_fallback_chain, a_free_quota_is_an_account_s_where_the_model_has_seve
     auto c = models.try_acquire({1, 0}, clock.now(), 0s);
     ASSERT_EQ(*c, 0U);
     models.report(c, of(429, "insufficient_quota", "Free allocated quota exceeded."), clock.now());
-    EXPECT_LE(models.back_at(0), clock.now());
-    EXPECT_GT(std::max(top.back_at(0), top.back_at(1)), clock.now()) << "the account";
-    EXPECT_LE(std::min(top.back_at(0), top.back_at(1)), clock.now()) << "and no other";
+    EXPECT_LE(models.cooldown_until(0), clock.now());
+    EXPECT_GT(std::max(top.cooldown_until(0), top.cooldown_until(1)), clock.now()) << "the account";
+    EXPECT_LE(std::min(top.cooldown_until(0), top.cooldown_until(1)), clock.now()) << "and no other";
     EXPECT_EQ(next(), "qwen3-max");
     EXPECT_EQ(next(), "qwen3-max");
     EXPECT_EQ(next(), "qwen-plus");
@@ -104,16 +104,16 @@ TEST_F(llm_fallback_chain, overload_now_and_then_is_borne_and_in_a_row_is_not) {
         ASSERT_EQ(*c, 0U) << round;
         models.report(c, down, clock.now());
         models.report(c, down, clock.now());
-        EXPECT_LE(models.back_at(0), clock.now());
+        EXPECT_LE(models.cooldown_until(0), clock.now());
         models.report(c, of(200, {}), clock.now());
         clock.advance(61s);
     }
     auto c = models.try_acquire({1, 0}, clock.now(), 0s);
     for (int i = 0; i < 3; ++i) models.report(c, down, clock.now());
-    EXPECT_EQ(models.back_at(0), clock.now() + 10s);
+    EXPECT_EQ(models.cooldown_until(0), clock.now() + 10s);
     clock.advance(10s);
     models.report(c, down, clock.now());
-    EXPECT_EQ(models.back_at(0), clock.now() + 20s);
+    EXPECT_EQ(models.cooldown_until(0), clock.now() + 20s);
 }
 
 TEST_F(llm_fallback_chain, a_hint_says_how_long_a_model_is_out) {
@@ -121,7 +121,7 @@ TEST_F(llm_fallback_chain, a_hint_says_how_long_a_model_is_out) {
     auto v = of(404, "ModelNotFound");
     v.wait = 7s;
     models.report(c, v, clock.now());
-    EXPECT_EQ(models.back_at(0), clock.now() + 7s);
+    EXPECT_EQ(models.cooldown_until(0), clock.now() + 7s);
 }
 
 TEST_F(llm_fallback_chain, a_request_too_large_for_a_model_takes_nobody_out) {
@@ -132,14 +132,14 @@ TEST_F(llm_fallback_chain, a_request_too_large_for_a_model_takes_nobody_out) {
     a.message = "Request too large for gpt-4";
     auto c = models.try_acquire({1, 0}, clock.now(), 0s);
     models.report(c, classify(a), clock.now());
-    EXPECT_LE(models.back_at(0), clock.now());
+    EXPECT_LE(models.cooldown_until(0), clock.now());
 }
 
 TEST_F(llm_fallback_chain, an_account_s_trouble_is_the_pool_s) {
     auto c = models.try_acquire({1, 0}, clock.now(), 0s);
     models.report(c, of(400, "Arrearage"), clock.now());
-    EXPECT_LE(models.back_at(0), clock.now());
-    EXPECT_GT(top.back_at(0), clock.now());
+    EXPECT_LE(models.cooldown_until(0), clock.now());
+    EXPECT_GT(top.cooldown_until(0), clock.now());
     EXPECT_EQ(next(), "qwen-plus");
 }
 
@@ -173,7 +173,7 @@ struct priced_models : testing::Test {
     std::string next(chain::terms const& bears) {
         auto c = models.try_acquire({1, 0}, clock.now(), bears);
         if (c) return std::string{models.model(*c)} + " " + std::to_string(models.pool(*c).price(*c.member()));
-        return std::string{c.denied_by()} + (c.retry_at() == chain::time_point::max() ? ", never" : "");
+        return std::string{to_string(c.denied_by())} + (c.retry_at() == chain::time_point::max() ? ", never" : "");
     }
 
     manual_clock clock;
@@ -205,14 +205,14 @@ TEST_F(llm_fallback_price, goes_before_the_order_of_the_chain_where_the_call_ask
 }
 
 TEST_F(llm_fallback_price, that_is_more_than_the_call_allows_is_not_paid) {
-    EXPECT_EQ(next({.price_at_most = 99}), "max 88");
-    EXPECT_EQ(next({.price_at_most = 99}), "turbo 10");
-    EXPECT_EQ(next({.price_at_most = 100}), "max 100");
-    EXPECT_EQ(next({.price_at_most = 10}), "turbo 10");
-    EXPECT_EQ(next({.price_at_most = 10}),
+    EXPECT_EQ(next({.max_price = 99}), "max 88");
+    EXPECT_EQ(next({.max_price = 99}), "turbo 10");
+    EXPECT_EQ(next({.max_price = 100}), "max 100");
+    EXPECT_EQ(next({.max_price = 10}), "turbo 10");
+    EXPECT_EQ(next({.max_price = 10}),
               "requests per minute");  // the cheap one's own limit: it is worth waiting for
-    EXPECT_EQ(next({.price_at_most = 9}), "price, never");
-    EXPECT_EQ(next({.price_at_most = 9, .cheapest_first = true}), "price, never");
+    EXPECT_EQ(next({.max_price = 9}), "price, never");
+    EXPECT_EQ(next({.max_price = 9, .cheapest_first = true}), "price, never");
     EXPECT_EQ(best.limits(0).available(clock.now()).rpm, 1U) << "nothing was taken";
 }
 
@@ -220,15 +220,15 @@ TEST_F(llm_fallback_price, that_is_more_than_the_call_allows_is_not_waited_for_u
     auto dear = models.try_acquire({1, 0}, clock.now(), chain::terms{});
     ASSERT_EQ(*dear, 0U);
     for (int i = 0; i < 3; ++i) models.report(dear, of(503, "ModelUnavailable"), clock.now());
-    ASSERT_GT(models.back_at(0), clock.now());
-    EXPECT_EQ(next({.price_at_most = 9}), "price, never");
-    EXPECT_EQ(next({.price_at_most = 10}), "turbo 10");
-    EXPECT_EQ(next({.price_at_most = 10}), "turbo 10");
-    auto const c = models.try_acquire({1, 0}, clock.now(), chain::terms{.price_at_most = 10});
+    ASSERT_GT(models.cooldown_until(0), clock.now());
+    EXPECT_EQ(next({.max_price = 9}), "price, never");
+    EXPECT_EQ(next({.max_price = 10}), "turbo 10");
+    EXPECT_EQ(next({.max_price = 10}), "turbo 10");
+    auto const c = models.try_acquire({1, 0}, clock.now(), chain::terms{.max_price = 10});
     EXPECT_FALSE(c);
     EXPECT_EQ(c.waits_for(), 1U);
-    EXPECT_EQ(c.denied_by(), "requests per minute");
-    EXPECT_GT(c.retry_at(), models.back_at(0));
+    EXPECT_EQ(c.denied_by(), limit_kind::rpm);
+    EXPECT_GT(c.retry_at(), models.cooldown_until(0));
 }
 
 TEST_F(llm_fallback_price, is_an_account_s_not_its_link_s) {
@@ -252,26 +252,26 @@ TEST_F(llm_fallback_price, of_links_that_cost_the_same_leaves_them_in_the_order_
 
 TEST(llm_fallback_options, have_these_defaults) {
     constexpr fallback_options o;
-    static_assert(o.patience_with_overload == 3 && o.first_absence == 10s && o.longest_absence == 10min);
+    static_assert(o.max_overloads == 3 && o.min_cooldown == 10s && o.max_cooldown == 10min);
 }
 
-TEST(llm_absence, doubles_to_the_longest_and_no_further) {
+TEST(llm_cooldown, doubles_to_the_longest_and_no_further) {
     cooldown<manual_clock::time_point> out;
     manual_clock::time_point t{};
     for (auto const length : {10s + 0ns, 20s + 0ns, 40s + 0ns, 40s + 1ns, 40s + 1ns}) {
         for (int same = 0; same < 2; ++same) {
             out.begin({}, t, {}, 10s, 40s + 1ns);
-            EXPECT_EQ(out.back_at(), t + length);
+            EXPECT_EQ(out.until(), t + length);
         }
-        t = out.back_at();
+        t = out.until();
     }
     out.answered();
     out.end();
     out.begin({}, t, {}, 10s, 40s + 1ns);
-    EXPECT_EQ(out.back_at(), t + 10s);
+    EXPECT_EQ(out.until(), t + 10s);
     out.end();
     out.begin({}, t, {}, 10s, 5s);
-    EXPECT_EQ(out.back_at(), t + 5s) << "the first is no longer than the longest";
+    EXPECT_EQ(out.until(), t + 5s) << "the first is no longer than the longest";
 }
 
 }  // namespace

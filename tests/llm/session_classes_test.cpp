@@ -69,11 +69,10 @@ struct llm_session_shares : testing::Test {
         session_type::request r, int who,
         std::function<reply(int)> server = [](int) { return with(200, tokens{10, 0}); }) {
         timers.emplace_back(executor);
-        std::size_t const share = r.share;
-        auto send = [this, who, share, server, n = 0](call_type& c) mutable -> weir::task<> {
+        std::size_t const share = r.fair_class;
+        auto send = [this, who, share, server, n = 0](call_type& c) mutable -> weir::task<ended_attempt> {
             order.push_back({who, share, clock.now()});
-            c.ended(server(n++));
-            co_return;
+            co_return c.ended(server(n++));
         };
         tasks.push_back(async_run(*s, r, std::move(send), timers.back()));
         (void)tasks.back().ready();
@@ -115,8 +114,8 @@ constexpr tokens small{10, 0};
 
 TEST_F(llm_session_shares, give_each_class_its_part_of_the_calls_and_are_fifo_inside) {
     open({.rpm = 60, .rps = 1}, {fair_class{.weight = 3}, fair_class{.weight = 1}});
-    for (int i = 0; i < 40; ++i) begin({.bound = small, .share = batch}, 100 + i);
-    for (int i = 0; i < 40; ++i) begin({.bound = small, .share = agent}, i);
+    for (int i = 0; i < 40; ++i) begin({.bound = small, .fair_class = batch}, 100 + i);
+    for (int i = 0; i < 40; ++i) begin({.bound = small, .fair_class = agent}, i);
     EXPECT_EQ(s->waiting(), 79U);
     EXPECT_EQ(s->waiting(agent), 40U);
     EXPECT_EQ(s->waiting(batch), 39U);
@@ -136,10 +135,10 @@ TEST_F(llm_session_shares, give_each_class_its_part_of_the_calls_and_are_fifo_in
 
 TEST_F(llm_session_shares, lend_what_a_class_leaves_and_take_it_back_for_its_next_call) {
     open({.rpm = 60, .rps = 1}, {fair_class{.weight = 9}, fair_class{.weight = 1}});
-    for (int i = 0; i < 30; ++i) begin({.bound = small, .share = batch}, 100 + i);
+    for (int i = 0; i < 30; ++i) begin({.bound = small, .fair_class = batch}, 100 + i);
     until(time_point{110s + 500ms});
     EXPECT_EQ(order.size(), 11U);  // batch has all of it
-    begin({.bound = small, .share = agent}, 1);
+    begin({.bound = small, .fair_class = agent}, 1);
     until(time_point{111s + 500ms});
     EXPECT_EQ(order.size(), 12U);
     EXPECT_EQ(order.back().who, 1);
@@ -151,9 +150,9 @@ TEST_F(llm_session_shares, count_the_tokens_that_calls_used_in_the_end) {
     // 600 tokens a second; agent's calls take 300, batch's are thought to take 600 and take 100.
     open({.tpm = 36'000, .tps = 600}, {fair_class{}, fair_class{}});
     for (int i = 0; i < 60; ++i)
-        begin({.bound = tokens{600, 0}, .share = batch}, 100 + i, [](int) { return with(200, tokens{100, 0}); });
+        begin({.bound = tokens{600, 0}, .fair_class = batch}, 100 + i, [](int) { return with(200, tokens{100, 0}); });
     for (int i = 0; i < 60; ++i)
-        begin({.bound = tokens{300, 0}, .share = agent}, i, [](int) { return with(200, tokens{300, 0}); });
+        begin({.bound = tokens{300, 0}, .fair_class = agent}, i, [](int) { return with(200, tokens{300, 0}); });
     until(time_point{125s});
     ASSERT_GT(order.size(), 30U);
     // Equal shares of tokens: three of batch for one of agent.
@@ -168,15 +167,15 @@ TEST_F(llm_session_shares, what_was_lent_is_no_credit_when_it_turns_out_short) {
     // Ten calls that meet nobody who waits; they hold more than they use, and end one by one while both classes wait.
     std::list<call_type> lent;
     for (int i = 0; i < 10; ++i) {
-        lent.emplace_back(*s, session_type::request{.bound = tokens{100, 19'900}, .share = agent});
-        ASSERT_EQ(lent.back().next().what, step_kind::send);
+        lent.emplace_back(*s, session_type::request{.bound = tokens{100, 19'900}, .fair_class = agent});
+        ASSERT_EQ(lent.back().next().kind, step_kind::send);
         until(clock.now() + 1100ms);
     }
-    lent.emplace_back(*s, session_type::request{.bound = small, .share = batch});
-    ASSERT_EQ(lent.back().next().what, step_kind::send);
+    lent.emplace_back(*s, session_type::request{.bound = small, .fair_class = batch});
+    ASSERT_EQ(lent.back().next().kind, step_kind::send);
     for (int i = 0; i < 30; ++i) {
-        begin({.bound = small, .share = agent}, i);
-        begin({.bound = small, .share = batch}, 100 + i);
+        begin({.bound = small, .fair_class = agent}, i);
+        begin({.bound = small, .fair_class = batch}, 100 + i);
     }
     ASSERT_EQ(s->waiting(), 60U);
     for (auto& c : lent) {
@@ -192,8 +191,9 @@ TEST_F(llm_session_shares, what_was_lent_is_no_credit_when_it_turns_out_short) {
 TEST_F(llm_session_shares, one_who_comes_again_keeps_its_place_in_its_class) {
     open({.rpm = 60, .rps = 1}, {fair_class{}, fair_class{}});
     int failures = 0;
-    begin({.bound = small, .share = batch}, 0, [&](int n) { return n < 2 ? ++failures, with(500) : with(200, small); });
-    for (int i = 1; i < 8; ++i) begin({.bound = small, .share = batch}, i);
+    begin({.bound = small, .fair_class = batch}, 0,
+          [&](int n) { return n < 2 ? ++failures, with(500) : with(200, small); });
+    for (int i = 1; i < 8; ++i) begin({.bound = small, .fair_class = batch}, i);
     until(time_point{120s});
     EXPECT_EQ(failures, 2);
     EXPECT_TRUE(all_answered());
@@ -205,11 +205,11 @@ TEST_F(llm_session_shares, one_who_comes_again_keeps_its_place_in_its_class) {
 
 TEST_F(llm_session_shares, one_who_had_to_wait_keeps_its_place_too_when_it_comes_again) {
     open({.rpm = 60, .rps = 1}, {fair_class{}, fair_class{}});
-    begin({.bound = small, .share = batch}, 0);
+    begin({.bound = small, .fair_class = batch}, 0);
     for (int i = 1; i < 4; ++i) {
-        begin({.bound = small, .share = batch}, i, [](int n) { return n == 0 ? with(500) : with(200, small); });
+        begin({.bound = small, .fair_class = batch}, i, [](int n) { return n == 0 ? with(500) : with(200, small); });
     }
-    for (int i = 4; i < 8; ++i) begin({.bound = small, .share = batch}, i);
+    for (int i = 4; i < 8; ++i) begin({.bound = small, .fair_class = batch}, i);
     until(time_point{120s});
     EXPECT_TRUE(all_answered());
     EXPECT_EQ(served(), (served_are{0, 1, 1, 2, 2, 3, 3, 4, 5, 6, 7}));
@@ -217,13 +217,13 @@ TEST_F(llm_session_shares, one_who_had_to_wait_keeps_its_place_too_when_it_comes
 
 TEST_F(llm_session_shares, one_who_withdraws_goes_behind_those_who_wait) {
     open({.rpm = 60, .rps = 1}, {fair_class{}, fair_class{}});
-    begin({.bound = small, .share = batch}, 0);
-    begin({.bound = small, .share = batch}, 1, [](int n) {
+    begin({.bound = small, .fair_class = batch}, 0);
+    begin({.bound = small, .fair_class = batch}, 1, [](int n) {
         reply r = with(200, small);
-        r.withdrawn = n < 2;
+        r.cancelled = n < 2;
         return r;
     });
-    for (int i = 2; i < 5; ++i) begin({.bound = small, .share = batch}, i);
+    for (int i = 2; i < 5; ++i) begin({.bound = small, .fair_class = batch}, i);
     until(time_point{120s});
     EXPECT_TRUE(all_answered());
     EXPECT_EQ(served(), (served_are{0, 1, 2, 3, 4, 1, 1}));
@@ -231,13 +231,13 @@ TEST_F(llm_session_shares, one_who_withdraws_goes_behind_those_who_wait) {
 
 TEST_F(llm_session_shares, each_class_has_its_own_bound_on_how_many_wait) {
     open({.rpm = 60, .rps = 1}, {fair_class{.queue = {.max_waiting = 3}}, fair_class{.queue = {.max_waiting = 1}}});
-    begin({.bound = small, .share = batch}, 0);
-    begin({.bound = small, .share = batch}, 1);
-    begin({.bound = small, .share = batch}, 2);
+    begin({.bound = small, .fair_class = batch}, 0);
+    begin({.bound = small, .fair_class = batch}, 1);
+    begin({.bound = small, .fair_class = batch}, 2);
     ASSERT_TRUE(tasks.back().ready());
-    EXPECT_EQ(tasks.back().result().how, call_end::line_full);
+    EXPECT_EQ(tasks.back().result().status, call_end::queue_full);
     tasks.pop_back();
-    for (int i = 3; i < 6; ++i) begin({.bound = small, .share = agent}, i);
+    for (int i = 3; i < 6; ++i) begin({.bound = small, .fair_class = agent}, i);
     until(time_point{120s});
     EXPECT_TRUE(all_answered());
     EXPECT_EQ(order.size(), 5U);
@@ -245,8 +245,9 @@ TEST_F(llm_session_shares, each_class_has_its_own_bound_on_how_many_wait) {
 
 TEST_F(llm_session_shares, refuse_a_class_that_there_is_not_and_a_weight_that_is_none) {
     open({.rpm = 60}, {fair_class{}, fair_class{}});
-    EXPECT_THROW((call_type{*s, {.bound = small, .share = 2}}), std::invalid_argument);
-    EXPECT_THROW(s->run({.bound = small, .share = 2}, [](call_type& c) { c.ended(with(200)); }), std::invalid_argument);
+    EXPECT_THROW((call_type{*s, {.bound = small, .fair_class = 2}}), std::invalid_argument);
+    EXPECT_THROW((void)s->run({.bound = small, .fair_class = 2}, [](call_type& c) { return c.ended(with(200)); }),
+                 std::invalid_argument);
     EXPECT_EQ(s->counters()[counted_event::calls], 0U);
     EXPECT_TRUE(s->change_weight(agent, 0));
     EXPECT_FALSE(s->change_weight(agent, 5));
@@ -256,8 +257,8 @@ TEST_F(llm_session_shares, refuse_a_class_that_there_is_not_and_a_weight_that_is
 TEST_F(llm_session_shares, are_changed_while_calls_wait) {
     open({.rpm = 60, .rps = 1}, {fair_class{}, fair_class{}});
     for (int i = 0; i < 60; ++i) {
-        begin({.bound = small, .share = batch}, 100 + i);
-        begin({.bound = small, .share = agent}, i);
+        begin({.bound = small, .fair_class = batch}, 100 + i);
+        begin({.bound = small, .fair_class = agent}, i);
     }
     until(time_point{120s});
     EXPECT_FALSE(s->change_weight(agent, 3));
@@ -275,7 +276,7 @@ TEST(llm_session_of_shares, is_deduced_from_its_array_and_runs_with_the_clock_of
     models.add("m", accounts);
     session s{models, {fair_class{.weight = 9}, fair_class{.weight = 1}, fair_class{}}, {.retry = patient}, clock};
     static_assert(std::same_as<decltype(s), session<pool, 3>>);
-    auto const end = s.run({.bound = small, .share = 2}, [](auto& c) { c.ended(with(200, small)); });
+    auto const end = s.run({.bound = small, .fair_class = 2}, [](auto& c) { return c.ended(with(200, small)); });
     EXPECT_TRUE(end.answered());
 }
 

@@ -207,8 +207,8 @@ public:
                     EXPECT_EQ(b.served, 1U) << i;
                     EXPECT_EQ(r.used, p.todo[i].used) << i;
                 } else {
-                    EXPECT_EQ(b.served, 0U) << i << " was served, and is called " << to_string(r.how);
-                    EXPECT_FALSE(r.why.empty()) << i << " does not say why: " << to_string(r.how);
+                    EXPECT_EQ(b.served, 0U) << i << " was served, and is called " << to_string(r.status);
+                    EXPECT_FALSE(r.reason.empty()) << i << " does not say why: " << to_string(r.status);
                 }
             }
             auto const& n = p.s->counters();
@@ -223,8 +223,8 @@ public:
         std::map<std::string, std::size_t> n;
         for (auto const& p : processes_) {
             for (auto const& c : p.calls)
-                ++n[std::string{to_string(c->result().how)} +
-                    (c->result().why.empty() ? "" : ": " + std::string{c->result().why})];
+                ++n[std::string{to_string(c->result().status)} +
+                    (c->result().reason.empty() ? "" : ": " + std::string{c->result().reason})];
         }
         return n;
     }
@@ -277,7 +277,7 @@ private:
         while (!p.ready.empty()) {
             std::size_t const i = *p.ready.begin();
             auto const step = p.calls[i]->next();
-            switch (step.what) {
+            switch (step.kind) {
                 case llm::step_kind::send:
                     p.ready.erase(i);
                     at(clock.now() + s_.delay + random_.jitter(s_.jitter), [this, &p, i] { arrive(p, i); });
@@ -294,7 +294,7 @@ private:
                     break;
                 case llm::step_kind::wait:
                     ASSERT_GT(step.until, clock.now());
-                    ASSERT_LT(step.until, clock.now() + 24h) << "waits for ever: " << step.because;
+                    ASSERT_LT(step.until, clock.now() + 24h) << "waits for ever: " << step.reason;
                     at(step.until, [this, &p, me] {
                         if (p.wake == me) pump(p);
                     });
@@ -474,11 +474,11 @@ TEST(llm_session_simulation, a_request_above_tps_goes_alone_and_one_above_tpm_en
             EXPECT_EQ(w.answered(), !alone ? 58U : taken ? 60U : 59U);
             EXPECT_EQ(p.calls[20]->result().answered(), alone);
             if (alone) {
-                EXPECT_EQ(p.calls[40]->result().how, taken ? call_end::answered : call_end::exhausted);
+                EXPECT_EQ(p.calls[40]->result().status, taken ? call_end::answered : call_end::exhausted);
             } else {
-                EXPECT_EQ(p.calls[20]->result().how, call_end::never);
-                EXPECT_EQ(p.calls[20]->result().why, "tokens per second");
-                EXPECT_EQ(p.calls[40]->result().how, call_end::never);
+                EXPECT_EQ(p.calls[20]->result().status, call_end::never);
+                EXPECT_EQ(p.calls[20]->result().reason, "tokens per second");
+                EXPECT_EQ(p.calls[40]->result().status, call_end::never);
                 EXPECT_EQ(p.calls[40]->result().attempts, 0U);
             }
         }
@@ -636,8 +636,8 @@ TEST(llm_session_simulation, jitter_of_200_ms_is_refused_without_the_margin_and_
             EXPECT_EQ(w.all().refused, 0U);
         }
         // What was measured is the margin that the next run needs.
-        EXPECT_GE(p.s->margin_of(0, 0), 200ms);
-        EXPECT_LE(p.s->margin_of(0, 0), 260ms);
+        EXPECT_GE(p.s->jitter(0, 0), 200ms);
+        EXPECT_LE(p.s->jitter(0, 0), 260ms);
     }
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <weir/clock/manual_clock.hpp>
+#include <weir/llm/header_map.hpp>
 #include <weir/llm/session.hpp>
 
 #include <gtest/gtest.h>
@@ -67,6 +68,11 @@ fields const no_fields{};
 
 constexpr std::chrono::sys_seconds today{std::chrono::sys_days{std::chrono::year{2026} / 3 / 1}};
 
+constexpr auto not_sent = [](auto& c) {
+    ADD_FAILURE() << "sent";
+    return c.lost();
+};
+
 reply says(int status, std::string_view code = {}, std::string_view message = {}, fields const& f = no_fields) {
     reply r;
     r.answer.dialect = dialect::dashscope;
@@ -95,7 +101,7 @@ reply no_answer() {
 }
 reply unsent() {
     reply r = no_answer();
-    r.left = false;
+    r.sent = false;
     return r;
 }
 reply of_another(dialect d, reply r) {
@@ -109,7 +115,7 @@ reply broken_off(reply r) {
 }
 reply withdrawn() {
     reply r;
-    r.withdrawn = true;
+    r.cancelled = true;
     return r;
 }
 
@@ -132,14 +138,14 @@ struct llm_session : testing::Test {
     // Lets the call go, or fails.
     bool sends(call& c) {
         auto const step = c.next();
-        EXPECT_EQ(step.what, step_kind::send) << step.because << " until " << step.until.time_since_epoch().count();
-        return step.what == step_kind::send;
+        EXPECT_EQ(step.kind, step_kind::send) << step.reason << " until " << step.until.time_since_epoch().count();
+        return step.kind == step_kind::send;
     }
     // Drives a call to its end against `server`, in time, and counts the sends.
     outcome drive(call& c, std::function<reply(call&)> const& server, int most = 1000) {
         while (most-- > 0) {
             auto const step = c.next();
-            switch (step.what) {
+            switch (step.kind) {
                 case step_kind::send:
                     sent.emplace_back(clock.now(), std::string{c.model()} + "/" + c.account().account);
                     c.ended(server(c));
@@ -148,7 +154,7 @@ struct llm_session : testing::Test {
                 case step_kind::pause:
                     EXPECT_GT(step.until, clock.now());
                     if (step.until == time_point::max()) {
-                        ADD_FAILURE() << "waits for ever because of " << step.because;
+                        ADD_FAILURE() << "waits for ever because of " << step.reason;
                         return c.result();
                     }
                     clock.advance_to(step.until);
@@ -191,10 +197,10 @@ TEST_F(llm_session, a_call_that_may_cost_no_more_goes_where_that_is_enough_or_sa
     pools.front().add({"proxy", "a", "r", "max"}, "k", {.rpm = 1}, {}, 100, clock);
     models.add("turbo", pools.back());
     open();
-    auto const answers = [](call& c) { c.ended(answered(tokens{1, 1})); };
-    EXPECT_EQ(s->run({.bound = tokens{1, 1}, .price_at_most = 9}, answers).link, 0U);  // the account at no price
-    EXPECT_EQ(s->run({.bound = tokens{1, 1}, .price_at_most = 9}, answers).link, 0U);
-    EXPECT_EQ(s->run({.bound = tokens{1, 1}, .price_at_most = 10}, answers).link, 1U);
+    auto const answers = [](call& c) { return c.ended(answered(tokens{1, 1})); };
+    EXPECT_EQ(s->run({.bound = tokens{1, 1}, .max_price = 9}, answers).link, 0U);  // the account at no price
+    EXPECT_EQ(s->run({.bound = tokens{1, 1}, .max_price = 9}, answers).link, 0U);
+    EXPECT_EQ(s->run({.bound = tokens{1, 1}, .max_price = 10}, answers).link, 1U);
     EXPECT_EQ(s->run({.bound = tokens{1, 1}, .cheapest_first = true}, answers).link, 1U);
     EXPECT_EQ(s->run({.bound = tokens{1, 1}, .cheapest_first = true}, answers).link, 0U);  // the proxy
     chain dear;
@@ -202,9 +208,9 @@ TEST_F(llm_session, a_call_that_may_cost_no_more_goes_where_that_is_enough_or_sa
     proxy.add({"proxy", "a", "r", "max"}, "k", {.rpm = 1}, {}, 100, clock);
     dear.add("max", proxy);
     session_type only{dear, {.retry = plain}, clock};
-    auto const end = only.run({.bound = tokens{1, 1}, .price_at_most = 99}, answers);
-    EXPECT_EQ(end.how, call_end::never);
-    EXPECT_EQ(end.why, "price");
+    auto const end = only.run({.bound = tokens{1, 1}, .max_price = 99}, answers);
+    EXPECT_EQ(end.status, call_end::never);
+    EXPECT_EQ(end.reason, "price");
     EXPECT_EQ(end.attempts, 0U);
 }
 
@@ -213,10 +219,10 @@ TEST_F(llm_session, a_call_that_the_limits_grant_is_sent_at_once_and_its_answer_
     open();
     call c{*s, request{.bound = tokens{100, 50}}};
     EXPECT_EQ(c.result().last.cause, cause::none) << "no reply yet";
-    EXPECT_EQ(c.result().how, call_end::open);
+    EXPECT_EQ(c.result().status, call_end::open);
     EXPECT_EQ(c.result().link, chain::none);
     auto const step = c.next();
-    EXPECT_EQ(step.what, step_kind::send);
+    EXPECT_EQ(step.kind, step_kind::send);
     EXPECT_EQ(step.until, clock.now());
     EXPECT_EQ(c.stamp(), clock.now());
     EXPECT_EQ(c.asked(), (tokens{100, 50}));
@@ -226,27 +232,27 @@ TEST_F(llm_session, a_call_that_the_limits_grant_is_sent_at_once_and_its_answer_
     EXPECT_EQ(c.model(), "m");
     EXPECT_EQ(c.key(), "key a");
     EXPECT_EQ(c.account().account, "a");
-    EXPECT_TRUE(c.under_way());
+    EXPECT_TRUE(c.in_flight());
     EXPECT_FALSE(c.over());
     // Asked again while it is under way it says the same, and takes nothing more.
-    EXPECT_EQ(c.next().what, step_kind::send);
+    EXPECT_EQ(c.next().kind, step_kind::send);
     EXPECT_EQ(left().rpm, 9U);
     EXPECT_EQ(left().tpm, 850U);
     c.ended(answered(tokens{90, 20}));
     EXPECT_TRUE(c.over());
-    EXPECT_FALSE(c.under_way());
-    EXPECT_EQ(c.next().what, step_kind::over);
+    EXPECT_FALSE(c.in_flight());
+    EXPECT_EQ(c.next().kind, step_kind::over);
     EXPECT_TRUE(c.result().answered());
     EXPECT_EQ(c.result().used, (tokens{90, 20}));
     EXPECT_EQ(c.result().attempts, 1U);
     EXPECT_EQ(c.result().link, 0U);
-    EXPECT_EQ(c.result().why, "");
+    EXPECT_EQ(c.result().reason, "");
     EXPECT_EQ(left().tpm, 890U);
     // Nothing is sent again, and what comes late is passed over.
     c.ended(throttled());
     c.lost();
     c.give_up(call_end::stopped);
-    EXPECT_EQ(c.next().what, step_kind::over);
+    EXPECT_EQ(c.next().kind, step_kind::over);
     EXPECT_TRUE(c.result().answered());
     EXPECT_EQ(count(counted_event::answered), 1U);
     EXPECT_EQ(count(counted_event::failed), 0U);
@@ -268,11 +274,11 @@ TEST_F(llm_session, waits_for_the_limit_that_it_names_until_the_moment_that_it_s
     EXPECT_TRUE(drive({.bound = tokens{1, 1}}, [](call&) { return answered(tokens{1, 1}); }).answered());
     call c{*s, request{.bound = tokens{1, 1}}};
     auto const step = c.next();
-    EXPECT_EQ(step.what, step_kind::wait);
-    EXPECT_EQ(step.because, "requests per minute");
+    EXPECT_EQ(step.kind, step_kind::wait);
+    EXPECT_EQ(step.reason, "requests per minute");
     EXPECT_GT(step.until, clock.now() + 59s);
     clock.advance_to(step.until - 1ns);
-    EXPECT_EQ(c.next().what, step_kind::wait);
+    EXPECT_EQ(c.next().kind, step_kind::wait);
     clock.advance(1ns);
     EXPECT_TRUE(sends(c));
     c.ended(answered());
@@ -289,21 +295,21 @@ TEST_F(llm_session, a_failure_is_repeated_after_the_backoffs_pause_and_no_sooner
         ASSERT_TRUE(sends(c));
         c.ended(throttled());
         auto const step = c.next();
-        EXPECT_EQ(step.what, step_kind::pause);
+        EXPECT_EQ(step.kind, step_kind::pause);
         EXPECT_EQ(step.until, clock.now() + pause);
         EXPECT_EQ(c.pause_until(), step.until);
-        EXPECT_EQ(step.because, "too many requests per minute or second");
+        EXPECT_EQ(step.reason, "too many requests per minute or second");
         s->notify();
         clock.advance_to(step.until - 1ns);
-        EXPECT_EQ(c.next().what, step_kind::pause);
+        EXPECT_EQ(c.next().kind, step_kind::pause);
         clock.advance(1ns);
     }
     ASSERT_TRUE(sends(c));
     EXPECT_EQ(c.number(), 4U);
     c.ended(throttled());
-    EXPECT_EQ(c.next().what, step_kind::over);
-    EXPECT_EQ(c.result().how, call_end::exhausted);
-    EXPECT_EQ(c.result().why, "too many requests per minute or second");
+    EXPECT_EQ(c.next().kind, step_kind::over);
+    EXPECT_EQ(c.result().status, call_end::exhausted);
+    EXPECT_EQ(c.result().reason, "too many requests per minute or second");
     EXPECT_EQ(c.result().last.cause, cause::request_rate);
     EXPECT_EQ(c.result().attempts, 5U);
     EXPECT_EQ(c.result().waited, 15s);
@@ -314,11 +320,11 @@ TEST_F(llm_session, a_failure_is_repeated_after_the_backoffs_pause_and_no_sooner
 TEST_F(llm_session, each_end_has_a_name) {
     for (auto const e : {call_end::open, call_end::answered, call_end::refused, call_end::exhausted, call_end::budget,
                          call_end::deadline, call_end::never, call_end::partial, call_end::lost, call_end::stopped,
-                         call_end::line_full}) {
+                         call_end::queue_full}) {
         EXPECT_FALSE(to_string(e).empty());
         for (auto const f : {call_end::open, call_end::answered, call_end::refused, call_end::exhausted,
                              call_end::budget, call_end::deadline, call_end::never, call_end::partial, call_end::lost,
-                             call_end::stopped, call_end::line_full}) {
+                             call_end::stopped, call_end::queue_full}) {
             EXPECT_EQ(to_string(e) == to_string(f), e == f);
         }
     }
@@ -329,8 +335,8 @@ TEST_F(llm_session, what_no_retry_helps_ends_at_once_and_says_why) {
     model("m", 1, wide);
     open();
     auto const end = drive({.bound = tokens{1, 1}}, [](call&) { return says(400, "InvalidParameter"); });
-    EXPECT_EQ(end.how, call_end::refused);
-    EXPECT_EQ(end.why, "a parameter is not valid");
+    EXPECT_EQ(end.status, call_end::refused);
+    EXPECT_EQ(end.reason, "a parameter is not valid");
     EXPECT_EQ(sent.size(), 1U);
 }
 
@@ -338,12 +344,12 @@ TEST_F(llm_session, an_error_that_nobody_knows_is_not_repeated_for_ever) {
     model("m", 2, wide);
     open({.retry = {.attempts = 1000, .jitter = weir::jitter::none}});
     auto const end = drive({.bound = tokens{1, 1}}, [](call&) { return says(200, "Surprise", "never heard of"); });
-    EXPECT_EQ(end.how, call_end::exhausted);
-    EXPECT_EQ(end.why, "an unknown error");
+    EXPECT_EQ(end.status, call_end::exhausted);
+    EXPECT_EQ(end.reason, "an unknown error");
     EXPECT_EQ(sent.size(), 3U);
     auto const strange = drive({.bound = tokens{1, 1}}, [](call&) { return says(777); });
-    EXPECT_EQ(strange.how, call_end::refused);
-    EXPECT_FALSE(strange.why.empty());
+    EXPECT_EQ(strange.status, call_end::refused);
+    EXPECT_FALSE(strange.reason.empty());
 }
 
 // ---- deadlines ----
@@ -353,14 +359,13 @@ TEST_F(llm_session, a_deadline_that_is_over_lets_nothing_go_and_says_so) {
     open();
     for (auto const d : {0s, -1s}) {
         call c{*s, request{.bound = tokens{1, 1}, .deadline = clock.now() + d}};
-        EXPECT_EQ(c.next().what, step_kind::over);
-        EXPECT_EQ(c.result().how, call_end::deadline);
-        EXPECT_FALSE(c.result().why.empty());
+        EXPECT_EQ(c.next().kind, step_kind::over);
+        EXPECT_EQ(c.result().status, call_end::deadline);
+        EXPECT_FALSE(c.result().reason.empty());
     }
-    auto const end =
-        s->run({.bound = tokens{1, 1}, .deadline = clock.now()}, [](call&) { FAIL() << "sent after its deadline"; });
-    EXPECT_EQ(end.how, call_end::deadline);
-    EXPECT_FALSE(end.why.empty());
+    auto const end = s->run({.bound = tokens{1, 1}, .deadline = clock.now()}, not_sent);
+    EXPECT_EQ(end.status, call_end::deadline);
+    EXPECT_FALSE(end.reason.empty());
     EXPECT_EQ(left().rpm, 100'000U);
 }
 
@@ -370,12 +375,12 @@ TEST_F(llm_session, a_deadline_that_comes_while_it_waits_names_the_limit) {
     drive({.bound = tokens{1, 1}}, [](call&) { return answered(tokens{1, 1}); });
     call c{*s, request{.bound = tokens{1, 1}, .deadline = clock.now() + 10s}};
     auto const step = c.next();
-    EXPECT_EQ(step.what, step_kind::wait);
+    EXPECT_EQ(step.kind, step_kind::wait);
     EXPECT_EQ(step.until, clock.now() + 10s);
     clock.advance_to(step.until);
-    EXPECT_EQ(c.next().what, step_kind::over);
-    EXPECT_EQ(c.result().how, call_end::deadline);
-    EXPECT_EQ(c.result().why, "requests per minute");
+    EXPECT_EQ(c.next().kind, step_kind::over);
+    EXPECT_EQ(c.result().status, call_end::deadline);
+    EXPECT_EQ(c.result().reason, "requests per minute");
     EXPECT_EQ(c.result().attempts, 0U);
 }
 
@@ -384,8 +389,8 @@ TEST_F(llm_session, a_pause_that_would_outlast_the_deadline_ends_the_call_at_onc
     open();
     auto const begin = clock.now();
     auto const end = drive({.bound = tokens{1, 1}, .deadline = begin + 3s}, [](call&) { return throttled(); });
-    EXPECT_EQ(end.how, call_end::deadline);
-    EXPECT_EQ(end.why, "too many requests per minute or second");
+    EXPECT_EQ(end.status, call_end::deadline);
+    EXPECT_EQ(end.reason, "too many requests per minute or second");
     EXPECT_EQ(sent.size(), 2U);
     EXPECT_EQ(clock.now(), begin + 1s);
 }
@@ -397,9 +402,9 @@ TEST_F(llm_session, a_deadline_that_passed_while_an_attempt_was_under_way_says_w
     ASSERT_TRUE(sends(c));
     clock.advance(5s);
     c.ended(overloaded());
-    EXPECT_EQ(c.next().what, step_kind::over);
-    EXPECT_EQ(c.result().how, call_end::deadline);
-    EXPECT_EQ(c.result().why, "the model is unavailable");
+    EXPECT_EQ(c.next().kind, step_kind::over);
+    EXPECT_EQ(c.result().status, call_end::deadline);
+    EXPECT_EQ(c.result().reason, "the model is unavailable");
 }
 
 TEST_F(llm_session, what_it_waited_for_before_it_was_sent_is_no_reason_for_what_failed_after) {
@@ -408,14 +413,14 @@ TEST_F(llm_session, what_it_waited_for_before_it_was_sent_is_no_reason_for_what_
     for (int i = 0; i < 2; ++i) drive({.bound = tokens{1, 1}}, [](call&) { return answered(); });
     call c{*s, request{.bound = tokens{1, 1}, .deadline = clock.now() + 3s}};
     auto const step = c.next();
-    EXPECT_EQ(step.because, "requests per second");
+    EXPECT_EQ(step.reason, "requests per second");
     clock.advance_to(step.until);
     ASSERT_TRUE(sends(c));
     clock.advance(5s);
     c.ended(overloaded());
-    EXPECT_EQ(c.next().what, step_kind::over);
-    EXPECT_EQ(c.result().how, call_end::deadline);
-    EXPECT_EQ(c.result().why, "the model is unavailable");
+    EXPECT_EQ(c.next().kind, step_kind::over);
+    EXPECT_EQ(c.result().status, call_end::deadline);
+    EXPECT_EQ(c.result().reason, "the model is unavailable");
 }
 
 TEST_F(llm_session, an_answer_after_the_deadline_is_an_answer) {
@@ -432,15 +437,15 @@ TEST_F(llm_session, more_than_any_limit_can_admit_ends_at_once) {
     model("m", 2, {.rpm = 10, .tpm = 1000});
     open();
     auto const end = drive({.bound = tokens{900, 200}}, [](call&) { return answered(); });
-    EXPECT_EQ(end.how, call_end::never);
-    EXPECT_EQ(end.why, "tokens per minute");
+    EXPECT_EQ(end.status, call_end::never);
+    EXPECT_EQ(end.reason, "tokens per minute");
     EXPECT_TRUE(sent.empty());
-    EXPECT_EQ(s->run({.bound = tokens{900, 200}}, [](call&) {}).how, call_end::never);
+    EXPECT_EQ(s->run({.bound = tokens{900, 200}}, not_sent).status, call_end::never);
     chain nobody;
     session_type none{nobody, {}, clock};
     call c{none, request{.bound = tokens{1, 1}}};
-    EXPECT_EQ(c.next().what, step_kind::over);
-    EXPECT_EQ(c.result().how, call_end::never);
+    EXPECT_EQ(c.next().kind, step_kind::over);
+    EXPECT_EQ(c.result().status, call_end::never);
 }
 
 TEST_F(llm_session, what_is_too_large_for_one_models_limit_goes_to_another) {
@@ -465,12 +470,24 @@ TEST_F(llm_session, a_hint_is_obeyed_by_all_calls_of_the_account) {
     c.ended(says(429, "Throttling.RateQuota", {}, f));
     EXPECT_EQ(c.next().until, clock.now() + 30s);
     auto const step = other.next();
-    EXPECT_EQ(step.what, step_kind::wait);
+    EXPECT_EQ(step.kind, step_kind::wait);
     EXPECT_EQ(step.until, clock.now() + 30s);
-    EXPECT_EQ(step.because, "set aside");
+    EXPECT_EQ(step.reason, "the account is on cooldown");
     clock.advance(30s);
     EXPECT_TRUE(sends(c));
     EXPECT_TRUE(sends(other));
+}
+
+TEST_F(llm_session, a_retry_after_in_a_header_map_is_honoured) {
+    model("m", 1, wide);
+    open();
+    call c{*s, request{.bound = tokens{1, 1}}};
+    ASSERT_TRUE(sends(c));
+    std::multimap<std::string, std::string> const from{{"Retry-After", "20"}};
+    header_map const fields{from};
+    c.ended({.answer = {.status = 429, .headers = fields}});
+    EXPECT_EQ(c.next().kind, step_kind::pause);
+    EXPECT_EQ(c.pause_until(), clock.now() + 20s);
 }
 
 TEST_F(llm_session, a_hint_of_21_days_goes_at_once_to_where_there_is_another_way) {
@@ -493,7 +510,7 @@ TEST_F(llm_session, a_hint_of_21_days_goes_at_once_to_where_there_is_another_way
         EXPECT_TRUE(end.answered());
         EXPECT_EQ(clock.now(), begin);
         EXPECT_EQ(end.attempts, 2U);
-        EXPECT_EQ(one_of_two.back_at(0), begin + 1'814'400s);
+        EXPECT_EQ(one_of_two.cooldown_until(0), begin + 1'814'400s);
     }
 }
 
@@ -503,8 +520,8 @@ TEST_F(llm_session, a_hint_of_21_days_without_another_way_gives_up_at_once) {
     fields const f{"1814400"};
     auto const begin = clock.now();
     auto const end = drive({.bound = tokens{1, 1}}, [&](call&) { return says(429, "Throttling.RateQuota", {}, f); });
-    EXPECT_EQ(end.how, call_end::exhausted);
-    EXPECT_EQ(end.why, "too many requests per minute or second");
+    EXPECT_EQ(end.status, call_end::exhausted);
+    EXPECT_EQ(end.reason, "too many requests per minute or second");
     EXPECT_EQ(end.attempts, 1U);
     EXPECT_EQ(clock.now(), begin);
 }
@@ -515,14 +532,14 @@ TEST_F(llm_session, a_hint_of_21_days_from_every_account_gives_up_at_once) {
     fields const f{"1814400"};
     auto const begin = clock.now();
     auto const end = drive({.bound = tokens{1, 1}}, [&](call&) { return says(429, "Throttling.RateQuota", {}, f); });
-    EXPECT_EQ(end.how, call_end::exhausted);
-    EXPECT_EQ(end.why, "too many requests per minute or second");
+    EXPECT_EQ(end.status, call_end::exhausted);
+    EXPECT_EQ(end.reason, "too many requests per minute or second");
     EXPECT_EQ(end.attempts, 2U);
     EXPECT_EQ(clock.now(), begin);
     // Nor does the next call sleep for three weeks.
     auto const next = drive({.bound = tokens{1, 1}}, [&](call&) { return answered(); });
-    EXPECT_EQ(next.how, call_end::refused);
-    EXPECT_EQ(next.why, "set aside");
+    EXPECT_EQ(next.status, call_end::refused);
+    EXPECT_EQ(next.reason, "the account is on cooldown");
     EXPECT_EQ(next.attempts, 0U);
     EXPECT_EQ(clock.now(), begin);
 }
@@ -534,8 +551,8 @@ TEST_F(llm_session, a_hint_beyond_the_deadline_from_every_account_ends_at_once) 
     auto const begin = clock.now();
     auto const end = drive({.bound = tokens{1, 1}, .deadline = begin + 60s},
                            [&](call&) { return says(429, "Throttling.RateQuota", {}, f); });
-    EXPECT_EQ(end.how, call_end::deadline);
-    EXPECT_EQ(end.why, "too many requests per minute or second");
+    EXPECT_EQ(end.status, call_end::deadline);
+    EXPECT_EQ(end.reason, "too many requests per minute or second");
     EXPECT_EQ(clock.now(), begin);
 }
 
@@ -565,8 +582,8 @@ TEST_F(llm_session, where_every_account_is_refused_it_ends_with_the_servers_reas
     open();
     auto const begin = clock.now();
     auto const end = drive({.bound = tokens{1, 1}}, [&](call&) { return in_arrears(); });
-    EXPECT_EQ(end.how, call_end::refused);
-    EXPECT_EQ(end.why, "the account is overdue");
+    EXPECT_EQ(end.status, call_end::refused);
+    EXPECT_EQ(end.reason, "the account is overdue");
     EXPECT_EQ(sent.size(), 5U);
     EXPECT_EQ(clock.now(), begin);
 }
@@ -587,8 +604,8 @@ TEST_F(llm_session, keys_of_an_account_are_tried_one_after_the_other_each_once) 
         keys.emplace_back(c.key());
         return bad_key();
     });
-    EXPECT_EQ(none.how, call_end::refused);
-    EXPECT_EQ(none.why, "the key is not valid");
+    EXPECT_EQ(none.status, call_end::refused);
+    EXPECT_EQ(none.reason, "the key is not valid");
     EXPECT_LE(keys.size(), 6U);
 }
 
@@ -620,12 +637,12 @@ TEST_F(llm_session, an_absence_that_several_calls_see_is_one) {
         ASSERT_TRUE(sends(*calls.back()));
     }
     for (auto& c : calls) c->ended(c->account().account == "a" ? in_arrears() : answered());
-    EXPECT_EQ(p.back_at(0), clock.now() + 1min);
+    EXPECT_EQ(p.cooldown_until(0), clock.now() + 1min);
     clock.advance(1min);
     calls.clear();
     drive({.bound = tokens{1, 1}}, [](call& c) { return c.account().account == "a" ? in_arrears() : answered(); });
     drive({.bound = tokens{1, 1}}, [](call& c) { return c.account().account == "a" ? in_arrears() : answered(); });
-    EXPECT_EQ(p.back_at(0), clock.now() + 2min);
+    EXPECT_EQ(p.cooldown_until(0), clock.now() + 2min);
 }
 
 TEST_F(llm_session, a_model_whose_free_quota_is_gone_gives_way_to_the_next_model) {
@@ -653,7 +670,7 @@ TEST_F(llm_session, a_request_that_the_server_finds_too_large_goes_to_the_next_m
     };
     EXPECT_TRUE(drive({.bound = tokens{1, 1}}, server).answered());
     EXPECT_EQ(sent_to(), (std::vector<std::string>{"m/a", "n/a"}));
-    EXPECT_LE(models.back_at(0), clock.now());
+    EXPECT_LE(models.cooldown_until(0), clock.now());
     auto const nowhere = [](call&) {
         auto r = says(429, "rate_limit_exceeded", "Request too large for m");
         r.answer.dialect = dialect::openai;
@@ -661,8 +678,8 @@ TEST_F(llm_session, a_request_that_the_server_finds_too_large_goes_to_the_next_m
     };
     sent.clear();
     auto const end = drive({.bound = tokens{1, 1}}, nowhere);
-    EXPECT_EQ(end.how, call_end::refused);
-    EXPECT_EQ(end.why, "the request is larger than the limit");
+    EXPECT_EQ(end.status, call_end::refused);
+    EXPECT_EQ(end.reason, "the request is larger than the limit");
     EXPECT_EQ(sent.size(), 2U);
 }
 
@@ -683,8 +700,8 @@ TEST_F(llm_session, insufficient_quota_is_a_throttle_here_and_a_bill_there) {
     EXPECT_EQ(sent.size(), 2U);
     n = 0;
     auto const end = drive({.bound = tokens{1, 1}}, as(dialect::openai));
-    EXPECT_EQ(end.how, call_end::refused);
-    EXPECT_EQ(end.why, "the account is out of credit");
+    EXPECT_EQ(end.status, call_end::refused);
+    EXPECT_EQ(end.reason, "the account is out of credit");
     EXPECT_EQ(sent.size(), 3U);
 }
 
@@ -722,7 +739,7 @@ TEST_F(llm_session, what_is_refused_moves_on_at_once_however_patient_it_is) {
         EXPECT_TRUE(end.answered());
         EXPECT_EQ(end.link, 1U);
         EXPECT_EQ(clock.now(), begin);
-        pools.front().restore(0);
+        pools.front().end_cooldown(0);
     }
 }
 
@@ -736,13 +753,13 @@ TEST_F(llm_session, a_pause_of_every_account_that_outlasts_the_deadline_ends_wit
         c.ended(overloaded());
     }
     auto const step = c.next();
-    ASSERT_EQ(step.what, step_kind::pause);
+    ASSERT_EQ(step.kind, step_kind::pause);
     EXPECT_EQ(step.until, deadline);
     clock.advance_to(deadline - 1ns);
-    EXPECT_EQ(c.next().what, step_kind::pause);
+    EXPECT_EQ(c.next().kind, step_kind::pause);
     clock.advance_to(deadline);
-    EXPECT_EQ(c.next().what, step_kind::over);
-    EXPECT_EQ(c.result().how, call_end::deadline);
+    EXPECT_EQ(c.next().kind, step_kind::over);
+    EXPECT_EQ(c.result().status, call_end::deadline);
 }
 
 TEST_F(llm_session, an_adaptive_quota_that_is_not_lowered_paces_nobody) {
@@ -782,7 +799,7 @@ TEST_F(llm_session, where_every_account_fails_the_pauses_are_kept) {
         sent.clear();
         call c{with, request{.bound = tokens{1, 1}}};
         auto const end = drive(c, [](call&) { return overloaded(); });
-        EXPECT_EQ(end.how, call_end::exhausted);
+        EXPECT_EQ(end.status, call_end::exhausted);
         ASSERT_EQ(sent.size(), 8U);
         // Each is tried once at first, then none before its pause is over.
         for (std::size_t i = accounts; i < sent.size(); ++i)
@@ -798,7 +815,7 @@ TEST_F(llm_session, what_waits_for_its_own_pause_stands_in_nobodys_way) {
         ASSERT_TRUE(sends(c));
         c.ended(overloaded());
     }
-    EXPECT_EQ(c.next().what, step_kind::pause);
+    EXPECT_EQ(c.next().kind, step_kind::pause);
     call other{*s, request{.bound = tokens{1, 1}}};
     EXPECT_TRUE(sends(other));
 }
@@ -812,10 +829,46 @@ TEST_F(llm_session, overload_in_a_row_takes_a_model_out_and_it_comes_back) {
         EXPECT_EQ(drive({.bound = tokens{1, 1}}, server).link, 1U);
     }
     EXPECT_EQ(sent.size(), 6U);
-    EXPECT_GT(models.back_at(0), clock.now());
+    EXPECT_GT(models.cooldown_until(0), clock.now());
     EXPECT_EQ(drive({.bound = tokens{1, 1}}, server).attempts, 1U);
-    clock.advance_to(models.back_at(0));
+    clock.advance_to(models.cooldown_until(0));
     EXPECT_EQ(drive({.bound = tokens{1, 1}}, [](call&) { return answered(); }).link, 0U);
+}
+
+TEST_F(llm_session, accounts_beyond_64_are_avoided_one_by_one) {
+    for (std::size_t const accounts : {65U, 200U}) {
+        SCOPED_TRACE(accounts);
+        chain many;
+        pool p;
+        for (std::size_t i = 0; i < accounts; ++i) p.add({"e", std::to_string(i), "r", "m"}, "k", wide, {}, 0, clock);
+        many.add("m", p);
+        session_type with{many, {.retry = {.base = 1s, .attempts = 1000, .jitter = weir::jitter::none}}, clock};
+        sent.clear();
+        call c{with, request{.bound = tokens{1, 1}}};
+        for (std::size_t i = 0; i < accounts; ++i) {
+            ASSERT_TRUE(sends(c)) << i;
+            sent.emplace_back(clock.now(), c.account().account);
+            c.ended(overloaded());
+        }
+        EXPECT_EQ(c.next().kind, step_kind::pause);
+        auto names = sent_to();
+        std::sort(names.begin(), names.end());
+        EXPECT_EQ(std::unique(names.begin(), names.end()), names.end()) << "each account is tried once";
+    }
+}
+
+TEST_F(llm_session, models_beyond_64_are_ruled_out_one_by_one) {
+    constexpr std::size_t links = 200;
+    for (std::size_t i = 0; i < links; ++i) model(std::to_string(i), 1, wide);
+    open();
+    auto const end = drive({.bound = tokens{1, 1}}, [](call& c) {
+        if (c.link() == links - 1) return answered();
+        return of_another(dialect::openai, says(429, "rate_limit_exceeded", "Request too large for m"));
+    });
+    EXPECT_TRUE(end.answered());
+    EXPECT_EQ(end.link, links - 1);
+    EXPECT_EQ(sent.size(), links);
+    EXPECT_EQ(sent.front().first, sent.back().first);
 }
 
 // ---- retries: budget, backoff ----
@@ -825,8 +878,8 @@ TEST_F(llm_session, the_shared_budget_ends_retries_and_moves_are_free) {
     open({.retry = {.base = 1ms, .attempts = 100, .jitter = weir::jitter::none},
           .budget = weir::retry_budget_options{.floor = {1, 1h}, .floor_burst = 2}});
     auto const end = drive({.bound = tokens{1, 1}}, [](call&) { return throttled(); });
-    EXPECT_EQ(end.how, call_end::budget);
-    EXPECT_EQ(end.why, "too many requests per minute or second");
+    EXPECT_EQ(end.status, call_end::budget);
+    EXPECT_EQ(end.reason, "too many requests per minute or second");
     EXPECT_EQ(end.attempts, 3U);
     EXPECT_EQ(drive({.bound = tokens{1, 1}}, [](call&) { return throttled(); }).attempts, 1U);
     // Five answers earn one.
@@ -839,18 +892,18 @@ TEST_F(llm_session, the_backoffs_time_counts_from_the_first_attempt_and_not_from
     open();
     EXPECT_TRUE(drive({.bound = tokens{1, 1}}, [](call&) { return answered(); }).answered());
     call c{*s, request{.bound = tokens{1, 1}}};
-    EXPECT_EQ(c.next().what, step_kind::wait);
+    EXPECT_EQ(c.next().kind, step_kind::wait);
     clock.advance(11min);  // behind others
     ASSERT_TRUE(sends(c));
     c.ended(throttled());
-    EXPECT_EQ(c.next().what, step_kind::pause);
+    EXPECT_EQ(c.next().kind, step_kind::pause);
 }
 
 TEST_F(llm_session, retries_end_when_the_backoffs_time_is_over) {
     model("m", 1, wide);
     open({.retry = {.base = 10s, .cap = 10s, .attempts = 100, .budget = 25s, .jitter = weir::jitter::none}});
     auto const end = drive({.bound = tokens{1, 1}}, [](call&) { return throttled(); });
-    EXPECT_EQ(end.how, call_end::exhausted);
+    EXPECT_EQ(end.status, call_end::exhausted);
     EXPECT_EQ(end.attempts, 3U);
     EXPECT_EQ(clock.now(), time_point{1020s});
 }
@@ -859,9 +912,9 @@ TEST_F(llm_session, the_server_fails_a_few_times_only) {
     model("m", 1, wide);
     open({.retry = {.attempts = 100, .jitter = weir::jitter::none}});
     auto const end = drive({.bound = tokens{1, 1}}, [](call&) { return failed(); });
-    EXPECT_EQ(end.how, call_end::exhausted);
+    EXPECT_EQ(end.status, call_end::exhausted);
     EXPECT_EQ(end.attempts, 4U);
-    EXPECT_EQ(end.why, "the server failed");
+    EXPECT_EQ(end.reason, "the server failed");
 }
 
 TEST_F(llm_session, ones_own_rules_come_before_the_dialects) {
@@ -870,8 +923,8 @@ TEST_F(llm_session, ones_own_rules_come_before_the_dialects) {
     model("m", 1, wide);
     open({.retry = plain, .rules = mine});
     auto const end = drive({.bound = tokens{1, 1}}, [](call&) { return throttled(); });
-    EXPECT_EQ(end.how, call_end::refused);
-    EXPECT_EQ(end.why, "as I say");
+    EXPECT_EQ(end.status, call_end::refused);
+    EXPECT_EQ(end.reason, "as I say");
 }
 
 // ---- what was sent and what was not ----
@@ -891,7 +944,7 @@ TEST_F(llm_session, a_withdrawn_attempt_is_given_back_whole_and_is_no_failure) {
     ASSERT_TRUE(sends(c));
     c.ended(answered(tokens{1, 1}));
     EXPECT_TRUE(c.result().answered());
-    EXPECT_EQ(count(counted_event::withdrawn), 20U);
+    EXPECT_EQ(count(counted_event::cancelled), 20U);
     EXPECT_EQ(count(counted_event::attempts), 21U);
     EXPECT_EQ(count(counted_event::retries), 0U) << "nothing was sent twice";
     EXPECT_EQ(count(counted_event::ended_attempts), 21U);
@@ -906,12 +959,12 @@ TEST_F(llm_session, what_never_left_is_given_back_whole_and_repeated_though_it_b
     EXPECT_EQ(c.charged(), charged_as::nothing);
     EXPECT_EQ(left().rpm, 10U);
     EXPECT_EQ(left().tpm, 1000U);
-    EXPECT_EQ(c.next().what, step_kind::pause);
+    EXPECT_EQ(c.next().kind, step_kind::pause);
     clock.advance(1s);
     ASSERT_TRUE(sends(c));
     c.ended(no_answer());
-    EXPECT_EQ(c.result().how, call_end::lost);
-    EXPECT_EQ(c.result().why, "no answer arrived");
+    EXPECT_EQ(c.result().status, call_end::lost);
+    EXPECT_EQ(c.result().reason, "no answer arrived");
 }
 
 TEST_F(llm_session, what_was_not_sent_was_not_answered_whatever_else_is_said) {
@@ -920,15 +973,15 @@ TEST_F(llm_session, what_was_not_sent_was_not_answered_whatever_else_is_said) {
     call c{*s, request{.bound = tokens{1, 1}}};
     ASSERT_TRUE(sends(c));
     auto r = answered(tokens{1, 1});
-    r.withdrawn = true;
+    r.cancelled = true;
     c.ended(r);
     ASSERT_TRUE(sends(c));
-    r.withdrawn = false;
-    r.left = false;
+    r.cancelled = false;
+    r.sent = false;
     c.ended(r);
     EXPECT_FALSE(c.over());
     EXPECT_EQ(c.charged(), charged_as::nothing);
-    EXPECT_EQ(c.next().because, "it was not sent");
+    EXPECT_EQ(c.next().reason, "it was not sent");
 }
 
 TEST_F(llm_session, what_may_have_been_worked_on_is_not_sent_again_where_it_is_not_repeatable) {
@@ -938,8 +991,8 @@ TEST_F(llm_session, what_may_have_been_worked_on_is_not_sent_again_where_it_is_n
         call c{*s, request{.bound = tokens{1, 1}, .repeatable = false}};
         ASSERT_TRUE(sends(c));
         c.ended(r);
-        EXPECT_EQ(c.result().how, call_end::lost) << r.answer.status.value_or(0);
-        EXPECT_FALSE(c.result().why.empty());
+        EXPECT_EQ(c.result().status, call_end::lost) << r.answer.status.value_or(0);
+        EXPECT_FALSE(c.result().reason.empty());
     }
     for (auto const& r : {throttled(), overloaded(), in_arrears()}) {  // refused at the gate
         call c{*s, request{.bound = tokens{1, 1}, .repeatable = false}};
@@ -957,9 +1010,9 @@ TEST_F(llm_session, after_a_part_of_the_answer_nothing_is_sent_again) {
         call c{*s, request{.bound = tokens{1, 1}}};
         ASSERT_TRUE(sends(c));
         c.ended(r);
-        EXPECT_EQ(c.next().what, step_kind::over);
-        EXPECT_EQ(c.result().how, call_end::partial);
-        EXPECT_FALSE(c.result().why.empty());
+        EXPECT_EQ(c.next().kind, step_kind::over);
+        EXPECT_EQ(c.result().status, call_end::partial);
+        EXPECT_FALSE(c.result().reason.empty());
     }
 }
 
@@ -992,13 +1045,13 @@ TEST_F(llm_session, given_up_it_says_why_and_one_under_way_is_taken_as_lost) {
     call c{*s, request{.bound = tokens{1, 1}}};
     ASSERT_TRUE(sends(c));
     call waits{*s, request{.bound = tokens{1, 1}}};
-    EXPECT_EQ(waits.next().what, step_kind::wait);
-    waits.give_up(call_end::line_full);
-    EXPECT_EQ(waits.result().how, call_end::line_full);
-    EXPECT_EQ(waits.result().why, "requests per minute");
+    EXPECT_EQ(waits.next().kind, step_kind::wait);
+    waits.give_up(call_end::queue_full);
+    EXPECT_EQ(waits.result().status, call_end::queue_full);
+    EXPECT_EQ(waits.result().reason, "requests per minute");
     c.give_up(call_end::stopped);
-    EXPECT_EQ(c.result().how, call_end::stopped);
-    EXPECT_EQ(c.result().why, "no answer arrived");
+    EXPECT_EQ(c.result().status, call_end::stopped);
+    EXPECT_EQ(c.result().reason, "no answer arrived");
     EXPECT_EQ(c.charged(), charged_as::reserved);
     EXPECT_EQ(count(counted_event::ended_attempts), 1U);
     EXPECT_EQ(count(counted_event::failed), 2U);
@@ -1106,8 +1159,8 @@ TEST_F(llm_session, a_denial_by_the_ramp_charges_no_quota) {
     call b{*s, request{.bound = tokens{10, 10}}};
     ASSERT_TRUE(sends(a));
     auto const step = b.next();
-    EXPECT_EQ(step.what, step_kind::wait);
-    EXPECT_EQ(step.because, "ramp");
+    EXPECT_EQ(step.kind, step_kind::wait);
+    EXPECT_EQ(step.reason, "ramp");
     EXPECT_GE(step.until, clock.now() + 1s);
     EXPECT_EQ(left().rpm, 99U);
     EXPECT_EQ(left().tpm, 980U);
@@ -1128,7 +1181,7 @@ TEST_F(llm_session, a_denial_by_the_quota_takes_nothing_of_ramp_and_concurrency)
     clock.advance(5s);
     for (int i = 0; i < 5; ++i) {
         call b{*s, request{.bound = tokens{200, 0}}};
-        EXPECT_EQ(b.next().because, "tokens per minute");
+        EXPECT_EQ(b.next().reason, "tokens per minute");
     }
     call c{*s, request{.bound = tokens{10, 0}}};
     EXPECT_TRUE(sends(c));
@@ -1146,8 +1199,8 @@ TEST_F(llm_session, concurrency_is_kept_and_whoever_ends_lets_the_next_in) {
         ASSERT_TRUE(sends(b));
         auto const before = left().rpm;
         auto const step = c.next();
-        EXPECT_EQ(step.what, step_kind::wait);
-        EXPECT_EQ(step.because, "concurrency");
+        EXPECT_EQ(step.kind, step_kind::wait);
+        EXPECT_EQ(step.reason, "concurrency");
         EXPECT_GT(step.until, clock.now());
         EXPECT_EQ(left().rpm, before);
         a.ended(end);
@@ -1169,7 +1222,7 @@ TEST_F(llm_session, refusals_for_concurrency_lower_it_and_burst_verdicts_slow_th
     clock.advance(10s);
     ASSERT_TRUE(sends(never_left));
     auto gone = overloaded();
-    gone.left = false;
+    gone.sent = false;
     never_left.ended(gone);
     EXPECT_EQ(s->concurrency(0, 0), 16U) << "what never left says nothing of the server's load";
     clock.advance(10s);
@@ -1201,7 +1254,7 @@ TEST_F(llm_session, refusals_for_rate_lower_what_is_asked_for_and_answers_bring_
     model("m", 1, {.rpm = 600, .rps = 10, .tpm = 1'000'000});
     open({.retry = {.base = 1ms, .attempts = 100, .jitter = weir::jitter::none}, .adaptive = adaptive_range{}});
     constexpr std::uint64_t whole = 1U << 20U;
-    EXPECT_EQ(s->shares(0, 0), (std::pair{whole, whole}));
+    EXPECT_EQ(s->adaptive_fractions(0, 0), (std::pair{whole, whole}));
     // Calls one after the other, as often as they are let go.
     auto const work = [&](std::chrono::seconds length) {
         int n = 0;
@@ -1212,22 +1265,22 @@ TEST_F(llm_session, refusals_for_rate_lower_what_is_asked_for_and_answers_bring_
     };
     EXPECT_NEAR(work(60s) + work(60s), 1200, 10);
     drive({.bound = tokens{1, 0}}, [n = 0](call&) mutable { return n++ == 0 ? throttled() : answered(tokens{1, 0}); });
-    EXPECT_EQ(s->shares(0, 0).second, whole) << "tokens were not refused";
-    EXPECT_NEAR(static_cast<double>(s->shares(0, 0).first), 0.875 * whole, 0.01 * whole);
+    EXPECT_EQ(s->adaptive_fractions(0, 0).second, whole) << "tokens were not refused";
+    EXPECT_NEAR(static_cast<double>(s->adaptive_fractions(0, 0).first), 0.875 * whole, 0.01 * whole);
     // A second at seven eighths, one by one.
     call first{*s, request{.bound = tokens{1, 1}}};
-    while (first.next().what == step_kind::wait) clock.advance_to(first.next().until);
+    while (first.next().kind == step_kind::wait) clock.advance_to(first.next().until);
     call second{*s, request{.bound = tokens{1, 1}}};
     auto const step = second.next();
-    EXPECT_EQ(step.because, "adaptive rate");
+    EXPECT_EQ(step.reason, "adaptive rate");
     EXPECT_NEAR(static_cast<double>((step.until - clock.now()) / 1us), 114'000, 3'000);
     auto r = answered(tokens{1, 1});
     first.ended(withdrawn());
-    EXPECT_EQ(second.next().what, step_kind::send) << "what was withdrawn is given back to the pace";
+    EXPECT_EQ(second.next().kind, step_kind::send) << "what was withdrawn is given back to the pace";
     second.ended(r);
     EXPECT_LT(work(10s), 95);
     work(50s);
-    EXPECT_GT(s->shares(0, 0).first, whole * 98 / 100);
+    EXPECT_GT(s->adaptive_fractions(0, 0).first, whole * 98 / 100);
     drive({.bound = tokens{1, 0}},
           [n = 0](call&) mutable { return n++ == 0 ? says(429, "insufficient_quota") : answered(tokens{1, 0}); });
     EXPECT_LT(*pools.front().limits(0).limits().tpm, 930'000U);
@@ -1242,7 +1295,7 @@ TEST_F(llm_session, a_lowered_rate_of_tokens_is_paced_call_by_call_and_what_was_
     drive({.bound = tokens{1, 0}},
           [n = 0](call&) mutable { return n++ == 0 ? says(429, "insufficient_quota") : answered(tokens{1, 0}); });
     clock.advance(1s);
-    std::uint64_t const share = s->shares(0, 0).second;
+    std::uint64_t const share = s->adaptive_fractions(0, 0).second;
     ASSERT_LT(share, (1U << 20U) * 7 / 8);
     std::uint64_t const per_minute = *pools.front().limits(0).limits().tpm;
     // How long the next waits after a call of 5,000 tokens that ended so.
@@ -1251,10 +1304,10 @@ TEST_F(llm_session, a_lowered_rate_of_tokens_is_paced_call_by_call_and_what_was_
         EXPECT_TRUE(sends(a));
         call b{*s, request{.bound = tokens{1, 0}}};
         auto step = b.next();
-        EXPECT_EQ(step.because, "adaptive rate");
+        EXPECT_EQ(step.reason, "adaptive rate");
         a.ended(r);
         step = b.next();
-        auto const wait = step.what == step_kind::wait ? std::chrono::nanoseconds{step.until - clock.now()} : 0ns;
+        auto const wait = step.kind == step_kind::wait ? std::chrono::nanoseconds{step.until - clock.now()} : 0ns;
         b.give_up(call_end::stopped);
         clock.advance(3s);
         return static_cast<double>(wait.count()) * 1e-9 * static_cast<double>(per_minute) / 60;
@@ -1275,26 +1328,26 @@ TEST_F(llm_session, a_refusal_lowers_tokens_to_what_was_used_and_not_to_what_was
         clock.advance(100ms);
     }
     drive({.bound = tokens{500, 4500}}, [](call&) { return says(429, "insufficient_quota"); });
-    EXPECT_LT(s->shares(0, 0).second, (1U << 20U) / 2);
+    EXPECT_LT(s->adaptive_fractions(0, 0).second, (1U << 20U) / 2);
 }
 
 TEST_F(llm_session, never_asks_for_less_than_the_least_of_its_range) {
     model("m", 1, {.rpm = 600});
-    open(
-        {.retry = {.base = 1ms, .attempts = 1, .jitter = weir::jitter::none}, .adaptive = adaptive_range{.least = 50}});
+    open({.retry = {.base = 1ms, .attempts = 1, .jitter = weir::jitter::none},
+          .adaptive = adaptive_range{.min_percent = 50}});
     for (int i = 0; i < 50; ++i) {
         drive({.bound = tokens{10, 10}}, [](call&) { return throttled(); });
         drive({.bound = tokens{10, 10}}, [](call&) { return answered(tokens{1, 1}); });
         clock.advance(10s);
     }
-    EXPECT_GE(s->shares(0, 0).first, (1U << 20U) / 2);
-    EXPECT_LE(s->shares(0, 0).first, (1U << 20U) * 2 / 3);
+    EXPECT_GE(s->adaptive_fractions(0, 0).first, (1U << 20U) / 2);
+    EXPECT_LE(s->adaptive_fractions(0, 0).first, (1U << 20U) * 2 / 3);
 }
 
 TEST_F(llm_session, the_margin_is_measured_by_stamps_and_by_what_was_heard) {
     model("m", 1, wide);
-    open({.retry = plain, .margin = {.before = 500ms, .least = 1ms, .steps = 0ns, .enough = 10, .headroom = 0}});
-    EXPECT_EQ(s->margin_of(0, 0), 500ms);
+    open({.retry = plain, .jitter = {.before = 500ms, .least = 1ms, .steps = 0ns, .enough = 10, .headroom = 0}});
+    EXPECT_EQ(s->jitter(0, 0), 500ms);
     for (int i = 0; i < 20; ++i) {
         call c{*s, request{.bound = tokens{1, 1}}};
         ASSERT_TRUE(sends(c));
@@ -1304,7 +1357,7 @@ TEST_F(llm_session, the_margin_is_measured_by_stamps_and_by_what_was_heard) {
         c.on_response();  // the first counts
         c.ended(answered(tokens{1, 1}));
     }
-    EXPECT_EQ(s->margin_of(0, 0), 40ms);
+    EXPECT_EQ(s->jitter(0, 0), 40ms);
     for (int i = 0; i < 20; ++i) {
         call c{*s, request{.bound = tokens{1, 1}}};
         ASSERT_TRUE(sends(c));
@@ -1313,7 +1366,7 @@ TEST_F(llm_session, the_margin_is_measured_by_stamps_and_by_what_was_heard) {
         c.ended(r);
         clock.advance(1s);
     }
-    EXPECT_EQ(s->margin_of(0, 0), 19ms);
+    EXPECT_EQ(s->jitter(0, 0), 19ms);
 }
 
 TEST_F(llm_session, asks_the_servers_queue_and_lengthens_the_clients_timeout) {
@@ -1339,18 +1392,18 @@ TEST_F(llm_session, counters_add_up_and_are_visited) {
         auto c = std::make_unique<call>(*s, request{.bound = tokens{10, 10}, .deadline = clock.now() + 20s});
         for (int k = 0; k < 20 && !c->over(); ++k) {
             auto const step = c->next();
-            if (step.what == step_kind::send) {
+            if (step.kind == step_kind::send) {
                 if (x >> 40U & 1U) break;
                 x = x * 6364136223846793005U + 1442695040888963407U;
                 reply const all[] = {
                     answered(tokens{3, 4}),        throttled(), failed(), no_answer(), withdrawn(), overloaded(),
                     says(400, "InvalidParameter"), answered()};
                 c->ended(all[x >> 61U]);
-            } else if (step.what != step_kind::over) {
+            } else if (step.kind != step_kind::over) {
                 clock.advance_to(step.until);
             }
         }
-        if (c->over() || c->under_way()) {
+        if (c->over() || c->in_flight()) {
             ended += c->over() ? 1 : 0;
             open_calls.push_back(std::move(c));
         } else {
@@ -1361,7 +1414,7 @@ TEST_F(llm_session, counters_add_up_and_are_visited) {
     auto const& n = s->counters();
     std::uint64_t under_way = 0, still_open = 0;
     for (auto const& c : open_calls) {
-        under_way += c->under_way() ? 1 : 0;
+        under_way += c->in_flight() ? 1 : 0;
         still_open += c->over() ? 0 : 1;
     }
     using enum counted_event;
@@ -1384,13 +1437,13 @@ TEST_F(llm_session, counters_add_up_and_are_visited) {
     EXPECT_EQ(seen["weir_calls_failed_total"], n[counted_event::failed]);
     EXPECT_EQ(seen["weir_attempts_total"], n[attempts]);
     EXPECT_EQ(seen["weir_in_flight"], under_way);
-    EXPECT_EQ(seen["weir_withdrawn_total"], n[counted_event::withdrawn]);
+    EXPECT_EQ(seen["weir_cancelled_total"], n[counted_event::cancelled]);
     EXPECT_EQ(seen["weir_refusals_totalrequest rate"], n.refusals(cause::request_rate));
     EXPECT_EQ(seen.count("weir_refusals_totalfree quota"), 0U);
     // Each attempt that ended was answered, withdrawn, or a refusal with its cause.
     std::uint64_t refusals = 0;
     for (int c = 1; c <= static_cast<int>(cause::unknown); ++c) refusals += n.refusals(static_cast<cause>(c));
-    EXPECT_EQ(n[ended_attempts], n[counted_event::answered] + n[counted_event::withdrawn] + refusals);
+    EXPECT_EQ(n[ended_attempts], n[counted_event::answered] + n[counted_event::cancelled] + refusals);
     EXPECT_EQ(n[input_tokens] % 3, 0U);
     EXPECT_EQ(n[input_tokens] / 3, n[output_tokens] / 4);
     open_calls.clear();
@@ -1405,17 +1458,17 @@ TEST_F(llm_session, refuses_bad_options) {
     EXPECT_THROW(open({.retry = {.attempts = 0}}), std::invalid_argument);
     EXPECT_THROW(open({.budget = weir::retry_budget_options{.successes = 0}}), std::invalid_argument);
     EXPECT_THROW(open({.ramp = weir::ramp_options{.first = 0}}), std::invalid_argument);
-    EXPECT_THROW(open({.adaptive = adaptive_range{.least = 0}}), std::invalid_argument);
-    EXPECT_THROW(open({.adaptive = adaptive_range{.least = 101}}), std::invalid_argument);
-    EXPECT_THROW(open({.adaptive = adaptive_range{.most = 99}}), std::invalid_argument);
-    EXPECT_THROW(open({.adaptive = adaptive_range{.most = 10'001}}), std::invalid_argument);
+    EXPECT_THROW(open({.adaptive = adaptive_range{.min_percent = 0}}), std::invalid_argument);
+    EXPECT_THROW(open({.adaptive = adaptive_range{.min_percent = 101}}), std::invalid_argument);
+    EXPECT_THROW(open({.adaptive = adaptive_range{.max_percent = 99}}), std::invalid_argument);
+    EXPECT_THROW(open({.adaptive = adaptive_range{.max_percent = 10'001}}), std::invalid_argument);
     EXPECT_THROW(open({.adaptive = adaptive_range{.recovery = 0s}}), std::invalid_argument);
     EXPECT_THROW(open({.concurrency = weir::concurrency_options{.least = 0}}), std::invalid_argument);
-    EXPECT_THROW(open({.margin = {.enough = 0}}), std::invalid_argument);
+    EXPECT_THROW(open({.jitter = {.enough = 0}}), std::invalid_argument);
     s.reset();
-    EXPECT_FALSE(session_type::validate(adaptive_range{}));
-    EXPECT_FALSE(session_type::validate(adaptive_range{.least = 1, .most = 10'000}));
-    EXPECT_FALSE(session_type::validate(adaptive_range{.least = 100}));
+    EXPECT_FALSE(adaptive_range::validate(adaptive_range{}));
+    EXPECT_FALSE(adaptive_range::validate(adaptive_range{.min_percent = 1, .max_percent = 10'000}));
+    EXPECT_FALSE(adaptive_range::validate(adaptive_range{.min_percent = 100}));
 }
 
 TEST_F(llm_session, is_made_and_destroyed_with_nothing_in_flight) {
@@ -1446,8 +1499,8 @@ TEST_F(llm_session, nothing_is_allocated_by_a_call_after_warm_up) {
             int n = 0;
             for (;;) {
                 auto const step = c.next();
-                if (step.what == step_kind::over) break;
-                if (step.what == step_kind::send) {
+                if (step.kind == step_kind::over) break;
+                if (step.kind == step_kind::send) {
                     c.ended(n++ < i % 3 ? throttled() : answered(tokens{10, 10}));
                 } else {
                     clock.advance_to(step.until);
@@ -1456,7 +1509,7 @@ TEST_F(llm_session, nothing_is_allocated_by_a_call_after_warm_up) {
         }
         for (int i = 0; i < 50; ++i) {
             clock.advance(1min);
-            (void)s->run({.bound = tokens{10, 10}}, [&](call& c) { c.ended(answered(tokens{1, 1})); });
+            (void)s->run({.bound = tokens{10, 10}}, [&](call& c) { return c.ended(answered(tokens{1, 1})); });
         }
     };
     round();
@@ -1475,7 +1528,7 @@ TEST(llm_session_counters, each_event_is_counted_and_shown_by_its_name) {
         {retries, "weir_retries_total"},
         {counted_event::moved, "weir_moves_total"},
         {answered_below, "weir_answered_by_fallback_total"},
-        {withdrawn, "weir_withdrawn_total"},
+        {counted_event::cancelled, "weir_cancelled_total"},
         {waits, "weir_waits_total"},
         {waited_ns, "weir_waited_nanoseconds_total"},
         {input_tokens, "weir_input_tokens_total"},
@@ -1531,10 +1584,10 @@ TEST_F(llm_session_run, waits_for_limits_and_pauses_by_the_sessions_clock) {
     auto const begin = clock.now();
     std::thread t{[&] {
         auto const end = s->run(
-            {.bound = tokens{1, 1}}, [&](call& c) { c.ended(n++ < 2 ? throttled() : answered()); },
+            {.bound = tokens{1, 1}}, [&](call& c) { return c.ended(n++ < 2 ? throttled() : answered()); },
             [&](auto const& p) {
-                steps.push_back(p.now.what);
-                because.emplace_back(p.now.because);
+                steps.push_back(p.now.kind);
+                because.emplace_back(p.now.reason);
                 EXPECT_EQ(p.since, begin);
             });
         EXPECT_TRUE(end.answered());
@@ -1554,15 +1607,15 @@ TEST_F(llm_session_run, waits_for_limits_and_pauses_by_the_sessions_clock) {
 TEST_F(llm_session_run, waiting_is_told_with_the_limit_and_until_when) {
     model("m", 1, {.rps = 1});
     open();
-    (void)s->run({.bound = tokens{1, 1}}, [](call& c) { c.ended(answered()); });
+    (void)s->run({.bound = tokens{1, 1}}, [](call& c) { return c.ended(answered()); });
     std::vector<std::pair<step_kind, std::string>> steps;
     time_point until{};
     std::thread t{[&] {
         (void)s->run(
-            {.bound = tokens{1, 1}}, [](call& c) { c.ended(answered()); },
+            {.bound = tokens{1, 1}}, [](call& c) { return c.ended(answered()); },
             [&](auto const& p) {
-                steps.emplace_back(p.now.what, p.now.because);
-                if (p.now.what == step_kind::wait) until = p.now.until;
+                steps.emplace_back(p.now.kind, p.now.reason);
+                if (p.now.kind == step_kind::wait) until = p.now.until;
             });
     }};
     clock.wait_for_sleepers(1);
@@ -1577,7 +1630,7 @@ TEST_F(llm_session_run, waiting_is_told_with_the_limit_and_until_when) {
 TEST_F(llm_session_run, serves_in_order_of_arrival) {
     model("m", 1, {.rps = 1});
     open();
-    (void)s->run({.bound = tokens{1, 1}}, [](call& c) { c.ended(answered()); });
+    (void)s->run({.bound = tokens{1, 1}}, [](call& c) { return c.ended(answered()); });
     std::mutex m;
     std::vector<int> order;
     for (int i = 0; i < 4; ++i) {
@@ -1586,7 +1639,7 @@ TEST_F(llm_session_run, serves_in_order_of_arrival) {
                 std::lock_guard const lock{m};
                 order.push_back(i);
             }
-            c.ended(answered());
+            return c.ended(answered());
         });
         wait_for_waiting(static_cast<std::size_t>(i) + 1);
     }
@@ -1605,7 +1658,7 @@ TEST_F(llm_session_run, what_ends_lets_the_first_in_line_look_at_once) {
     call first{*s, request{.bound = tokens{100, 900}}};
     ASSERT_TRUE(sends(first));
     auto const begin = clock.now();
-    start({.bound = tokens{10, 500}}, [](call& c) { c.ended(answered()); });
+    start({.bound = tokens{10, 500}}, [](call& c) { return c.ended(answered()); });
     wait_for_waiting(1);
     first.ended(answered(tokens{100, 10}));
     join();
@@ -1618,7 +1671,7 @@ TEST_F(llm_session_run, concurrency_wakes_the_next_without_the_clock) {
     open({.retry = plain, .concurrency = weir::concurrency_options{.start = 1, .most = 1}});
     call first{*s, request{.bound = tokens{1, 1}}};
     ASSERT_TRUE(sends(first));
-    for (int i = 0; i < 3; ++i) start({.bound = tokens{1, 1}}, [](call& c) { c.ended(answered(tokens{1, 1})); });
+    for (int i = 0; i < 3; ++i) start({.bound = tokens{1, 1}}, [](call& c) { return c.ended(answered(tokens{1, 1})); });
     while (s->waiting() < 3) std::this_thread::yield();
     first.ended(answered(tokens{1, 1}));
     join();
@@ -1626,52 +1679,93 @@ TEST_F(llm_session_run, concurrency_wakes_the_next_without_the_clock) {
     EXPECT_EQ(clock.now(), time_point{1000s});
 }
 
-TEST_F(llm_session_run, what_send_does_not_tell_is_taken_as_lost) {
+TEST_F(llm_session_run, what_nothing_is_known_of_is_not_sent_again) {
     model("m", 1, wide);
-    open({.retry = {.attempts = 1}});
-    auto const end = s->run({.bound = tokens{1, 1}}, [](call&) {});
-    EXPECT_EQ(end.how, call_end::exhausted);
-    EXPECT_EQ(end.why, "no answer arrived");
+    open({.retry = plain});
+    int sends = 0;
+    auto const lost = [&](call& c) { return ++sends, c.lost(); };
+    auto const says_nothing = [&](call& c) { return ++sends, c.ended({}); };
+    auto const end = s->run({.bound = tokens{1, 1}}, lost);
+    EXPECT_EQ(end.status, call_end::lost);
+    EXPECT_EQ(end.reason, "no answer arrived");
     EXPECT_EQ(end.last.cause, cause::transport);
-    EXPECT_EQ(s->run({.bound = tokens{1, 1}, .repeatable = false}, [](call&) {}).how, call_end::lost);
-    EXPECT_THROW((void)s->run({.bound = tokens{1, 1}}, [](call&) { throw std::runtime_error{"mine"}; }),
-                 std::runtime_error);
+    EXPECT_EQ(s->run({.bound = tokens{1, 1}}, says_nothing).status, call_end::lost);
+    EXPECT_EQ(s->run({.bound = tokens{1, 1}, .repeatable = false}, lost).status, call_end::lost);
+    EXPECT_EQ(sends, 3);
     EXPECT_EQ(s->counters().in_flight(), 0U);
     EXPECT_EQ(count(counted_event::failed), 3U);
+}
+
+TEST_F(llm_session_run, what_nothing_is_known_of_is_sent_again_if_repeatable) {
+    model("m", 1, wide);
+    open({.retry = {.base = 1ms, .attempts = 4, .jitter = weir::jitter::none}});
+    int sends = 0;
+    call c{*s, request{.bound = tokens{1, 1}, .repeatable = true}};
+    while (!c.over()) {
+        auto const step = c.next();
+        if (step.kind == step_kind::send) {
+            ++sends;
+            c.lost();
+        } else {
+            clock.advance_to(step.until);
+        }
+    }
+    EXPECT_EQ(sends, 4);
+    EXPECT_EQ(c.result().status, call_end::exhausted);
+}
+
+TEST_F(llm_session_run, a_transport_that_failed_is_tried_again_by_default) {
+    model("m", 1, wide);
+    open({.retry = plain});
+    call c{*s, request{.bound = tokens{1, 1}}};
+    ASSERT_TRUE(sends(c));
+    EXPECT_FALSE(c.transport_failed().over());
+    EXPECT_EQ(c.charged(), charged_as::reserved);
+    EXPECT_EQ(c.next().kind, step_kind::pause);
+}
+
+TEST_F(llm_session_run, what_send_throws_passes_through_and_the_attempt_is_reserved) {
+    model("m", 1, {.rpm = 10, .tpm = 1000});
+    open();
+    auto const throws = [](call&) -> ended_attempt { throw std::runtime_error{"mine"}; };
+    EXPECT_THROW((void)s->run({.bound = tokens{1, 499}}, throws), std::runtime_error);
+    EXPECT_EQ(left().tpm, 500U);
+    EXPECT_EQ(s->counters().in_flight(), 0U);
+    EXPECT_EQ(count(counted_event::failed), 1U);
 }
 
 TEST_F(llm_session_run, a_deadline_ends_the_wait_of_the_first_and_of_those_behind) {
     model("m", 1, {.rpm = 1});
     open();
-    (void)s->run({.bound = tokens{1, 1}}, [](call& c) { c.ended(answered()); });
+    (void)s->run({.bound = tokens{1, 1}}, [](call& c) { return c.ended(answered()); });
     auto const end = clock.now() + 10s;
     for (int i = 0; i < 2; ++i) {
-        start({.bound = tokens{1, 1}, .deadline = end}, [](call&) { ADD_FAILURE() << "sent"; });
+        start({.bound = tokens{1, 1}, .deadline = end}, not_sent);
         wait_for_waiting(static_cast<std::size_t>(i) + 1);
     }
     clock.advance_to(end);
     join();
     for (auto const& r : results) {
-        EXPECT_EQ(r.how, call_end::deadline);
-        EXPECT_FALSE(r.why.empty());
+        EXPECT_EQ(r.status, call_end::deadline);
+        EXPECT_FALSE(r.reason.empty());
     }
-    EXPECT_EQ(results.front().why, "requests per minute");
+    EXPECT_EQ(results.front().reason, "requests per minute");
 }
 
 TEST_F(llm_session_run, a_deadline_ends_the_wait_of_one_behind_while_the_first_waits_on) {
     model("m", 1, {.rpm = 1});
     open();
-    (void)s->run({.bound = tokens{1, 1}}, [](call& c) { c.ended(answered()); });
+    (void)s->run({.bound = tokens{1, 1}}, [](call& c) { return c.ended(answered()); });
     auto const end = clock.now() + 10s;
-    start({.bound = tokens{1, 1}}, [](call& c) { c.ended(answered()); });
+    start({.bound = tokens{1, 1}}, [](call& c) { return c.ended(answered()); });
     wait_for_waiting(1);
-    start({.bound = tokens{1, 1}, .deadline = end}, [](call&) { ADD_FAILURE() << "sent"; });
+    start({.bound = tokens{1, 1}, .deadline = end}, not_sent);
     wait_for_waiting(2);
     clock.advance_to(end);
     threads.back().join();
     threads.pop_back();
-    EXPECT_EQ(results.back().how, call_end::deadline);
-    EXPECT_EQ(results.back().why, "others wait before it");
+    EXPECT_EQ(results.back().status, call_end::deadline);
+    EXPECT_EQ(results.back().reason, "others wait ahead of it");
     clock.advance(60s);
     join();
     EXPECT_TRUE(results.front().answered());
@@ -1680,14 +1774,14 @@ TEST_F(llm_session_run, a_deadline_ends_the_wait_of_one_behind_while_the_first_w
 TEST_F(llm_session_run, nothing_is_let_go_at_or_after_the_deadline) {
     model("m", 1, {.rps = 1});
     open();
-    (void)s->run({.bound = tokens{1, 1}}, [](call& c) { c.ended(answered()); });
+    (void)s->run({.bound = tokens{1, 1}}, [](call& c) { return c.ended(answered()); });
     call probe{*s, request{.bound = tokens{1, 1}}};
     auto const at = probe.next().until;
-    start({.bound = tokens{1, 1}, .deadline = at}, [](call&) { ADD_FAILURE() << "sent at its deadline"; });
+    start({.bound = tokens{1, 1}, .deadline = at}, not_sent);
     wait_for_waiting(1);
     clock.advance_to(at);
     join();
-    EXPECT_EQ(results.front().how, call_end::deadline);
+    EXPECT_EQ(results.front().status, call_end::deadline);
 }
 
 TEST_F(llm_session_run, is_stopped_while_it_waits_and_while_it_pauses) {
@@ -1697,8 +1791,8 @@ TEST_F(llm_session_run, is_stopped_while_it_waits_and_while_it_pauses) {
         stop_source stop;
         outcome end;
         std::thread t{[&] {
-            end =
-                s->run({.bound = tokens{1, 1}}, [](call& c) { c.ended(throttled()); }, no_observer{}, stop.get_token());
+            end = s->run(
+                {.bound = tokens{1, 1}}, [](call& c) { return c.ended(throttled()); }, no_observer{}, stop.get_token());
         }};
         clock.wait_for_sleepers(1);
         if (!pauses) {
@@ -1710,38 +1804,52 @@ TEST_F(llm_session_run, is_stopped_while_it_waits_and_while_it_pauses) {
         }
         stop.request_stop();
         t.join();
-        EXPECT_EQ(end.how, call_end::stopped);
-        EXPECT_FALSE(end.why.empty());
+        EXPECT_EQ(end.status, call_end::stopped);
+        EXPECT_FALSE(end.reason.empty());
         clock.advance(61s);
     }
     stop_source stop;
     stop.request_stop();
-    EXPECT_EQ(
-        s->run({.bound = tokens{1, 1}}, [](call&) { FAIL(); }, no_observer{}, stop.get_token()).how, call_end::stopped);
+    EXPECT_EQ(s->run({.bound = tokens{1, 1}}, not_sent, no_observer{}, stop.get_token()).status, call_end::stopped);
 }
 
 TEST_F(llm_session_run, a_full_line_turns_away) {
     model("m", 1, {.rpm = 1});
-    open({.retry = plain, .line = {.max_waiting = 1}});
-    (void)s->run({.bound = tokens{1, 1}}, [](call& c) { c.ended(answered()); });
-    start({.bound = tokens{1, 1}}, [](call& c) { c.ended(answered()); });
+    open({.retry = plain, .queue = {.max_waiting = 1}});
+    (void)s->run({.bound = tokens{1, 1}}, [](call& c) { return c.ended(answered()); });
+    start({.bound = tokens{1, 1}}, [](call& c) { return c.ended(answered()); });
     wait_for_waiting(1);
-    auto const end = s->run({.bound = tokens{1, 1}}, [](call&) { FAIL(); });
-    EXPECT_EQ(end.how, call_end::line_full);
-    EXPECT_FALSE(end.why.empty());
+    auto const end = s->run({.bound = tokens{1, 1}}, not_sent);
+    EXPECT_EQ(end.status, call_end::queue_full);
+    EXPECT_FALSE(end.reason.empty());
     clock.advance(61s);
     join();
     EXPECT_TRUE(results.front().answered());
+}
+
+TEST_F(llm_session_run, close_ends_what_waits_now_and_later) {
+    model("m", 1, {.rpm = 1});
+    open();
+    (void)s->run({.bound = tokens{1, 1}}, [](call& c) { return c.ended(answered()); });
+    for (std::size_t i = 0; i < 2; ++i) {
+        start({.bound = tokens{1, 1}}, not_sent);
+        wait_for_waiting(i + 1);
+    }
+    s->close();
+    join();
+    for (auto const& r : results) EXPECT_EQ(r.status, call_end::closed);
+    EXPECT_EQ(s->run({.bound = tokens{1, 1}}, not_sent).status, call_end::closed);
+    EXPECT_EQ(s->waiting(), 0U);
 }
 
 TEST_F(llm_session_run, what_pauses_is_overtaken) {
     model("m", 2, wide);
     open();
     std::atomic<int> n{0};
-    start({.bound = tokens{1, 1}}, [&](call& c) { c.ended(n++ < 2 ? overloaded() : answered()); });
+    start({.bound = tokens{1, 1}}, [&](call& c) { return c.ended(n++ < 2 ? overloaded() : answered()); });
     clock.wait_for_sleepers(1);
     EXPECT_EQ(s->waiting(), 0U);
-    EXPECT_TRUE(s->run({.bound = tokens{1, 1}}, [](call& c) { c.ended(answered()); }).answered());
+    EXPECT_TRUE(s->run({.bound = tokens{1, 1}}, [](call& c) { return c.ended(answered()); }).answered());
     clock.advance_to_next();
     join();
     EXPECT_TRUE(results.front().answered());
@@ -1764,7 +1872,7 @@ TEST(llm_session_threads, many_threads_keep_the_quota_on_a_real_clock) {
     models.add("m", p);
     session<real_pool> s{models,
                          {.retry = {.base = 1ms, .cap = 5ms, .attempts = 20},
-                          .adaptive = adaptive_range{.least = 100},
+                          .adaptive = adaptive_range{.min_percent = 100},
                           .concurrency = weir::concurrency_options{.start = 8, .most = 64}}};
     std::vector<std::vector<grant>> grants[2];
     for (auto& g : grants) g.resize(8);
@@ -1781,10 +1889,10 @@ TEST(llm_session_threads, many_threads_keep_the_quota_on_a_real_clock) {
                     case 1: r = withdrawn(); break;
                     default: break;
                 }
-                if (!r.withdrawn) grants[c.member()][me].push_back({c.stamp().time_since_epoch().count(), 1});
-                c.ended(r);
+                if (!r.cancelled) grants[c.member()][me].push_back({c.stamp().time_since_epoch().count(), 1});
+                return c.ended(r);
             });
-            EXPECT_TRUE(end.answered()) << to_string(end.how) << end.why;
+            EXPECT_TRUE(end.answered()) << to_string(end.status) << end.reason;
             EXPECT_EQ(end.attempts, static_cast<std::uint32_t>(sent_this));
             answers += end.answered() ? 1 : 0;
         }
@@ -1813,7 +1921,7 @@ TEST_F(llm_session, strangers_that_the_server_reports_are_left_room_where_that_i
         pools.emplace_back().add({"e", "a", "r", "m"}, "key", {.rpm = 10}, {}, 0, clock);
         fresh.add("m", pools.back());
         session_options o{.retry = plain};
-        if (fed) o.feed = report_time::on_arrival;
+        if (fed) o.sync_headers = report_time::on_arrival;
         session_type one{fresh, o, clock};
         auto const report = [](std::string_view name) -> std::optional<std::string_view> {
             if (name == "x-ratelimit-limit-requests") return "10";
@@ -1839,15 +1947,15 @@ TEST_F(llm_session, a_rate_that_cannot_be_put_in_force_changes_nothing) {
     constexpr std::uint64_t many = 100'000'000;
     model("m", 1, {.tpm = many});
     session_options o{.retry = plain};
-    o.adaptive = adaptive_range{.least = 10, .most = 10'000, .recovery = 1s};
+    o.adaptive = adaptive_range{.min_percent = 10, .max_percent = 10'000, .recovery = 1s};
     session_type& one = open(o);
     std::uint64_t found = 0;
     for (int k = 0; k < 20; ++k) {
         call c{one, {.bound = tokens{many / 2, 0}}};
         auto const step = c.next();
-        ASSERT_EQ(step.what, step_kind::send) << k << ": " << step.because;
+        ASSERT_EQ(step.kind, step_kind::send) << k << ": " << step.reason;
         c.ended(answered(tokens{many / 2, 0}));
-        found = std::max(found, one.shares(0, 0).second);
+        found = std::max(found, one.adaptive_fractions(0, 0).second);
         clock.advance(31s);
     }
     EXPECT_GT(found, std::uint64_t{1} << 20U);

@@ -40,7 +40,7 @@ constexpr verdict answered{cause::none, action::proceed, {}, {}, 0, {}};
 
 struct accounts {
     coarse_clock clock;
-    pool p{{.first_absence = 60s, .longest_absence = 600s}};
+    pool p{{.min_cooldown = 60s, .max_cooldown = 600s}};
     void add(char const* who, char const* key, std::uint64_t rpm = 1) {
         p.add({"here", who, "r", "m"}, key, weir::llm::quota{.rpm = rpm}, {}, 0, clock);
     }
@@ -97,7 +97,7 @@ scenario a_key_gives_way_once() {
     auto w = std::make_shared<world>();
     auto const report = [w](int i) { w->p.report(w->call[i], bad_key, at(0)); };
     return {{[report] { report(0); }, [report] { report(1); }}, [w] {
-                model::check(w->p.key(0) == "2" && w->p.back_at(0) <= at(0),
+                model::check(w->p.key(0) == "2" && w->p.cooldown_until(0) <= at(0),
                              "the second key is in use, and the account in its place");
             }};
 }
@@ -108,9 +108,9 @@ scenario one_absence_is_one() {
     w->add("a", "1");
     auto const report = [w] { w->p.report(0, unpaid, at(0)); };
     return {{report, report}, [w] {
-                model::check(w->p.back_at(0) == at(60), "as long as the first");
+                model::check(w->p.cooldown_until(0) == at(60), "as long as the first");
                 w->p.report(0, unpaid, at(60));
-                model::check(w->p.back_at(0) == at(180), "then twice as long");
+                model::check(w->p.cooldown_until(0) == at(180), "then twice as long");
             }};
 }
 
@@ -118,9 +118,9 @@ scenario one_absence_is_one() {
 scenario the_later_end_stands() {
     auto w = std::make_shared<accounts>();
     w->add("a", "1");
-    return {{[w] { w->p.report(0, unpaid, at(0)); }, [w] { w->p.set_aside(0, at(30)); },
-             [w] { w->p.set_aside(0, at(90)); }},
-            [w] { model::check(w->p.back_at(0) == at(90), "the latest of 30, 60 and 90"); }};
+    return {{[w] { w->p.report(0, unpaid, at(0)); }, [w] { w->p.begin_cooldown(0, at(30)); },
+             [w] { w->p.begin_cooldown(0, at(90)); }},
+            [w] { model::check(w->p.cooldown_until(0) == at(90), "the latest of 30, 60 and 90"); }};
 }
 
 // An answer while an absence begins: afterwards it has doubled once at most.
@@ -131,11 +131,11 @@ scenario an_answer_ends_the_doubling() {
     };
     auto w = std::make_shared<world>();
     return {{[w] { w->a.answered(); }, [w] { w->a.begin(unpaid, at(100), {}, 60s, 600s); }}, [w] {
-                auto const back = w->a.back_at();
+                auto const back = w->a.until();
                 model::check(back == at(160) || back == at(220), "as long as the first, or twice as long");
                 w->a.begin(unpaid, at(1000), {}, 60s, 600s);
                 // Of what the answer overlapped, the absence at 100 at most is remembered; what was before it, never.
-                model::check(w->a.back_at() == at(1060) || w->a.back_at() == at(1120),
+                model::check(w->a.until() == at(1060) || w->a.until() == at(1120),
                              "what came before an answer is forgotten");
             }};
 }
@@ -143,7 +143,7 @@ scenario an_answer_ends_the_doubling() {
 struct two_models {
     coarse_clock clock;
     pool upper, lower;
-    chain c{{.patience_with_overload = 2, .first_absence = 60s, .longest_absence = 600s}};
+    chain c{{.max_overloads = 2, .min_cooldown = 60s, .max_cooldown = 600s}};
     std::optional<chain::choice> call[2];
     two_models() {
         upper.add({"here", "a", "r", "max"}, "1", weir::llm::quota{.rpm = 2}, {}, 0, clock);
@@ -159,7 +159,7 @@ scenario overloads_are_counted() {
     auto w = std::make_shared<two_models>();
     auto const report = [w](int i) { w->c.report(*w->call[i], overloaded, at(0)); };
     return {{[report] { report(0); }, [report] { report(1); }},
-            [w] { model::check(w->c.back_at(0) == at(60), "out for the first time"); }};
+            [w] { model::check(w->c.cooldown_until(0) == at(60), "out for the first time"); }};
 }
 
 // An answer between them: out, or one is counted since it, or none.
@@ -168,10 +168,10 @@ scenario an_answer_forgives_overload() {
     w->c.report(*w->call[0], overloaded, at(0));
     auto const report = [w](int i, verdict const& v) { w->c.report(*w->call[i], v, at(0)); };
     return {{[report] { report(0, answered); }, [report] { report(1, overloaded); }}, [w] {
-                bool const out = w->c.back_at(0) > at(0);
+                bool const out = w->c.cooldown_until(0) > at(0);
                 w->c.report(*w->call[0], overloaded, at(10));
                 // Overload before the answer took the model out, and the answer forgot it; after the answer it is the first of two.
-                model::check(w->c.back_at(0) == (out ? at(60) : at(70)),
+                model::check(w->c.cooldown_until(0) == (out ? at(60) : at(70)),
                              "what came before an answer is forgotten, what came after is not");
             }};
 }

@@ -47,7 +47,7 @@ TEST(account_pool_property, a_wait_beyond_the_clock_is_for_ever) {
              .action = weir::llm::action::next_account,
              .wait = std::chrono::nanoseconds::max()},
             thirds::time_point{}, {}, std::chrono::seconds{1}, std::chrono::seconds{1});
-    EXPECT_EQ(a.back_at(), thirds::time_point::max());
+    EXPECT_EQ(a.until(), thirds::time_point::max());
 }
 
 }  // namespace

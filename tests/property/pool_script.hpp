@@ -25,9 +25,9 @@ namespace script {
 
 /// How long something is not to be asked; times are ticks.
 template <class Duration>
-class absence_model {
+class cooldown_model {
 public:
-    absence_model(std::chrono::nanoseconds first, std::chrono::nanoseconds longest)
+    cooldown_model(std::chrono::nanoseconds first, std::chrono::nanoseconds longest)
         : first_{first}, longest_{longest} {}
 
     void begin(weir::llm::verdict const& v, std::int64_t t, std::chrono::sys_seconds now) {
@@ -90,7 +90,7 @@ public:
         ensure_equal(p_.size(), std::size_t{0}, "members of an empty pool");
         random r{static_cast<std::uint64_t>(s.pick) << 16U | s.c};
         for (std::size_t i = 0; i < n; ++i) {
-            member m{.price = r.below(3), .out = {options_.first_absence, options_.longest_absence}};
+            member m{.price = r.below(3), .out = {options_.min_cooldown, options_.max_cooldown}};
             std::uint64_t const kind = r.next();
             if (kind % 4 != 0) m.q.rpm = 1 + r.below(8);
             if (kind / 4 % 4 == 0 && Clock::period::den / Clock::period::num >= 1'000) m.q.rps = 1 + r.below(3);
@@ -191,12 +191,12 @@ public:
             ensure_equal(*c, pool::none, "the member of a denial");
             bool anybody = false;
             for (std::size_t i = 0; i < members_.size(); ++i) anybody = anybody || (except >> i & 1U) == 0;
-            ensure_equal(c.denied_by().empty(), !anybody, "a denial's reason is missing");
+            ensure_equal((c.denied_by() == weir::llm::limit_kind::none), !anybody, "a denial's reason is missing");
             return;
         }
         ensure(std::find(a.candidates.begin(), a.candidates.end(), *c) != a.candidates.end(), name_, " chose ", *c,
                ", which is dearer than another that grants, or does not grant");
-        ensure(c.denied_by().empty(), "a grant's reason to be denied");
+        ensure(c.denied_by() == weir::llm::limit_kind::none, "a grant's reason to be denied");
         ensure_equal(p_.key(c), key_of(*c, members_[*c].key), "the key of a grant");
         // In turns: among equals that all grant, each once before one is chosen again.
         if (a.candidates == turns_of_) {
@@ -219,7 +219,8 @@ public:
     }
     std::uint32_t key(std::size_t i) const { return members_[i].key; }
 
-    /// By the text: an answer ends its absences, a verdict that asks for another account sets it aside; of a key that is not valid, only when all were.
+    /// As documented: an answer resets the delay, a verdict that asks for another account begins a cooldown; an invalid key does so
+    /// only when all keys were invalid.
     void report(std::size_t i, std::uint32_t key, weir::llm::verdict const& v, std::int64_t t,
                 std::chrono::sys_seconds now) {
         auto& m = members_[i];
@@ -232,13 +233,13 @@ public:
         }
         m.out.begin(v, t, now);
     }
-    void set_aside(std::size_t i, std::int64_t t) {
+    void begin_cooldown(std::size_t i, std::int64_t t) {
         members_[i].out.until(t);
-        p_.set_aside(i, at<time_point>(t));
+        p_.begin_cooldown(i, at<time_point>(t));
     }
-    void restore(std::size_t i) {
+    void end_cooldown(std::size_t i) {
         members_[i].out.end();
-        p_.restore(i);
+        p_.end_cooldown(i);
     }
 
     /// What can be seen of all members.
@@ -247,7 +248,7 @@ public:
         bool limited = true;
         for (std::size_t i = 0; i < members_.size(); ++i) {
             auto const& m = members_[i];
-            ensure_equal(ticks(p_.back_at(i)), m.out.back(), name_, " back_at of ", i);
+            ensure_equal(ticks(p_.cooldown_until(i)), m.out.back(), name_, " cooldown_until of ", i);
             ensure_equal(p_.key(i), key_of(i, m.key), name_, " the key in use of ", i);
             if (m.out.is_out(t)) continue;
             limited = limited && (m.q.rpm || m.q.rps);
@@ -262,7 +263,7 @@ private:
         weir::llm::quota q{};
         std::uint64_t price = 0;
         std::size_t keys = 1;
-        absence_model<duration> out;
+        cooldown_model<duration> out;
         std::uint32_t key = 0;
         std::vector<std::int64_t> log{};  // requests, at their stamps
     };
@@ -312,10 +313,10 @@ public:
             case 6: return end_call(s);
             case 7: return report(s, i);
             case 8:
-                if (m_.size() != 0) m_.set_aside(i, plus(clock_.ticks, s.a % 4 == 0 ? size(s.b) : s.b));
+                if (m_.size() != 0) m_.begin_cooldown(i, plus(clock_.ticks, s.a % 4 == 0 ? size(s.b) : s.b));
                 return m_.observe(clock_.ticks);
             default:
-                if (m_.size() != 0) m_.restore(i);
+                if (m_.size() != 0) m_.end_cooldown(i);
                 return m_.observe(clock_.ticks);
         }
     }
@@ -331,6 +332,13 @@ private:
         bool live = true;
     };
 
+    static std::vector<std::size_t> numbers_in(std::uint64_t bits) {
+        std::vector<std::size_t> numbers;
+        for (std::size_t i = 0; i < 64; ++i) {
+            if ((bits >> i & 1U) != 0) numbers.push_back(i);
+        }
+        return numbers;
+    }
     weir::llm::tokens tokens_of(step const& s) const { return {s.a % 40U, s.b % 40U}; }
 
     void keep(typename pool::choice&& c, weir::llm::tokens n) {
@@ -343,17 +351,18 @@ private:
         auto const n = tokens_of(s);
         std::uint64_t const except = s.pick % 4 == 0 ? s.c : 0;
         auto const expected = m_.ask(n, clock_.ticks, except);
-        auto c = m_.real().try_acquire(n, clock_.now(), except);
+        auto c = m_.real().try_acquire(n, clock_.now(), numbers_in(except));
         log_.note("take ", n.input, " + ", n.output, " except ", except, " at ", clock_.ticks, ": ",
                   c ? static_cast<int>(*c) : -1);
         m_.compare(c, expected, n, clock_.ticks, except);
         if (c || c.retry_at() == time_point::max() || s.pick / 4 % 2 == 0) return keep(std::move(c), n);
         // At retry_at somebody serves it, and nobody a tick before.
         auto const again = ticks(c.retry_at());
-        ensure(!m_.real().try_acquire(n, at<time_point>(again - 1), except), "granted before its retry_at ", again);
+        ensure(!m_.real().try_acquire(n, at<time_point>(again - 1), numbers_in(except)), "granted before its retry_at ",
+               again);
         clock_.ticks = again;
         auto then = m_.ask(n, again, except);
-        auto d = m_.real().try_acquire(n, clock_.now(), except);
+        auto d = m_.real().try_acquire(n, clock_.now(), numbers_in(except));
         log_.note("and at ", again, ": ", d ? static_cast<int>(*d) : -1);
         // One who is back may have no room.
         ensure(d.granted() || !expected.exact, "denied at its own retry_at ", again);
@@ -370,14 +379,14 @@ private:
             typename model::obstacles& o;
             time_point ready(std::size_t i, time_point t) const { return o.ready_at(i, t); }
             bool take(std::size_t i, time_point) const { return o.take(i); }
-            std::string_view denied_by() const { return "beside"; }
+            weir::llm::limit_kind denied_by() const { return weir::llm::limit_kind::other; }
         };
         auto const n = tokens_of(s);
         auto const t = clock_.now();
         std::vector<weir::llm::quota> before;
         for (std::size_t i = 0; i < m_.size(); ++i) before.push_back(m_.real().limits(i).used(t));
         auto const expected = m_.ask(n, clock_.ticks, 0, &o);
-        auto c = m_.real().try_acquire(n, t, 0, beside{o});
+        auto c = m_.real().try_acquire(n, t, {}, beside{o});
         log_.note("take ", n.input, " + ", n.output, " beside, at ", clock_.ticks, ": ", c ? static_cast<int>(*c) : -1);
         m_.compare(c, expected, n, clock_.ticks, 0);
         for (std::size_t i = 0; i < m_.size(); ++i) {
@@ -433,17 +442,17 @@ class chain_run {
 public:
     chain_run(std::array<step, 4> const& setup, journal& log)
         : log_{log},
-          patience_with_overload_{1 + setup[0].c % 4U},
-          options_{.patience_with_overload = patience_with_overload_,
-                   .first_absence = std::chrono::milliseconds{1 + setup[0].a % 50'000U},
-                   .longest_absence = std::chrono::seconds{1 + setup[0].b % 300U}},
+          max_overloads_{1 + setup[0].c % 4U},
+          options_{.max_overloads = max_overloads_,
+                   .min_cooldown = std::chrono::milliseconds{1 + setup[0].a % 50'000U},
+                   .max_cooldown = std::chrono::seconds{1 + setup[0].b % 300U}},
           c_{options_} {
         static constexpr char const* names[] = {"max", "plus", "flash"};
         std::size_t const n = setup[0].op % 4;
         for (std::size_t i = 0; i < n; ++i) {
             pools_.push_back(std::make_unique<model>(setup[i + 1], 3, names[i], clock_, log));
             ensure_equal(c_.add(names[i], pools_.back()->real()), i, "the number of a link");
-            outs_.emplace_back(options_.first_absence, options_.longest_absence);
+            outs_.emplace_back(options_.min_cooldown, options_.max_cooldown);
             overloads_.push_back(0);
         }
         ensure_equal(c_.size(), n, "links");
@@ -461,7 +470,7 @@ public:
             default:
                 if (!pools_.empty()) {
                     auto& p = *pools_[s.pick % pools_.size()];
-                    if (p.size() != 0) p.set_aside(s.a % p.size(), plus(clock_.ticks, s.b));
+                    if (p.size() != 0) p.begin_cooldown(s.a % p.size(), plus(clock_.ticks, s.b));
                 }
                 return;
         }
@@ -487,7 +496,7 @@ private:
         auto const need = [&](std::size_t i) { return weir::llm::tokens{(s.a + i) % 40U, s.b % 40U}; };
 
         typename chain::terms bears{.patience = patience};
-        if (s.pick % 4 == 1) bears.price_at_most = s.pick / 4 % 4U;
+        if (s.pick % 4 == 1) bears.max_price = s.pick / 4 % 4U;
         bears.cheapest_first = s.pick / 16 % 4 == 1;
         typename model::answer served;
         std::size_t link = chain::none;
@@ -515,25 +524,26 @@ private:
         bool settled = false;
         // By link, or by price and then by link.
         for (std::uint64_t price = 0; price < (bears.cheapest_first ? 3U : 1U) && !settled; ++price) {
-            if (bears.cheapest_first && price > bears.price_at_most) break;
+            if (bears.cheapest_first && price > bears.max_price) break;
             for (std::size_t i = 0; i < pools_.size() && !settled; ++i) {
                 if (bears.cheapest_first && !pools_[i]->has_price({price, price})) continue;
-                settled = bears.cheapest_first ? ask(i, {price, price}) : ask(i, {0, bears.price_at_most});
+                settled = bears.cheapest_first ? ask(i, {price, price}) : ask(i, {0, bears.max_price});
             }
         }
 
         auto c = c_.try_acquire(need, t_of(t), bears, nothing{});
-        log_.note("take at ", t, " with patience ", patience.count(), ", price at most ", bears.price_at_most,
+        log_.note("take at ", t, " with patience ", patience.count(), ", price at most ", bears.max_price,
                   bears.cheapest_first ? ", cheapest first: " : ": ", c ? static_cast<int>(*c) : -1);
         ensure_equal(c.granted(), link != chain::none, "grants at ", t);
         ensure_equal(*c, link, "the link");
         ensure_equal(ticks(c.retry_at()), retry, "retry_at, asked at ", t);
         ensure_equal(c.waits_for(), waits_for, "the link that is worth waiting for");
         if (!c) {
-            ensure(!c.denied_by().empty() || waits_for == chain::none, "a denial's reason is missing");
+            ensure(c.denied_by() != weir::llm::limit_kind::none || waits_for == chain::none,
+                   "a denial's reason is missing");
             return;
         }
-        ensure(c.denied_by().empty(), "a grant's reason to be denied");
+        ensure(c.denied_by() == weir::llm::limit_kind::none, "a grant's reason to be denied");
         pools_[link]->compare(c.member(), served, need(link), t, 0);
         auto const key = pools_[link]->key(*c.member());
         calls_.push_back({std::move(c), need(link), t, key});
@@ -572,7 +582,7 @@ private:
                 outs_[i].begin(v, clock_.ticks, now);
             }
         } else if (overloaded) {
-            if (++overloads_[i] >= patience_with_overload_) outs_[i].begin(v, clock_.ticks, now);
+            if (++overloads_[i] >= max_overloads_) outs_[i].begin(v, clock_.ticks, now);
         } else {
             if (v.action == action::proceed) {
                 overloads_[i] = 0;
@@ -581,7 +591,7 @@ private:
             to_the_pool();
         }
         for (std::size_t k = 0; k < pools_.size(); ++k) {
-            ensure_equal(ticks(c_.back_at(k)), outs_[k].back(), "back_at of link ", k);
+            ensure_equal(ticks(c_.cooldown_until(k)), outs_[k].back(), "cooldown_until of link ", k);
             pools_[k]->observe(clock_.ticks);
         }
     }
@@ -589,17 +599,17 @@ private:
     struct nothing {
         static time_point ready(std::size_t, std::size_t, time_point t) { return t; }
         static bool take(std::size_t, std::size_t, time_point) { return true; }
-        static std::string_view denied_by() { return {}; }
+        static weir::llm::limit_kind denied_by() { return weir::llm::limit_kind::none; }
     };
     static time_point t_of(std::int64_t t) { return at<time_point>(t); }
 
     journal& log_;
-    std::uint32_t patience_with_overload_;
+    std::uint32_t max_overloads_;
     weir::llm::fallback_options options_;
     Clock clock_{};
     std::vector<std::unique_ptr<model>> pools_;
     chain c_;
-    std::vector<absence_model<duration>> outs_;
+    std::vector<cooldown_model<duration>> outs_;
     std::vector<std::uint32_t> overloads_;
     std::vector<held> calls_;
 };

@@ -106,11 +106,12 @@ bool all_work(char const* policy) {
             weir::llm::reply r;
             r.answer.status = 200;
             r.used = weir::llm::tokens{40, 10};
-            call.ended(r);
+            return call.ended(r);
         });
         ok &= expect(end.answered() && accounts.limits(0).available(c.now()).tpm == 50U, "does not answer", "session");
         c.advance(1s);
-        ok &= expect(session.run({.bound = weir::llm::tokens{101, 0}}, [](auto&) {}).how == weir::llm::call_end::never,
+        ok &= expect(session.run({.bound = weir::llm::tokens{101, 0}}, [](auto& call) { return call.lost(); }).status ==
+                         weir::llm::call_end::never,
                      "says that the impossible may come", "session");
     }
     return expect(ok, "a limiter with these cells fails", policy);

@@ -1,21 +1,23 @@
 // SPDX-License-Identifier: MIT
 //
-// A call through a session as a coroutine: session::run, where waiting holds no thread.
+// async_run: session::run as a coroutine, where waiting holds no thread.
 #pragma once
 
 #include <coroutine>
 #include <cstddef>
 #include <optional>
+#include <type_traits>
 #include <utility>
 
 #include "../wait/async_timer.hpp"
 #include "../wait/task.hpp"
 #include "../wait/wait_queue.hpp"
 #include "session.hpp"
+#include "session_reply.hpp"
 
 namespace weir::inline v0::detail {
 
-// An instant awaited by a timer, sooner where a stop is requested. A woken timer may end it early too.
+// Waits for a time by a timer, or until a stop is requested. A woken timer may end it early too.
 template <class Timer, class TimePoint, class Token>
 class timer_pause {
 public:
@@ -33,7 +35,7 @@ public:
         armed_ = true;
         on_stop_.emplace(token_, wake{&timer_});
         timer_.wait_until(until_, {[](void* p) { static_cast<timer_pause*>(p)->fired(); }, this});
-        // It may have fired.
+        // Nothing of *this may be used now: the timer may have fired.
     }
     void await_resume() const noexcept {}
 
@@ -56,32 +58,51 @@ private:
     bool armed_ = false;
 };
 
+template <class T>
+decltype(auto) awaiter_of(T&& t) {
+    if constexpr (requires { static_cast<T&&>(t).operator co_await(); }) {
+        return static_cast<T&&>(t).operator co_await();
+    } else if constexpr (requires { operator co_await(static_cast<T&&>(t)); }) {
+        return operator co_await(static_cast<T&&>(t));
+    } else {
+        return static_cast<T&&>(t);
+    }
+}
+
+/// What `co_await` of a T gives.
+template <class T>
+using awaited_t = std::remove_cvref_t<decltype(awaiter_of(std::declval<T>()).await_resume())>;
+
 }  // namespace weir::inline v0::detail
 
 namespace weir::inline v0::llm {
 
-/// session::run as a coroutine: the same steps, the same line, in which threads and coroutines stand together.
+/// session::run as a coroutine: the same steps and the same queue, in which threads and coroutines wait together.
 ///
-///     auto const end = co_await weir::llm::async_run(session, {.size = weir::llm::measure(prompt)}, [&](auto& call) -> weir::task<> {
+///     auto send = [&](auto& call) -> weir::task<weir::llm::ended_attempt> {
 ///         auto r = co_await http.post(call.account().endpoint, call.key(), body(call.model()));
-///         call.ended({.answer = {.dialect = dashscope, .status = r.status, .body = r.body}, .used = usage_in(r)});
-///     }, timer);
+///         weir::llm::header_map const fields{r.headers};
+///         co_return call.ended({.answer = {.dialect = dashscope, .status = r.status, .headers = fields, .body = r.body},
+///                               .used = usage_in(r)});
+///     };
+///     auto const end = co_await weir::llm::async_run(session, {.size = weir::llm::measure(prompt)}, send, timer);
 ///
-/// `send(call&)` returns anything that a coroutine can await; it is kept until the call is over, so that a lambda that is a
-/// coroutine may use its captures. All is taken by value into the frame, but the session and the timer (see
-/// async_timer.hpp), which must outlive it. It resumes from the timer's executor, and from where what `send` returned resumes it:
-/// one executor, which is a strand or one thread.
+/// `send(call&)` returns anything whose co_await gives what call.ended(…), call.transport_failed(), call.cancelled() or
+/// call.lost() returns. It is kept until the call is over, so that a lambda that is a coroutine may use its captures.
+/// Everything is taken by value into the frame, except the session and the timer (see async_timer.hpp), which must
+/// outlive it. It resumes from the timer's executor, and from where the awaitable of `send` resumes it: one executor,
+/// which is a strand or one thread.
 ///
-/// Destroyed while it waits or pauses it leaves no trace; while it sends, the attempt is held as lost, as it is when
-/// `send` throws, which passes through. A stop that is requested ends a wait and a pause at once; an attempt that was let
-/// go is not cut short: what send awaits is the sender's.
+/// Destroyed while it waits or pauses, it leaves no trace. Destroyed while it sends, or where `send` throws (which passes
+/// through), the attempt stays reserved until the server has given up. A requested stop ends a wait and a pause at once;
+/// an attempt that was sent is not cut short: what `send` awaits is the sender's.
 template <class Pool, std::size_t Classes, class Send, class Timer, class Observe = no_observer,
           stoppable_token Token = never_stop>
     requires async_timer<Timer, typename Pool::time_point>
-task<typename session<Pool, Classes>::outcome> async_run(session<Pool, Classes>& s,
-                                                         typename session<Pool, Classes>::request r, Send send,
-                                                         Timer& timer, Observe observe = {}, Token token = {}) {
-    typename session<Pool, Classes>::template drive<Observe, Token> d{s, r, observe, token};
+[[nodiscard("a task does nothing until it is awaited")]] task<typename session<Pool, Classes>::outcome> async_run(
+    session<Pool, Classes>& s, typename session<Pool, Classes>::request r, Send send, Timer& timer,
+    Observe observe = {}, Token token = {}) {
+    typename session<Pool, Classes>::template drive<Token> d{s, r, observe, token};
     while (d.goes_on()) {
         if (auto const until = d.pause()) {
             weir::detail::timer_pause<Timer, typename Pool::time_point, Token> pause{timer, *until, token};
@@ -92,11 +113,14 @@ task<typename session<Pool, Classes>::outcome> async_run(session<Pool, Classes>&
             auto const admission = co_await wait;
             if (!d.admitted(admission)) continue;
             auto&& sending = send(d.the_call());
-            co_await std::forward<decltype(sending)>(sending);
-            d.sent();
+            static_assert(std::is_same_v<weir::detail::awaited_t<decltype(sending)>, ended_attempt>,
+                          "co_await of what send returns must give what call.ended(reply), call.transport_failed(), "
+                          "call.cancelled() or call.lost() returns: let send return task<ended_attempt>");
+            ended_attempt const told = co_await std::forward<decltype(sending)>(sending);
+            d.ended(told);
         }
     }
-    co_return d.end();
+    co_return d.result();
 }
 
 }  // namespace weir::inline v0::llm

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 //
-// session: one call, whatever it takes. It asks a chain of models and their accounts, waits in line, says what to send and where, reads what came
-// back, and goes on until there is an answer or a reason why there is none. It holds no policy of its own: each of its parts is
-// usable without it. It sends nothing and sleeps for nobody but in run().
+// session: one call, with everything that it takes to get an answer. It asks a chain of models and their accounts, waits
+// in a queue, says what to send and where, reads what came back, and goes on until there is an answer or a reason why
+// there is none. It holds no policy of its own: each of its parts is usable without it. It sends nothing.
 #pragma once
 
-#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -25,8 +24,10 @@
 #include "../wait/wait_queue.hpp"
 #include "account_pool.hpp"
 #include "detail/account_throttle.hpp"
+#include "detail/session_gate.hpp"
 #include "estimate.hpp"
 #include "fallback_chain.hpp"
+#include "limit_kind.hpp"
 #include "quota.hpp"
 #include "session_counters.hpp"
 #include "session_options.hpp"
@@ -35,39 +36,48 @@
 
 namespace weir::inline v0::llm {
 
-/// Who observes nothing.
+/// Observes nothing.
 struct no_observer {
     template <class Progress>
     constexpr void operator()(Progress const&) const noexcept {}
 };
 
-/// A chain of models, pools of accounts, and all that lies between a caller and an answer.
+/// A chain of models, pools of accounts, and everything between a caller and an answer.
 ///
 ///     weir::llm::account_pool accounts;
-///     accounts.add({base_url, "me", "intl", "qwen3-max"}, key, {.rpm = 600, .rps = 10, .tpm = 1'000'000}, {.jitter = 10ms});
+///     accounts.add({base_url, "me", "intl", "qwen3-max"}, key, {.rpm = 600, .rps = 10, .tpm = 1'000'000},
+///                  {.jitter = 10ms});
 ///     weir::llm::fallback_chain models;
 ///     models.add("qwen3-max", accounts);
 ///     weir::llm::session session{models};
 ///
 ///     auto end = session.run({.size = weir::llm::measure(prompt), .max_tokens = 500}, [&](auto& call) {
-///         auto r = http.post(call.account().endpoint, call.key(), body(call.model()));
-///         call.ended({.answer = {.dialect = dashscope, .status = r.status, .body = r.body}, .used = usage_in(r)});
+///         auto r = http.Post(path, {{"Authorization", bearer(call.key())}}, body(call.model()), "application/json");
+///         if (!r) return call.transport_failed();
+///         weir::llm::header_map const fields{r->headers};           // Retry-After: 20 is honoured
+///         return call.ended({.answer = {.dialect = dashscope, .status = r->status, .headers = fields, .body = r->body},
+///                            .used = usage_in(r->body)});
 ///     });
-///     if (!end.answered()) log(to_string(end.how), end.why);
+///     if (!end.answered()) log(to_string(end.status), end.reason);
 ///
-/// **Three forms, one machine.** `call` is the machine: next() says what to do, ended() what came of it; an event loop drives it from its own
-/// line. run() drives it by the thread that calls, async_run.hpp by a coroutine; both wait in the session's line, first come first
-/// served, and notice at once what comes back.
-/// **What is promised.** What the chain's limits promise, for each attempt, retries included. After an answer nothing is sent again, nor after
-/// a part of one was handed on. A call ends: retries by backoff and budget, moves by the number of accounts, all by the deadline; and
-/// says why.
-/// **Shares.** Several classes of callers may have a share each, `session session{models, {weir::fair_class{.weight = 9}, weir::fair_class{.weight = 1}}}`: whose turn
-/// it is among those who wait is as fair_queue.hpp says, by what the calls used in the end. First come, first served inside a class; a call that comes again
-/// after a failure keeps its place before all that began to wait after it. So for run() and async_run(); who drives `call` decides the order himself.
-/// **An attempt** takes all or nothing of: its account's limits, its adaptive rate, its ramp, its concurrency (account_throttle.hpp). Where nobody waits
-/// it takes no lock; its end takes the line's. No allocation.
+/// **Three forms, one machine.** `call` is the machine: next() says what to do, ended() takes what came of it; an event
+/// loop drives it with its own queue. run() drives it on the calling thread, async_run.hpp as a coroutine; both wait in
+/// the session's queue, first come, first served, and are woken when a call ends.
+/// **Promise.** Each attempt, retries included, keeps what the chain's limits promise. After an answer, or after part of
+/// one was handed on, nothing is sent again. A call always ends: backoff and budget bound the retries, the number of
+/// accounts bounds the moves, and the deadline bounds all of them. The outcome says why.
+/// **Classes.** Several classes of callers may each have a share:
+/// `session s{models, {weir::fair_class{.weight = 9}, weir::fair_class{.weight = 1}}}`. Among the calls that wait,
+/// fair_queue.hpp decides, by the tokens that the calls used in the end; in one class, first come, first served. A retry
+/// keeps its original position. This holds for run() and async_run(); a driver of `call` decides the order itself.
+/// **An attempt** takes all or nothing of its account's limits, adaptive rate, ramp and concurrency
+/// (detail/account_throttle.hpp). Where no call waits it takes no lock; its end takes the queue's. A call allocates
+/// nothing with up to 64 accounts.
 ///
-/// The chain, its pools and the rules are referred to and must outlive the session; links and accounts are added before it is made.
+/// The chain, its pools and the rules are referred to and must outlive the session. Links and accounts are added before
+/// it is made; there is no bound on their number.
+///
+/// A program of several files compiles faster with extern_session.hpp.
 template <class Pool = account_pool<>, std::size_t Classes = 1>
 class session {
 public:
@@ -79,37 +89,40 @@ public:
     using duration = typename Pool::duration;
     using atomics = typename Pool::atomics;
 
-    /// The facts of a call.
+    /// What a call asks for.
     struct request {
-        text_size size{};                           ///< of its texts, where `bound` is not known
+        text_size size{};                           ///< of its texts, used when `bound` is absent
         std::optional<std::uint64_t> max_tokens{};  ///< as the request says
-        std::optional<tokens> bound{};              ///< what it may use at most, of whatever model
+        std::optional<tokens> bound{};              ///< what it may use at most, of any model
         std::uint64_t images = 0;                   ///< see usage_weights
-        time_point deadline = (time_point::max)();    ///< for its last attempt to be let go
-        duration patience{0};  ///< to wait for a better model rather than be answered by a lesser one
-        std::uint64_t price_at_most = (std::numeric_limits<std::uint64_t>::max)();  ///< see fallback_terms
-        bool cheapest_first = false;                                              ///< likewise
-        bool repeatable = true;  ///< false: not again once it may have been worked on
-        std::size_t share = 0;   ///< whose it is: the number of its share
+        time_point deadline = (time_point::max)();  ///< no attempt is sent at or after it
+        duration patience{0};                       ///< how long it waits for a better model
+        std::uint64_t max_price = (std::numeric_limits<std::uint64_t>::max)();  ///< see fallback_terms
+        bool cheapest_first = false;                                            ///< see fallback_terms
+        /// Whether an attempt that the server may have worked on, and billed, is sent again. Absent: after a failure that
+        /// was reported, but not when nothing is known of it (call::lost). true: in both cases. false: in neither.
+        std::optional<bool> repeatable{};
+        std::size_t fair_class = 0;  ///< the index of its class
     };
 
     /// What to do now, and why.
     struct step {
-        step_kind what = step_kind::over;
-        time_point until{};          ///< wait, pause
-        std::string_view because{};  ///< wait: the limit; pause: the failure. Static text.
+        step_kind kind = step_kind::over;
+        time_point until{};                   ///< of wait and pause
+        limit_kind limit = limit_kind::none;  ///< what a wait waits for
+        std::string_view reason{};            ///< in words: the limit, or the failure before a pause. Static text.
     };
 
     struct outcome {
-        call_end how = call_end::open;
-        llm::verdict last{cause::none, action::proceed, {}, {}, 0,
-                          {}};   ///< on the last reply; cause::none where there was none
-        std::string_view why{};  ///< in words, static text: the server's reason, or the limit that never let it pass
+        call_end status = call_end::open;
+        llm::verdict last{cause::none, action::proceed, {}, {}, 0, {}};  ///< on the last reply; cause::none without one
+        limit_kind limit = limit_kind::none;  ///< what it waited for, where it ended before it was sent
+        std::string_view reason{};            ///< in words: the server's reason, or the limit. Static text.
         std::size_t link = chain_type::none;  ///< that was asked last
         std::uint32_t attempts = 0;
         tokens used{0, 0};   ///< by the answer
         duration waited{0};  ///< for limits, pauses included
-        bool answered() const noexcept { return how == call_end::answered; }
+        bool answered() const noexcept { return status == call_end::answered; }
     };
 
     /// One step of a run as an observer sees it.
@@ -120,7 +133,7 @@ public:
     };
 
     class call;
-    template <class Observe, stoppable_token Token>
+    template <stoppable_token Token>
     class drive;
 
     /// Throws std::invalid_argument for what its options' parts refuse. Allocates what each account needs.
@@ -129,135 +142,69 @@ public:
         : session{chain, std::move(o), clock_parameter{}} {}
     session(chain_type& chain, session_options o, clock_parameter c)
         requires(Classes == 1)
-        : session{chain, one_share(o.line).is, o, static_cast<clock_parameter&&>(c)} {}
-    /// With a share for each class of callers, each with its own bound on who may wait in place of options.line.
-    session(chain_type& chain, fair_class const (&shares)[Classes], session_options o = {})
+        : session{chain, one_class(o.queue).is, o, static_cast<clock_parameter&&>(c)} {}
+    /// With classes of callers, each with its own bound on how many may wait in place of options.queue.
+    session(chain_type& chain, fair_class const (&classes)[Classes], session_options o = {})
         requires(!std::is_reference_v<clock_parameter>)
-        : session{chain, shares, std::move(o), clock_parameter{}} {}
-    session(chain_type& chain, fair_class const (&shares)[Classes], session_options o, clock_parameter c)
-        : clock_{static_cast<clock_parameter&&>(c)}, chain_{chain}, options_{std::move(o)}, lines_{gate_, shares} {
-        weir::detail::ensure(options_.retry.validate());
-        if (options_.adaptive) weir::detail::ensure(validate(*options_.adaptive));
-        if (options_.budget) budget_.emplace(*options_.budget, clock_.get());
-        for (std::size_t i = 0; i < chain_.size(); ++i) {
-            Pool& pool = chain_.pool(i);
-            estimators_.emplace_back(options_.weights, options_.default_output);
-            std::size_t first = lanes_.size();
-            for (std::size_t k = 0; k < i; ++k) {
-                if (&chain_.pool(k) == &pool) first = first_lane_[k];
-            }
-            first_lane_.push_back(first);
-            ways_ += pool.size();
-            moves_most_ += pool.size() + 1;
-            for (std::size_t m = 0; m < pool.size(); ++m) moves_most_ += pool.keys(m);
-            if (first != lanes_.size()) continue;
-            for (std::size_t m = 0; m < pool.size(); ++m) lanes_.emplace_back(options_, pool.limits(m), clock_.get());
-        }
-        for (std::size_t i = 0; i < chain_.size(); ++i) {
-            Pool& pool = chain_.pool(i);
-            if (pool.size() == 0) continue;
-            gate_.measure_ = {pool.effective_rpm((time_point::max)()), pool.effective_tpm((time_point::max)())};
-            break;
-        }
-    }
+        : session{chain, classes, std::move(o), clock_parameter{}} {}
+    session(chain_type& chain, fair_class const (&classes)[Classes], session_options o, clock_parameter c);
     session(session const&) = delete;
     session& operator=(session const&) = delete;
+    ~session();
 
-    static constexpr error validate(adaptive_range const& a) noexcept {
-        if (a.least == 0 || a.least > 100)
-            return {"an adaptive quota's least is 1 to 100 per cent of the configured one"};
-        if (a.most < 100 || a.most > 10'000)
-            return {"an adaptive quota's most is 100 to 10,000 per cent of the configured one"};
-        return {};
-    }
-
-    /// Sends by `send(call&)` until there is an answer or a reason why not, on this thread. `send` says what came by call.ended(…) before it returns;
-    /// what returns without is taken as lost on the way. What it throws passes through, and the attempt is held as lost. `observe(progress)` is told of
-    /// each step. See wait_queue.hpp for tokens.
+    /// Sends by `send(call&)` on this thread until there is an answer or a reason why not. `send` returns what
+    /// call.ended(…), call.transport_failed() or call.lost() returns. What it throws passes through, and the attempt
+    /// stays reserved until the server has given up. `observe(progress)` is called at each step. Tokens: wait_queue.hpp.
     template <class Send, class Observe = no_observer, stoppable_token Token = never_stop>
-    outcome run(request const& r, Send&& send, Observe&& observe = {}, Token token = {});
+    [[nodiscard("the outcome says whether there is an answer")]] outcome run(request const& r, Send&& send,
+                                                                             Observe&& observe = {}, Token token = {});
 
     clock_type const& clock() const noexcept { return clock_.get(); }
     chain_type& chain() const noexcept { return chain_; }
     session_options const& options() const noexcept { return options_; }
     session_counters<atomics> const& counters() const noexcept { return counters_; }
-    /// How many wait, in all classes; and in one.
-    std::size_t waiting() const noexcept { return lines_.waiting(); }
-    std::size_t waiting(std::size_t share) { return lines_[share].waiting(); }
+    /// How many calls wait, in all classes; and in one.
+    std::size_t waiting() const noexcept { return queues_.waiting(); }
+    std::size_t waiting(std::size_t fair_class) { return queues_[fair_class].waiting(); }
     /// A class's weight from the next grant on. Errors of fair_class::validate.
-    error change_weight(std::size_t share, std::uint32_t weight) { return lines_.change_weight(share, weight); }
+    error change_weight(std::size_t fair_class, std::uint32_t weight) {
+        return queues_.change_weight(fair_class, weight);
+    }
     token_estimator<atomics> const& estimator(std::size_t link) const noexcept { return estimators_[link]; }
-    /// The margin J that an account's delays ask for: for the next limiter that is made, see margin.hpp.
-    std::chrono::nanoseconds margin_of(std::size_t link, std::size_t member) const {
-        return lane_of(link, member).delays().jitter();
+    /// The margin J that an account's delays ask for: for the next limiter that is made, see jitter_estimator.hpp.
+    std::chrono::nanoseconds jitter(std::size_t link, std::size_t member) const {
+        return throttle(link, member).delays().jitter();
     }
-    /// An account's share of its configured requests and tokens that is in force, in 1,048,576ths.
-    std::pair<std::uint64_t, std::uint64_t> shares(std::size_t link, std::size_t member) {
-        return lane_of(link, member).shares();
+    /// The adaptive fractions of an account's configured requests and tokens that are in force, in 1,048,576ths.
+    std::pair<std::uint64_t, std::uint64_t> adaptive_fractions(std::size_t link, std::size_t member) {
+        return throttle(link, member).fractions();
     }
-    /// What an account may have in flight; absent without options.concurrency.
+    /// How many calls an account may have in flight; absent without options.concurrency.
     std::optional<std::uint32_t> concurrency(std::size_t link, std::size_t member) const noexcept {
-        return lane_of(link, member).concurrency();
+        return throttle(link, member).concurrency();
     }
-    /// Something has changed from outside (a quota, an account's absence): who waits looks again.
-    void notify() { lines_.notify(); }
+    /// Every call that waits ends with call_end::closed, now and later; a call that pauses, when its pause is over. What is
+    /// in flight ends as it would. Before the session is destroyed, its callers must have left run().
+    void close() { queues_.close(); }
+    /// Something has changed from outside (a quota, an account's cooldown): the first waiter tries again.
+    void notify() { queues_.notify(); }
 
 private:
-    using lane = account_throttle<Pool>;
-
-    // What the line asks: the call itself, by its own time.
-    struct gate {
-        struct decision {
-            bool yes = false;
-            time_point at{};
-            time_point when = (time_point::max)();
-            tokens n{0, 0};
-            std::uint64_t period = 0;
-            bool granted() const noexcept { return yes; }
-            explicit operator bool() const noexcept { return yes; }
-            bool never() const noexcept { return !yes && when == (time_point::max)(); }
-            time_point retry_at() const noexcept { return when; }
-            tokens asked() const noexcept { return n; }
-            void counted_in(std::uint64_t p) noexcept { period = p; }
-            std::uint64_t counted_in() const noexcept { return period; }
-            duration retry_after() const noexcept {
-                return when == (time_point::max)()
-                           ? (duration::max)()
-                           : duration{static_cast<typename duration::rep>(
-                                 weir::detail::saturating_sub(weir::detail::ticks(when), weir::detail::ticks(at)))};
-            }
-        };
-        using time_point = typename session::time_point;
-        using duration = typename session::duration;
-        // What a call counts as among classes: by the limits of the first model that has an account, since one scale must do for all.
-        struct measure {
-            std::optional<std::uint64_t> rpm{};
-            std::optional<std::uint64_t> tpm{};
-            std::optional<std::uint64_t> effective_rpm() const noexcept { return rpm; }
-            std::optional<std::uint64_t> effective_tpm() const noexcept { return tpm; }
-        };
-        session const* owner;
-        measure measure_{};
-        clock_type const& clock() const noexcept { return owner->clock(); }
-        measure const& limits() const noexcept { return measure_; }
-        // The account has been told already; the line counts it.
-        static constexpr bool settle(decision const&, tokens) noexcept { return true; }
-        static constexpr bool refund(decision const&) noexcept { return true; }
-    };
+    using throttle_type = account_throttle<Pool>;
+    using gate = weir::detail::session_gate<clock_type>;
+    using decision = typename gate::decision;
     struct single {
         fair_class is[1];
     };
-    static constexpr single one_share(wait_queue_options const& line) noexcept {
-        return {{{.weight = 1, .queue = line}}};
+    static constexpr single one_class(wait_queue_options const& queue) noexcept {
+        return {{{.weight = 1, .queue = queue}}};
     }
 
-    lane& lane_of(std::size_t link, std::size_t member) noexcept { return lanes_[first_lane_[link] + member]; }
-    // A bit for each; where there are more than 64, several share one.
-    std::uint64_t bit_of(std::size_t link, std::size_t member) const noexcept {
-        return std::uint64_t{1} << (first_lane_[link] + member) % 64;
-    }
-    lane const& lane_of(std::size_t link, std::size_t member) const noexcept {
-        return lanes_[first_lane_[link] + member];
+    // Number of an account among those of all pools.
+    std::size_t account(std::size_t link, std::size_t member) const noexcept { return first_account_[link] + member; }
+    throttle_type& throttle(std::size_t link, std::size_t member) noexcept { return throttles_[account(link, member)]; }
+    throttle_type const& throttle(std::size_t link, std::size_t member) const noexcept {
+        return throttles_[account(link, member)];
     }
 
     // Numbers for the backoff: splitmix64 over a counter, so that any thread may take the next.
@@ -267,7 +214,7 @@ private:
         static constexpr result_type(max)() noexcept { return (std::numeric_limits<std::uint64_t>::max)(); }
         session* owner;
         result_type operator()() noexcept {
-            // Relaxed: each number is taken once, in whatever order.
+            // Relaxed: each number is taken once, in any order.
             std::uint64_t x = owner->options_.seed * 0xd1342543de82ef95U +
                               owner->drawn_.fetch_add(0x9e3779b97f4a7c15U, std::memory_order_relaxed);
             x = (x ^ x >> 30U) * 0xbf58476d1ce4e5b9U;
@@ -279,16 +226,16 @@ private:
     [[no_unique_address]] weir::detail::clock_box<clock_parameter> clock_;
     chain_type& chain_;
     session_options options_;
-    std::deque<lane> lanes_{};                           // of all pools, one after the other
-    std::vector<std::size_t> first_lane_{};              // of each link's pool
+    std::deque<throttle_type> throttles_{};              // of all pools, one after the other
+    std::vector<std::size_t> first_account_{};           // of each link's pool
     std::deque<token_estimator<atomics>> estimators_{};  // of each link
-    std::size_t ways_ = 0;                               // accounts of all links
-    std::size_t moves_most_ = 0;                         // that can set something aside: keys, accounts, models
+    std::size_t accounts_ = 0;                           // of all links
+    std::size_t max_moves_ = 0;  // each puts a key, an account or a model on cooldown, so there are only so many
     std::optional<retry_budget<clock_type const&, atomics>> budget_{};
     session_counters<atomics> counters_{};
     typename atomics::template atomic<std::uint64_t> drawn_{0};
-    gate gate_{this};
-    fair_queue<gate, Classes, atomics> lines_;
+    gate gate_;
+    fair_queue<gate, Classes, atomics> queues_;
 };
 
 template <class Pool>
@@ -303,6 +250,42 @@ template <class Pool, std::size_t Classes>
 session(fallback_chain<Pool>&, fair_class const (&)[Classes], session_options) -> session<Pool, Classes>;
 template <class Pool, std::size_t Classes, class C>
 session(fallback_chain<Pool>&, fair_class const (&)[Classes], session_options, C&&) -> session<Pool, Classes>;
+
+template <class Pool, std::size_t Classes>
+session<Pool, Classes>::session(chain_type& chain, fair_class const (&classes)[Classes], session_options o,
+                                clock_parameter c)
+    : clock_{static_cast<clock_parameter&&>(c)},
+      chain_{chain},
+      options_{std::move(o)},
+      gate_{clock_.get()},
+      queues_{gate_, classes} {
+    weir::detail::ensure(options_.retry.validate());
+    if (options_.adaptive) weir::detail::ensure(adaptive_range::validate(*options_.adaptive));
+    if (options_.budget) budget_.emplace(*options_.budget, clock_.get());
+    for (std::size_t i = 0; i < chain_.size(); ++i) {
+        Pool& pool = chain_.pool(i);
+        estimators_.emplace_back(options_.weights, options_.default_output);
+        std::size_t first = throttles_.size();
+        for (std::size_t k = 0; k < i; ++k) {
+            if (&chain_.pool(k) == &pool) first = first_account_[k];
+        }
+        first_account_.push_back(first);
+        accounts_ += pool.size();
+        max_moves_ += pool.size() + 1;
+        for (std::size_t m = 0; m < pool.size(); ++m) max_moves_ += pool.keys(m);
+        if (first != throttles_.size()) continue;
+        for (std::size_t m = 0; m < pool.size(); ++m) throttles_.emplace_back(options_, pool.limits(m), clock_.get());
+    }
+    for (std::size_t i = 0; i < chain_.size(); ++i) {
+        Pool& pool = chain_.pool(i);
+        if (pool.size() == 0) continue;
+        gate_.measure_by({pool.effective_rpm((time_point::max)()), pool.effective_tpm((time_point::max)())});
+        break;
+    }
+}
+
+template <class Pool, std::size_t Classes>
+session<Pool, Classes>::~session() = default;
 
 }  // namespace weir::inline v0::llm
 

@@ -34,6 +34,7 @@
 #include "../../error.hpp"
 #include "../account_pool.hpp"
 #include "../fallback_chain.hpp"
+#include "../limit_kind.hpp"
 #include "../quota.hpp"
 #include "../quota_limiter.hpp"
 
@@ -373,7 +374,7 @@ private:
         simulation const& r;
         time_point ready(std::size_t m, std::size_t a, time_point t) const noexcept { return r.place_at(m, a, t); }
         static constexpr bool take(std::size_t, std::size_t, time_point) noexcept { return true; }
-        static constexpr std::string_view denied_by() noexcept { return to_string(constraint::in_flight); }
+        static constexpr llm::limit_kind denied_by() noexcept { return llm::limit_kind::concurrency; }
     };
 
     time_point wanted(std::size_t i) const noexcept {
@@ -386,11 +387,14 @@ private:
         return most == 0 || under_way_[m][a].size() < most ? t : under_way_[m][a].top();
     }
 
-    static constraint constraint_of(std::string_view by) noexcept {
-        for (constraint const c : {constraint::rpm, constraint::rps, constraint::tpm, constraint::tps}) {
-            if (by == to_string(c)) return c;
+    static constraint constraint_of(llm::limit_kind by) noexcept {
+        switch (by) {
+            case llm::limit_kind::rpm: return constraint::rpm;
+            case llm::limit_kind::rps: return constraint::rps;
+            case llm::limit_kind::tpm: return constraint::tpm;
+            case llm::limit_kind::tps: return constraint::tps;
+            default: return constraint::in_flight;
         }
-        return constraint::in_flight;
     }
 
     void send(std::size_t i, chain::choice&& c) {

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: MIT
 //
-// absence: how long something is not to be asked, an account or a model, after a verdict that it has nothing to give.
+// cooldown: how long an account or a model is not used, after a verdict that says so.
 #pragma once
 
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <limits>
-#include <ratio>
 
 #include "../../atomics.hpp"
 #include "../../clock/clock.hpp"
@@ -16,27 +15,27 @@
 
 namespace weir::inline v0::llm {
 
-/// Until what the verdict says; where it says nothing for a time that doubles with each absence, until there is an answer again. Any thread may call
-/// any verb: a time and a count, each a word by itself, every access relaxed.
+/// Cooldown until the time in the verdict. Without one, the delay doubles each time and resets on the first success.
+/// Any thread may call any verb. Every access is relaxed: the end and the count are each a value by itself.
 template <class TimePoint, class Atomics = std_atomics>
 class cooldown {
 public:
     using duration = typename TimePoint::duration;
 
-    /// `now` is the wall clock's time at t; 0 where it is not known, and a date in the verdict then says nothing.
-    void begin(verdict const& v, TimePoint t, std::chrono::sys_seconds now, std::chrono::nanoseconds first,
-               std::chrono::nanoseconds longest) noexcept {
-        if (v.until && now.time_since_epoch().count() != 0) return until(after(t, llm::until(*v.until, now)));
-        if (v.wait) return until(after(t, *v.wait));
-        std::int64_t seen = back_.load(std::memory_order_relaxed);
-        // Who finds it out has seen the same absence through another call, however close together: it doubles for one of them.
+    /// `now` is the wall clock at t; with 0, which means unknown, a date in the verdict is ignored.
+    void begin(verdict const& v, TimePoint t, std::chrono::sys_seconds now, std::chrono::nanoseconds min_delay,
+               std::chrono::nanoseconds max_delay) noexcept {
+        if (v.until && now.time_since_epoch().count() != 0) return extend(after(t, llm::until(*v.until, now)));
+        if (v.wait) return extend(after(t, *v.wait));
+        std::int64_t seen = until_.load(std::memory_order_relaxed);
+        // Several calls see one failure at the same time: the delay doubles for one of them.
         while (seen <= weir::detail::ticks(t)) {
-            std::chrono::nanoseconds length = first;
+            std::chrono::nanoseconds delay = min_delay;
             std::uint32_t const before = count_.load(std::memory_order_relaxed);
-            for (std::uint32_t k = 0; k < before && length < longest; ++k)
-                length = length > longest / 2 ? longest : length * 2;
-            std::int64_t const when = weir::detail::ticks(after(t, (std::min)(length, longest)));
-            if (back_.compare_exchange_weak(seen, when, std::memory_order_relaxed, std::memory_order_relaxed)) {
+            for (std::uint32_t k = 0; k < before && delay < max_delay; ++k)
+                delay = delay > max_delay / 2 ? max_delay : delay * 2;
+            std::int64_t const end = weir::detail::ticks(after(t, (std::min)(delay, max_delay)));
+            if (until_.compare_exchange_weak(seen, end, std::memory_order_relaxed, std::memory_order_relaxed)) {
                 count_.fetch_add(1, std::memory_order_relaxed);
                 return;
             }
@@ -44,40 +43,36 @@ public:
     }
 
     /// Until `t` at least.
-    void until(TimePoint t) noexcept {
-        std::int64_t const when = weir::detail::ticks(t);
-        std::int64_t seen = back_.load(std::memory_order_relaxed);
-        while (seen < when &&
-               !back_.compare_exchange_weak(seen, when, std::memory_order_relaxed, std::memory_order_relaxed)) {
+    void extend(TimePoint t) noexcept {
+        std::int64_t const end = weir::detail::ticks(t);
+        std::int64_t seen = until_.load(std::memory_order_relaxed);
+        while (seen < end &&
+               !until_.compare_exchange_weak(seen, end, std::memory_order_relaxed, std::memory_order_relaxed)) {
         }
     }
 
-    /// It answered: the next absence begins with the first length again.
+    /// A call succeeded: the next delay is the first one again.
     void answered() noexcept {
         if (count_.load(std::memory_order_relaxed) != 0) count_.exchange(0, std::memory_order_relaxed);
     }
 
-    /// It is there again, whatever was said.
+    /// Ends it now, and resets the delay.
     void end() noexcept {
-        back_.exchange((std::numeric_limits<std::int64_t>::min)(), std::memory_order_relaxed);
+        until_.exchange((std::numeric_limits<std::int64_t>::min)(), std::memory_order_relaxed);
         answered();
     }
 
-    /// When it is there again; a time that is not after now: it is.
-    TimePoint back_at() const noexcept {
-        return TimePoint{duration{static_cast<typename duration::rep>(back_.load(std::memory_order_relaxed))}};
+    /// When it ends; a time not after now when there is none.
+    TimePoint until() const noexcept {
+        return TimePoint{duration{static_cast<typename duration::rep>(until_.load(std::memory_order_relaxed))}};
     }
 
 private:
-    static TimePoint after(TimePoint t, std::chrono::nanoseconds length) noexcept {
-        // What is too long to be counted in the clock's ticks is for ever.
-        using ticks_of_one = std::ratio_divide<std::nano, typename duration::period>;
-        if (length > (std::chrono::nanoseconds::max)() / ticks_of_one::num) return (TimePoint::max)();
-        return TimePoint{duration{static_cast<typename duration::rep>(weir::detail::saturating_add(
-            weir::detail::ticks(t), static_cast<std::int64_t>(std::chrono::ceil<duration>(length).count())))}};
+    static TimePoint after(TimePoint t, std::chrono::nanoseconds delay) noexcept {
+        return weir::detail::saturating_add(t, weir::detail::saturating_ceil<duration>(delay));
     }
 
-    typename Atomics::template atomic<std::int64_t> back_{(std::numeric_limits<std::int64_t>::min)()};
+    typename Atomics::template atomic<std::int64_t> until_{(std::numeric_limits<std::int64_t>::min)()};
     typename Atomics::template atomic<std::uint32_t> count_{0};
 };
 
