@@ -229,22 +229,22 @@ void add_limiters() {
         add(
             name, "exchange loop", target, tick,
             [l = with(weir::llm::accounting::reserve)](std::int64_t t) {
-                expect<true>(l->try_acquire(weir::llm::tokens{1, 0}, given{nanoseconds{t}}));
+                expect<true>(l->try_acquire(weir::llm::tokens{.input = 1, .output = 0}, given{nanoseconds{t}}));
             },
             1);
     }
     add(
         "quota_limiter, any, granted", "exchange loop", 9.0, 20'000,
         [l = with(weir::llm::accounting::any)](std::int64_t t) {
-            expect<true>(l->try_acquire(weir::llm::tokens{1, 1}, given{nanoseconds{t}}));
+            expect<true>(l->try_acquire(weir::llm::tokens{.input = 1, .output = 1}, given{nanoseconds{t}}));
         },
         1);
     add(
         "quota_limiter, any, granted and settled", "exchange loop", 0, 1000,
         [l = with(weir::llm::accounting::any)](std::int64_t t) {
-            auto d = l->try_acquire(weir::llm::tokens{1, 1}, given{nanoseconds{t}});
+            auto d = l->try_acquire(weir::llm::tokens{.input = 1, .output = 1}, given{nanoseconds{t}});
             expect<true>(d);
-            (void)l->settle(d, weir::llm::tokens{1, 1}, given{nanoseconds{t}});
+            (void)l->settle(d, weir::llm::tokens{.input = 1, .output = 1}, given{nanoseconds{t}});
         },
         1);
     // A whole call that is let go at once and answered: line, chain, pool, quota, verdict, counters.
@@ -267,20 +267,21 @@ void add_limiters() {
                  return all;
              }()](std::int64_t t) {
             given const now{nanoseconds{t}};
-            weir::llm::session<whole::pool>::call call{*w->session, {.bound = weir::llm::tokens{1, 1}}, now};
+            weir::llm::session<whole::pool>::call call{
+                *w->session, {.bound = weir::llm::tokens{.input = 1, .output = 1}}, now};
             if (call.next(now).kind != weir::llm::step_kind::send) ++surprises_here;
             weir::llm::reply r;
             r.answer.status = 200;
             r.answer.now = std::chrono::sys_seconds{1s};
-            r.used = weir::llm::tokens{1, 1};
+            r.used = weir::llm::tokens{.input = 1, .output = 1};
             call.ended(r, now);
         },
         1);
     add("quota_limiter, 4 limits, denied", "load, compare, branch", 0, 1, [l = [&] {
             auto q = std::make_shared<quota>(weir::llm::quota{.rpm = 1, .rps = 1, .tpm = 1000, .tps = 100}, no_clock{});
-            (void)q->try_acquire(weir::llm::tokens{1, 1}, given{});
+            (void)q->try_acquire(weir::llm::tokens{.input = 1, .output = 1}, given{});
             return q;
-        }()](std::int64_t) { expect<false>(l->try_acquire(weir::llm::tokens{1, 1}, given{})); });
+        }()](std::int64_t) { expect<false>(l->try_acquire(weir::llm::tokens{.input = 1, .output = 1}, given{})); });
 
     add_refused("upper_bound_clock", bounded(), "read counter", 1.2);
     add_refused("hybrid_clock", coarse(), "read coarse_clock", 2);

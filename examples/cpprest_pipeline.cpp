@@ -162,8 +162,8 @@ private:
         auto const json = web::json::value::parse(body, error);
         if (error || !json.has_object_field("usage")) return std::nullopt;
         auto const& usage = json.at("usage");
-        return weir::llm::tokens{usage.at("prompt_tokens").as_number().to_uint64(),
-                                 usage.at("completion_tokens").as_number().to_uint64()};
+        return weir::llm::tokens{.input = usage.at("prompt_tokens").as_number().to_uint64(),
+                                 .output = usage.at("completion_tokens").as_number().to_uint64()};
     }
 
     Session& session_;

@@ -51,7 +51,7 @@ int main() {
     int partial = 0;
     for (int i = 0; i < calls; ++i) {
         std::string text;
-        auto const end = session.run({.bound = weir::llm::tokens{50, 40}}, [&](auto& call) {
+        auto const end = session.run({.bound = weir::llm::tokens{.input = 50, .output = 40}}, [&](auto& call) {
             httplib::Request request;
             request.method = "POST";
             request.path = "/compatible-mode/v1/chat/completions";
@@ -78,7 +78,8 @@ int main() {
                     if (!j.is_object()) return;
                     if (j.contains("code")) failure = event;
                     if (auto const u = j.find("usage"); u != j.end() && u->is_object()) {
-                        reply.used = weir::llm::tokens{u->at("prompt_tokens"), u->at("completion_tokens")};
+                        reply.used = weir::llm::tokens{.input = u->at("prompt_tokens").get<std::uint64_t>(),
+                                                       .output = u->at("completion_tokens").get<std::uint64_t>()};
                     }
                     if (auto const c = j.find("choices"); c != j.end() && !c->empty()) {
                         text += c->at(0).at("delta").value("content", "");  // to whoever reads along

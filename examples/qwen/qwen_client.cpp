@@ -603,7 +603,7 @@ void qwen_client::impl::read_reply(transfer& t, CURLcode result) {
             if (usage == body.end() || !usage->is_object()) break;
             auto const input = count_of(*usage, "prompt_tokens"), output = count_of(*usage, "completion_tokens");
             if (!input || !output) break;
-            a.usage = {*input, *output};
+            a.usage = {.input = *input, .output = *output};
             a.charge = charge::used;
             break;
         }

@@ -31,8 +31,8 @@ using call_id = std::uint64_t;
 struct chat_call {
     call_id id = 0;
     std::string body;  ///< JSON, with max_tokens; begins with {"model":"…" where a driver may choose another model
-    weir::llm::tokens bound{
-        0, 0};  ///< what it may use at most: the estimate of its input, and max_tokens; 0: a driver estimates from …
+    weir::llm::tokens
+        bound{};  ///< what it may use at most: the estimate of its input, and max_tokens; 0: a driver estimates from …
     weir::llm::text_size size{};  ///< … its texts' size
 };
 

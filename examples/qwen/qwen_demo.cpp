@@ -775,8 +775,8 @@ private:
         guess.tokens_per_second = static_cast<std::uint64_t>(std::clamp(std::round(s_.latency.tokens_per_s), 1.0, 1e6));
         std::vector<weir::llm::planned_call> calls;
         for (auto const i : todo_)
-            calls.push_back(
-                weir::llm::expected_call({batch_.items[i].input_tokens, batch_.items[i].max_tokens}, guess));
+            calls.push_back(weir::llm::expected_call(
+                {.input = batch_.items[i].input_tokens, .output = batch_.items[i].max_tokens}, guess));
         std::printf(
             "\nWhat would help, from the batch alone, in virtual time: answers of %g%% of max_tokens, %g s and then %g "
             "tokens a second\n\n",
@@ -796,8 +796,8 @@ private:
             auto const& item = batch_.items[a.item];
             in_order.push_back({a.item,
                                 {nanoseconds{0},
-                                 {item.input_tokens, item.max_tokens},
-                                 {a.input, a.output},
+                                 {.input = item.input_tokens, .output = item.max_tokens},
+                                 {.input = a.input, .output = a.output},
                                  (a.done - a.stamp) * s_.speed}});
         }
         if (in_order.empty()) return;
@@ -931,7 +931,7 @@ private:
                 client.check_endpoint();
                 for (auto const i : todo_) {
                     auto const& item = batch_.items[i];
-                    client.submit({i, item.body, {item.input_tokens, item.max_tokens}});
+                    client.submit({i, item.body, {.input = item.input_tokens, .output = item.max_tokens}});
                 }
                 display const shown(observer.seen, quota_, todo_.size(), tokens / static_cast<double>(todo_.size()),
                                     s_.speed, s_.compare ? result.name + ": " : "");
@@ -961,7 +961,7 @@ private:
         for (auto const& call : journal_.past()) {
             auto& p = past.emplace_back();
             p.sent = then(call.sent);
-            p.charge = {call.input, call.output};
+            p.charge = {.input = call.input, .output = call.output};
             if (call.finished) p.finished = then(*call.finished);
         }
         limiter.restore(past);

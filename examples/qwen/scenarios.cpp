@@ -280,7 +280,7 @@ private:
             qwen_client c(o, driver, rec);
             for (std::size_t i = 0; i < plan.calls.size(); ++i) {
                 auto const& w = plan.calls[i];
-                c.submit({i, body_of(i, w), {w.input, w.bound}, {}});
+                c.submit({i, body_of(i, w), {.input = w.input, .output = w.bound}, {}});
             }
             c.run();
         } catch (std::exception const& e) {

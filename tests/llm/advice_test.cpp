@@ -39,7 +39,7 @@ using weir::llm::tokens;
 
 constexpr std::uint64_t most = std::numeric_limits<std::uint64_t>::max();
 
-std::vector<planned_call> at_once(std::size_t n, tokens used = {1, 0}, nanoseconds took = 0ns) {
+std::vector<planned_call> at_once(std::size_t n, tokens used = {.input = 1, .output = 0}, nanoseconds took = 0ns) {
     return {n, planned_call{0ns, used, used, took}};
 }
 
@@ -71,8 +71,9 @@ TEST(llm_advice, a_batch_of_twice_the_quota_waits_for_one_window) {
 }
 
 TEST(llm_advice, a_peak_that_64_bits_do_not_hold_is_all_ones_and_what_comes_after_it_is_counted_anew) {
-    std::vector<planned_call> const calls{
-        {0ns, {1, 0}, {most, 0}, 0ns}, {0ns, {1, 0}, {2, 0}, 0ns}, {90s, {1, 0}, {3, 0}, 0ns}};
+    std::vector<planned_call> const calls{{0ns, {.input = 1, .output = 0}, {.input = most, .output = 0}, 0ns},
+                                          {0ns, {.input = 1, .output = 0}, {.input = 2, .output = 0}, 0ns},
+                                          {90s, {.input = 1, .output = 0}, {.input = 3, .output = 0}, 0ns}};
     EXPECT_EQ(demand_of(calls).peak_minute.tokens, most);
     EXPECT_EQ(demand_of(std::span{calls}.subspan(1)).peak_minute.tokens, 3U);
     EXPECT_EQ(simulate(calls, one_account({.rpm = 60})).peak_second.tokens, most);
@@ -90,7 +91,7 @@ TEST(llm_advice, the_median_is_of_the_half_and_the_99th_leaves_one_in_a_hundred)
 }
 
 TEST(llm_advice, what_the_answers_take_is_told_from_what_the_limit_takes) {
-    auto const f = simulate(at_once(120, {1, 0}, 1s), one_account({.rpm = 60}));
+    auto const f = simulate(at_once(120, {.input = 1, .output = 0}, 1s), one_account({.rpm = 60}));
     EXPECT_EQ(f.whole, 61'060ms);
     EXPECT_EQ(f.share(constraint::rpm), 984U) << "60.06 of 61.06";
     EXPECT_EQ(f.share(constraint::answers), 16U);
@@ -102,7 +103,7 @@ TEST(llm_advice, of_two_limits_the_one_that_keeps_waiting_longest_binds) {
     EXPECT_EQ(f.whole, 30 * 1001ms);
     EXPECT_EQ(f.share(constraint::rps), 1000U);
     // Ten tokens a call, 100 a minute: ten calls in the first nine seconds, and the others wait for tokens.
-    auto const g = simulate(at_once(20, {10, 0}), one_account({.rps = 1, .tpm = 100}));
+    auto const g = simulate(at_once(20, {.input = 10, .output = 0}), one_account({.rps = 1, .tpm = 100}));
     EXPECT_EQ(g.share(constraint::rps) + g.share(constraint::tpm), 1000U);
     // Second by second for the first nine; the eleventh at 60.06 s, each of the next nine a second or so after the one before.
     EXPECT_GE(g.whole, 60'060ms + 9 * 1001ms);
@@ -111,16 +112,17 @@ TEST(llm_advice, of_two_limits_the_one_that_keeps_waiting_longest_binds) {
 }
 
 TEST(llm_advice, tokens_bind_by_the_minute) {
-    auto const f = simulate(at_once(20, {100, 0}), one_account({.rpm = 1000, .tpm = 1000}));
+    auto const f = simulate(at_once(20, {.input = 100, .output = 0}), one_account({.rpm = 1000, .tpm = 1000}));
     EXPECT_EQ(f.whole, 60'060ms);
     EXPECT_EQ(f.share(constraint::tpm), 1000U);
-    EXPECT_EQ(f.used, (tokens{2000, 0}));
+    EXPECT_EQ(f.used, (tokens{.input = 2000, .output = 0}));
     EXPECT_EQ(f.peak_minute, (load{10, 1000}));
 }
 
 TEST(llm_advice, tokens_are_held_for_answers_at_their_bound) {
     // Ten calls hold all of 1000 tokens until their answers come after a second, and then have used 510: the other four have room.
-    std::vector<planned_call> const calls(14, planned_call{0ns, {50, 50}, {50, 1}, 1s});
+    std::vector<planned_call> const calls(
+        14, planned_call{0ns, {.input = 50, .output = 50}, {.input = 50, .output = 1}, 1s});
     auto const now = one_account({.tpm = 1000});
     auto const f = simulate(calls, now);
     EXPECT_EQ(f.whole, 2s) << "ten at 0, four more at 1 s, and their answers";
@@ -130,12 +132,14 @@ TEST(llm_advice, tokens_are_held_for_answers_at_their_bound) {
     EXPECT_EQ(a.present.whole, 2s);
     EXPECT_EQ(a.tight.whole, 1s) << "a bound that is tight needs none of that";
     // But a bound below what the answer used is no tighter.
-    std::vector<planned_call> const beyond(14, planned_call{0ns, {50, 50}, {50, 90}, 1s});
+    std::vector<planned_call> const beyond(
+        14, planned_call{0ns, {.input = 50, .output = 50}, {.input = 50, .output = 90}, 1s});
     auto const b = advise(beyond, now, {});
     EXPECT_EQ(b.tight.whole, b.present.whole);
     EXPECT_EQ(b.tight.wait.total, b.present.wait.total);
     // Nor is one that never would be: 50 and 960 are more than 1000.
-    std::vector<planned_call> const much(2, planned_call{0ns, {50, 50}, {50, 960}, 1s});
+    std::vector<planned_call> const much(
+        2, planned_call{0ns, {.input = 50, .output = 50}, {.input = 50, .output = 960}, 1s});
     EXPECT_EQ(advise(much, now, {}).tight.never, 0U);
 }
 
@@ -181,7 +185,7 @@ TEST(llm_advice, a_fallback_serves_whom_patience_does_not_keep) {
     auto quick = lesser;
     quick.took_per_mille = 100;
     std::vector<placement> where;
-    (void)simulate(at_once(120, {1, 0}, 10s), with_fallback(now, quick), &where);
+    (void)simulate(at_once(120, {.input = 1, .output = 0}, 10s), with_fallback(now, quick), &where);
     EXPECT_EQ(where[0].ended, 10s);
     EXPECT_EQ(where[119].model, 1U);
     EXPECT_EQ(where[119].ended, 1s);
@@ -189,14 +193,14 @@ TEST(llm_advice, a_fallback_serves_whom_patience_does_not_keep) {
 
 TEST(llm_advice, a_proxy_at_088_of_the_price_saves_12_percent) {
     auto const now = one_account({.rpm = 60}, {1'200'000, 6'000'000});
-    auto const calls = at_once(60, {1000, 500});
+    auto const calls = at_once(60, {.input = 1000, .output = 500});
     EXPECT_EQ(simulate(calls, now).cost, 60U * 1200 + 60U * 3000);
     setup_account const proxy{"proxy", {.rpm = 60}, {1'200'000, 6'000'000, 880}};
     auto const f = simulate(calls, through(now, proxy));
     EXPECT_EQ(f.name, "through proxy");
     EXPECT_EQ(f.cost, (60U * 1200 + 60U * 3000) * 88 / 100);
     // Beside what there is, the cheaper of the two is used first.
-    auto const both = simulate(at_once(90, {1000, 500}), with_account(now, proxy));
+    auto const both = simulate(at_once(90, {.input = 1000, .output = 500}), with_account(now, proxy));
     EXPECT_EQ(both.name, "also proxy");
     EXPECT_EQ(both.whole, 0ms);
     ASSERT_EQ(both.use.size(), 2U);
@@ -219,7 +223,7 @@ TEST(llm_advice, remedies_compose) {
 TEST(llm_advice, a_bound_on_calls_under_way_binds_by_that_name) {
     auto now = one_account({});
     now.in_flight = 2;
-    auto const f = simulate(at_once(10, {1, 0}, 1s), now);
+    auto const f = simulate(at_once(10, {.input = 1, .output = 0}, 1s), now);
     EXPECT_EQ(f.whole, 5s);
     EXPECT_EQ(f.share(constraint::in_flight), 800U);
     EXPECT_EQ(f.share(constraint::answers), 200U);
@@ -227,15 +231,16 @@ TEST(llm_advice, a_bound_on_calls_under_way_binds_by_that_name) {
     // An account's own: two accounts have four places.
     auto own = one_account({});
     own.models[0].accounts[0].in_flight = 2;
-    EXPECT_EQ(simulate(at_once(10, {1, 0}, 1s), own).whole, 5s);
-    auto const two = simulate(at_once(10, {1, 0}, 1s), with_accounts(own, 2));
+    EXPECT_EQ(simulate(at_once(10, {.input = 1, .output = 0}, 1s), own).whole, 5s);
+    auto const two = simulate(at_once(10, {.input = 1, .output = 0}, 1s), with_accounts(own, 2));
     EXPECT_EQ(two.whole, 3s);
     EXPECT_EQ(two.share(constraint::in_flight), 667U);
     EXPECT_EQ(two.share(constraint::answers), 333U);
 }
 
 TEST(llm_advice, where_nothing_is_wanted_nobody_binds) {
-    std::vector<planned_call> const calls{{-5s, {1, 0}, {1, 0}, 1s}, {5s, {1, 0}, {1, 0}, 1s}};
+    std::vector<planned_call> const calls{{-5s, {.input = 1, .output = 0}, {.input = 1, .output = 0}, 1s},
+                                          {5s, {.input = 1, .output = 0}, {.input = 1, .output = 0}, 1s}};
     auto const f = simulate(calls, one_account({.rpm = 60}));
     EXPECT_EQ(f.whole, 11s);
     EXPECT_EQ(f.share(constraint::answers), 182U) << "2 of 11";
@@ -244,7 +249,9 @@ TEST(llm_advice, where_nothing_is_wanted_nobody_binds) {
 }
 
 TEST(llm_advice, who_is_wanted_first_is_served_first_in_whatever_order_they_are_given) {
-    std::vector<planned_call> const calls{{2s, {1, 0}, {1, 0}, 0s}, {0s, {1, 0}, {1, 0}, 0s}, {1s, {1, 0}, {1, 0}, 0s}};
+    std::vector<planned_call> const calls{{2s, {.input = 1, .output = 0}, {.input = 1, .output = 0}, 0s},
+                                          {0s, {.input = 1, .output = 0}, {.input = 1, .output = 0}, 0s},
+                                          {1s, {.input = 1, .output = 0}, {.input = 1, .output = 0}, 0s}};
     std::vector<placement> where;
     auto const f = simulate(calls, one_account({.rpm = 1}), &where);
     EXPECT_EQ(where[1].sent, 0s);
@@ -255,9 +262,9 @@ TEST(llm_advice, who_is_wanted_first_is_served_first_in_whatever_order_they_are_
 }
 
 TEST(llm_advice, a_call_that_can_never_be_admitted_is_reported_and_holds_nobody_up) {
-    auto calls = at_once(3, {50, 0}, 1s);
-    calls[1].bound = {101, 0};
-    calls[1].used = {101, 0};
+    auto calls = at_once(3, {.input = 50, .output = 0}, 1s);
+    calls[1].bound = {.input = 101, .output = 0};
+    calls[1].used = {.input = 101, .output = 0};
     std::vector<placement> where;
     auto now = one_account({.tpm = 100}, {1'000'000, 0});
     auto const f = simulate(calls, now, &where);
@@ -270,7 +277,7 @@ TEST(llm_advice, a_call_that_can_never_be_admitted_is_reported_and_holds_nobody_
     EXPECT_FALSE(where[1].admitted);
     EXPECT_TRUE(where[2].admitted);
     // Nor can it be where all are such.
-    EXPECT_EQ(simulate(at_once(2, {101, 0}), now).never, 2U);
+    EXPECT_EQ(simulate(at_once(2, {.input = 101, .output = 0}), now).never, 2U);
     // Another model may take it, and a server that admits the large alone.
     EXPECT_EQ(simulate(calls, with_fallback(now, lesser_model({.tpm = 1000}))).lesser, 1U);
     now.options.oversize = weir::llm::oversize::alone;
@@ -285,42 +292,46 @@ TEST(llm_advice, the_jitter_margin_is_part_of_it) {
 
 TEST(llm_advice, expects_answers_of_calls_that_were_not_sent) {
     constexpr planned_call c = expected_call(
-        {1000, 600}, {.input_per_mille = 900, .output_per_mille = 500, .first_token = 400ms, .tokens_per_second = 60},
-        3s);
-    static_assert(c.wanted == 3s && c.used == tokens{900, 300} && c.bound == tokens{1000, 600} && c.took == 5400ms);
-    static_assert(expected_call({7, 7}, {.input_per_mille = 500, .output_per_mille = 500}).used == tokens{4, 4},
+        {.input = 1000, .output = 600},
+        {.input_per_mille = 900, .output_per_mille = 500, .first_token = 400ms, .tokens_per_second = 60}, 3s);
+    static_assert(c.wanted == 3s && c.used == tokens{.input = 900, .output = 300} &&
+                  c.bound == tokens{.input = 1000, .output = 600} && c.took == 5400ms);
+    static_assert(expected_call({.input = 7, .output = 7}, {.input_per_mille = 500, .output_per_mille = 500}).used ==
+                      tokens{.input = 4, .output = 4},
                   "rounded up");
-    static_assert(expected_call({0, 1}, {.tokens_per_second = 3}).took == 400ms + nanoseconds{333'333'334});
-    static_assert(expected_call({0, most}).took.count() > 0);
+    static_assert(expected_call({.input = 0, .output = 1}, {.tokens_per_second = 3}).took ==
+                  400ms + nanoseconds{333'333'334});
+    static_assert(expected_call({.input = 0, .output = most}).took.count() > 0);
 }
 
 TEST(llm_advice, money_is_exact_and_rounds_up_once) {
     constexpr token_price p{1'200'000, 6'000'000};
-    static_assert(p.of({1'000'000, 1'000'000}) == 7'200'000);
-    static_assert(p.of({0, 0}) == 0);
-    static_assert(token_price{1, 0}.of({1, 0}) == 1, "a millionth is one");
-    static_assert(token_price{1'000'000, 0, 880}.of({1, 0}) == 1, "and so is 0.88");
-    static_assert(token_price{1'000'000, 0, 880}.of({25, 0}) == 22);
-    static_assert(token_price{1'000'000, 0, 0}.of({25, 0}) == 0);
+    static_assert(p.of({.input = 1'000'000, .output = 1'000'000}) == 7'200'000);
+    static_assert(p.of({.input = 0, .output = 0}) == 0);
+    static_assert(token_price{.input = 1, .output = 0}.of({.input = 1, .output = 0}) == 1, "a millionth is one");
+    static_assert(token_price{1'000'000, 0, 880}.of({.input = 1, .output = 0}) == 1, "and so is 0.88");
+    static_assert(token_price{1'000'000, 0, 880}.of({.input = 25, .output = 0}) == 22);
+    static_assert(token_price{1'000'000, 0, 0}.of({.input = 25, .output = 0}) == 0);
     // 2^63 tokens at 2 for each: exactly 2^64 is one too many.
-    static_assert(token_price{2'000'000, 0}.of({(most >> 1U) + 1, 0}) == most);
-    static_assert(token_price{2'000'000, 0}.of({most >> 1U, 0}) == most - 1);
-    static_assert(token_price{most, most, most}.of({most, most}) == most);
-    static_assert(token_price{1'000'000, 1'000'000}.of({most, 1}) == most);
-    EXPECT_EQ(p.of({1, 0}), 2U) << "1.2";
+    static_assert(token_price{.input = 2'000'000, .output = 0}.of({.input = (most >> 1U) + 1, .output = 0}) == most);
+    static_assert(token_price{.input = 2'000'000, .output = 0}.of({.input = most >> 1U, .output = 0}) == most - 1);
+    static_assert(token_price{most, most, most}.of({.input = most, .output = most}) == most);
+    static_assert(token_price{.input = 1'000'000, .output = 1'000'000}.of({.input = most, .output = 1}) == most);
+    EXPECT_EQ(p.of({.input = 1, .output = 0}), 2U) << "1.2";
 }
 
 TEST(llm_advice, demand_is_what_is_wanted_whatever_is_granted) {
     std::vector<planned_call> calls;
-    for (int i = 0; i < 240; ++i) calls.push_back({7s + i * 500ms, {10, 5}, {8, 2}, 3s});
+    for (int i = 0; i < 240; ++i)
+        calls.push_back({7s + i * 500ms, {.input = 10, .output = 5}, {.input = 8, .output = 2}, 3s});
     auto const d = demand_of(calls);
     EXPECT_EQ(d.calls, 240U);
-    EXPECT_EQ(d.used, (tokens{1920, 480}));
+    EXPECT_EQ(d.used, (tokens{.input = 1920, .output = 480}));
     EXPECT_EQ(d.span, 119'500ms);
     EXPECT_EQ(d.peak_minute, (load{120, 1200}));
     EXPECT_EQ(d.peak_second, (load{2, 20}));
     EXPECT_EQ(d.sustained.requests, 121U) << "240 in 119.5 s, rounded up";
-    auto const all = demand_of(at_once(7, {3, 1}));
+    auto const all = demand_of(at_once(7, {.input = 3, .output = 1}));
     EXPECT_EQ(all.sustained, (load{7, 28}));
     EXPECT_EQ(all.peak_second, (load{7, 28}));
 }
@@ -338,7 +349,7 @@ TEST(llm_advice, finds_the_least_quota_that_meets_a_goal) {
     EXPECT_GT(simulate(calls, one_account({.rpm = 299, .tpm = 1'000'000})).whole, 60'060ms);
 
     // Each limit as much as it must be, and no more: with 15 tokens a call the tokens are short as well.
-    auto const heavy = at_once(600, {15, 0});
+    auto const heavy = at_once(600, {.input = 15, .output = 0});
     auto const tight = one_account({.rpm = 60, .tpm = 3000});
     auto const both = find_least_raise(heavy, tight, {.whole = 60'060ms});
     ASSERT_TRUE(both);
@@ -355,10 +366,10 @@ TEST(llm_advice, finds_the_least_quota_that_meets_a_goal) {
     EXPECT_EQ(tokens_alone->limits.tpm, 900U) << "60 calls of 15: what the requests let through";
     EXPECT_EQ(find_least_raise(calls, now, {.whole = 1h})->limits, now.models[0].accounts[0].limits)
         << "enough as it is";
-    EXPECT_EQ(find_least_raise(at_once(10, {1, 0}, 5s), now, {.whole = 4s}), std::nullopt)
+    EXPECT_EQ(find_least_raise(at_once(10, {.input = 1, .output = 0}, 5s), now, {.whole = 4s}), std::nullopt)
         << "no quota makes an answer shorter";
     // A goal admits every call.
-    auto large = at_once(3, {2000, 0});
+    auto large = at_once(3, {.input = 2000, .output = 0});
     EXPECT_EQ(find_least_raise(large, one_account({.tpm = 1000}), {.whole = 1h})->limits.tpm, 2000U);
 }
 
@@ -375,7 +386,7 @@ TEST(llm_advice, accounts_that_differ_are_raised_each_from_its_own_quota) {
 
     // A limit that the first has not.
     setup const unlike{.models = {{"large", {{"main", {.rpm = 5}}, {"other", {.tpm = 500}}}}}};
-    auto const large = at_once(20, {100, 0});
+    auto const large = at_once(20, {.input = 100, .output = 0});
     auto const b = advise(large, unlike, {}, {.goal = g});
     ASSERT_TRUE(b.least);
     EXPECT_TRUE(g.met(b.least->outcome));
@@ -482,7 +493,7 @@ TEST(llm_advice, what_would_take_longer_than_twenty_years_is_never) {
     // A call a day by its answer, one at a time: 7300 in twenty years.
     auto s = one_account({});
     s.in_flight = 1;
-    auto const f = simulate(at_once(8000, {1, 0}, 24h), s);
+    auto const f = simulate(at_once(8000, {.input = 1, .output = 0}, 24h), s);
     EXPECT_EQ(f.answered, 7301U);
     EXPECT_EQ(f.never, 699U);
 }
@@ -504,8 +515,8 @@ public:
         std::uint64_t const span = among(0, 1) == 0 ? 0 : among(1, 200'000);
         for (auto& c : all) {
             c.wanted = ms(0, span);
-            c.bound = {among(1, 400), among(0, 300)};
-            c.used = {c.bound.input, among(0, c.bound.output)};
+            c.bound = {.input = among(1, 400), .output = among(0, 300)};
+            c.used = {.input = c.bound.input, .output = among(0, c.bound.output)};
             c.took = ms(1, 20'000);
         }
         return all;
@@ -659,7 +670,8 @@ TEST(llm_advice, is_within_a_hundredth_of_the_best_client_without_foresight) {
 TEST(llm_advice, two_accounts_take_about_half_of_the_time) {
     for (std::uint64_t seed = 1; seed <= 10; ++seed) {
         drawn d{seed};
-        auto const calls = at_once(static_cast<std::size_t>(d.among(2000, 3000)), {d.among(5, 50), 0}, d.ms(1, 500));
+        auto const calls =
+            at_once(static_cast<std::size_t>(d.among(2000, 3000)), {.input = d.among(5, 50)}, d.ms(1, 500));
         auto const now = one_account({.rpm = d.among(30, 60), .tpm = d.among(2'000, 4'000)});
         auto const one = simulate(calls, now).whole;
         auto const two = simulate(calls, with_accounts(now, 2)).whole;
@@ -707,7 +719,7 @@ TEST(llm_advice, numbers_read_as_people_write_them) {
 
 advice small_advice() {
     auto const now = one_account({.rpm = 60, .tpm = 1'000'000}, {1'200'000, 6'000'000});
-    auto const calls = at_once(600, {1000, 100}, 2s);
+    auto const calls = at_once(600, {.input = 1000, .output = 100}, 2s);
     return advise(calls, now,
                   {with_accounts(now, 2), with_fallback(now, lesser_model({.rpm = 600}, {400'000, 1'200'000}))},
                   {.goal = {.whole = 5min}});
@@ -789,14 +801,14 @@ TEST(llm_advice, there_is_no_letter_without_something_to_ask_for) {
     auto const now = one_account({.rpm = 60});
     EXPECT_EQ(letter(advise(at_once(60), now, {})), "") << "no goal";
     EXPECT_EQ(letter(advise(at_once(60), now, {}, {.goal = {.whole = 1h}})), "") << "met";
-    auto const in_vain = advise(at_once(60, {1, 0}, 10s), now, {}, {.goal = {.whole = 9s}});
+    auto const in_vain = advise(at_once(60, {.input = 1, .output = 0}, 10s), now, {}, {.goal = {.whole = 9s}});
     EXPECT_EQ(letter(in_vain), "") << "in vain";
     EXPECT_NE(to_text(in_vain).find("No quota is large enough"), std::string::npos);
 }
 
 TEST(llm_advice, words_for_calls_that_cannot_be_admitted_and_for_tokens_that_are_held) {
-    auto calls = at_once(3, {50, 0}, 1s);
-    calls[1].bound = {101, 0};
+    auto calls = at_once(3, {.input = 50, .output = 0}, 1s);
+    calls[1].bound = {.input = 101, .output = 0};
     auto const now = one_account({.tpm = 100});
     auto const a = advise(calls, now, {}, {.goal = {.whole = 1min}});
     EXPECT_NE(to_text(a).find("1 call is larger than a limit and can never be admitted (the first is number 2; the "
@@ -804,7 +816,8 @@ TEST(llm_advice, words_for_calls_that_cannot_be_admitted_and_for_tokens_that_are
               std::string::npos)
         << to_text(a);
     EXPECT_NE(letter(a).find("can never be admitted"), std::string::npos);
-    std::vector<planned_call> const held(14, planned_call{0ns, {50, 50}, {50, 1}, 1s});
+    std::vector<planned_call> const held(
+        14, planned_call{0ns, {.input = 50, .output = 50}, {.input = 50, .output = 1}, 1s});
     auto const text = to_text(advise(held, one_account({.tpm = 1000}), {}));
     EXPECT_NE(text.find("\nmax_tokens as the answers   1 s"), std::string::npos) << text;
     EXPECT_NE(text.find("all would be done in 1 s"), std::string::npos) << text;

@@ -46,7 +46,7 @@ reply with(int status, std::string_view code = {}) {
     r.answer.dialect = dialect::dashscope;
     r.answer.status = status;
     r.answer.code = code;
-    if (status == 200) r.used = weir::llm::tokens{10, 10};
+    if (status == 200) r.used = weir::llm::tokens{.input = 10, .output = 10};
     return r;
 }
 
@@ -76,7 +76,7 @@ struct world {
     pool accounts;
     chain models;
     std::optional<session_type> s;
-    session_type::request some{.bound = weir::llm::tokens{10, 10}};
+    session_type::request some{.bound = weir::llm::tokens{.input = 10, .output = 10}};
 
     explicit world(std::size_t may_wait = 100) {
         accounts.add({"e", "a", "r", "qwen3-max"}, "k", {.rpm = 2}, {}, 0, clock);
@@ -398,7 +398,7 @@ TEST_F(llm_async_run, what_an_observer_throws_while_it_waits_passes_through_and_
     EXPECT_FALSE(third.ready());
     clock.advance(61s);
     ASSERT_TRUE(accounts.limits(0).try_acquire(
-        {10, 10}, clock.now()));  // leaves one, so that the second learns what it waits for
+        {.input = 10, .output = 10}, clock.now()));  // leaves one, so that the second learns what it waits for
     EXPECT_NO_THROW(executor.run_due());
     EXPECT_TRUE(first.ready());
     ASSERT_TRUE(second.ready());
@@ -461,7 +461,7 @@ TEST_F(llm_async_run, keeps_what_it_is_given) {
     auto const make = [&] {
         auto const text =
             std::make_shared<std::string const>("a prompt that does not fit into a small string's own bytes");
-        session_type::request r{.bound = weir::llm::tokens{10, 10}};
+        session_type::request r{.bound = weir::llm::tokens{.input = 10, .output = 10}};
         return async_run(
             *s, r,
             [text, own = std::make_unique<int>(1), &g, &heard](call_type& c) -> task<ended_attempt> {

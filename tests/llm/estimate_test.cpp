@@ -164,7 +164,7 @@ TEST(llm_estimator, learns_what_texts_cost_and_how_long_answers_get) {
             used += actual;
             above += actual > guess.bound ? 1 : 0;
         }
-        e.learn(s, {actual, 100 + random() % 100});
+        e.learn(s, {.input = actual, .output = 100 + random() % 100});
     }
     EXPECT_EQ(above, 0U);
     EXPECT_LT(charged * 100, used * 190);  // a token a byte would be 360
@@ -175,26 +175,27 @@ TEST(llm_estimator, learns_what_texts_cost_and_how_long_answers_get) {
 TEST(llm_estimator, recovers_from_a_misjudgement_of_ten_times) {
     token_estimator<> e;
     auto const s = measure(std::string(300, 'x'));
-    for (int i = 0; i < 3000; ++i) e.learn(s, {80, 50});
-    for (int i = 0; i < 100; ++i) e.learn(s, {80, 500});
+    for (int i = 0; i < 3000; ++i) e.learn(s, {.input = 80, .output = 50});
+    for (int i = 0; i < 100; ++i) e.learn(s, {.input = 80, .output = 500});
     EXPECT_GE(e.output(std::nullopt), 500U);
-    for (int i = 0; i < 20'000; ++i) e.learn(s, {80, 50});
+    for (int i = 0; i < 20'000; ++i) e.learn(s, {.input = 80, .output = 50});
     EXPECT_LE(e.output(std::nullopt), 60U);
 }
 
 TEST(llm_estimator, failures_teach_nothing) {
     token_estimator<> e;
-    for (int i = 0; i < 100; ++i) e.learn(measure("hello"), {0, 0});
+    for (int i = 0; i < 100; ++i) e.learn(measure("hello"), {.input = 0, .output = 0});
     EXPECT_EQ(e.output(std::nullopt), 1024U);
-    e.learn(measure("hello"), {std::numeric_limits<std::uint64_t>::max(), 0});
+    e.learn(measure("hello"), {.input = std::numeric_limits<std::uint64_t>::max()});
     EXPECT_EQ(e.input(measure("hello")).bound, token_bound(measure("hello")));
 }
 
 TEST(llm_estimate, weights_what_is_cached_and_counts_pictures) {
-    EXPECT_EQ(weighted({1000, 200}, 400, 0, {.cached = 100}), (tokens{640, 200}));
-    EXPECT_EQ(weighted({1000, 200}, 4000, 0, {.cached = 0}), (tokens{0, 200}));
-    EXPECT_EQ(weighted({10, 1}, 0, 3, {.output = 1500, .per_image = 258}), (tokens{784, 2}));
-    EXPECT_EQ(weighted({std::numeric_limits<std::uint64_t>::max(), 0}, 0, 1, {.input = 2000}).input,
+    EXPECT_EQ(weighted({.input = 1000, .output = 200}, 400, 0, {.cached = 100}), (tokens{.input = 640, .output = 200}));
+    EXPECT_EQ(weighted({.input = 1000, .output = 200}, 4000, 0, {.cached = 0}), (tokens{.input = 0, .output = 200}));
+    EXPECT_EQ(weighted({.input = 10, .output = 1}, 0, 3, {.output = 1500, .per_image = 258}),
+              (tokens{.input = 784, .output = 2}));
+    EXPECT_EQ(weighted({.input = std::numeric_limits<std::uint64_t>::max()}, 0, 1, {.input = 2000}).input,
               std::numeric_limits<std::uint64_t>::max());
 }
 

@@ -35,7 +35,7 @@ struct three_models : testing::Test {
         models.add("qwen-turbo", bottom);
     }
     std::string next(std::chrono::nanoseconds patience = 1s) {
-        auto c = models.try_acquire({1, 0}, clock.now(), patience);
+        auto c = models.try_acquire({.input = 1, .output = 0}, clock.now(), patience);
         return c ? std::string{models.model(*c)} : "none";
     }
 
@@ -61,7 +61,7 @@ TEST_F(llm_fallback_chain, waits_for_a_better_model_that_is_near) {
     EXPECT_EQ(next(), "qwen3-max");
     EXPECT_EQ(next(), "qwen3-max");
     clock.advance(59s);
-    auto const c = models.try_acquire({1, 0}, clock.now(), 2s);
+    auto const c = models.try_acquire({.input = 1, .output = 0}, clock.now(), 2s);
     EXPECT_FALSE(c);
     EXPECT_EQ(c.waits_for(), 0U);
     clock.advance_to(c.retry_at());
@@ -69,7 +69,7 @@ TEST_F(llm_fallback_chain, waits_for_a_better_model_that_is_near) {
 }
 
 TEST_F(llm_fallback_chain, a_model_whose_free_quota_is_gone_is_out_and_the_next_answers) {
-    auto c = models.try_acquire({1, 0}, clock.now(), 0s);
+    auto c = models.try_acquire({.input = 1, .output = 0}, clock.now(), 0s);
     ASSERT_EQ(*c, 0U);
     models.report(c, of(429, "insufficient_quota", "Free allocated quota exceeded."), clock.now());
     EXPECT_EQ(models.cooldown_until(0), clock.now() + 10s);
@@ -80,7 +80,7 @@ TEST_F(llm_fallback_chain, a_model_whose_free_quota_is_gone_is_out_and_the_next_
 
 TEST_F(llm_fallback_chain, a_free_quota_is_an_account_s_where_the_model_has_several) {
     top.add({"e", "b", "r", "qwen3-max"}, "k2", {.rpm = 2}, {}, 0, clock);
-    auto c = models.try_acquire({1, 0}, clock.now(), 0s);
+    auto c = models.try_acquire({.input = 1, .output = 0}, clock.now(), 0s);
     ASSERT_EQ(*c, 0U);
     models.report(c, of(429, "insufficient_quota", "Free allocated quota exceeded."), clock.now());
     EXPECT_LE(models.cooldown_until(0), clock.now());
@@ -92,7 +92,7 @@ TEST_F(llm_fallback_chain, a_free_quota_is_an_account_s_where_the_model_has_seve
 }
 
 TEST_F(llm_fallback_chain, a_model_that_is_out_keeps_nobody_waiting_however_patient) {
-    auto c = models.try_acquire({1, 0}, clock.now(), 0s);
+    auto c = models.try_acquire({.input = 1, .output = 0}, clock.now(), 0s);
     models.report(c, of(403, "AllocationQuota.FreeTierOnly"), clock.now());
     EXPECT_EQ(next(1h), "qwen-plus");
 }
@@ -100,7 +100,7 @@ TEST_F(llm_fallback_chain, a_model_that_is_out_keeps_nobody_waiting_however_pati
 TEST_F(llm_fallback_chain, overload_now_and_then_is_borne_and_in_a_row_is_not) {
     auto const down = of(503, "ModelUnavailable");
     for (int round = 0; round < 3; ++round) {
-        auto c = models.try_acquire({1, 0}, clock.now(), 0s);
+        auto c = models.try_acquire({.input = 1, .output = 0}, clock.now(), 0s);
         ASSERT_EQ(*c, 0U) << round;
         models.report(c, down, clock.now());
         models.report(c, down, clock.now());
@@ -108,7 +108,7 @@ TEST_F(llm_fallback_chain, overload_now_and_then_is_borne_and_in_a_row_is_not) {
         models.report(c, of(200, {}), clock.now());
         clock.advance(61s);
     }
-    auto c = models.try_acquire({1, 0}, clock.now(), 0s);
+    auto c = models.try_acquire({.input = 1, .output = 0}, clock.now(), 0s);
     for (int i = 0; i < 3; ++i) models.report(c, down, clock.now());
     EXPECT_EQ(models.cooldown_until(0), clock.now() + 10s);
     clock.advance(10s);
@@ -117,7 +117,7 @@ TEST_F(llm_fallback_chain, overload_now_and_then_is_borne_and_in_a_row_is_not) {
 }
 
 TEST_F(llm_fallback_chain, a_hint_says_how_long_a_model_is_out) {
-    auto c = models.try_acquire({1, 0}, clock.now(), 0s);
+    auto c = models.try_acquire({.input = 1, .output = 0}, clock.now(), 0s);
     auto v = of(404, "ModelNotFound");
     v.wait = 7s;
     models.report(c, v, clock.now());
@@ -130,13 +130,13 @@ TEST_F(llm_fallback_chain, a_request_too_large_for_a_model_takes_nobody_out) {
     a.status = 429;
     a.code = "rate_limit_exceeded";
     a.message = "Request too large for gpt-4";
-    auto c = models.try_acquire({1, 0}, clock.now(), 0s);
+    auto c = models.try_acquire({.input = 1, .output = 0}, clock.now(), 0s);
     models.report(c, classify(a), clock.now());
     EXPECT_LE(models.cooldown_until(0), clock.now());
 }
 
 TEST_F(llm_fallback_chain, an_account_s_trouble_is_the_pool_s) {
-    auto c = models.try_acquire({1, 0}, clock.now(), 0s);
+    auto c = models.try_acquire({.input = 1, .output = 0}, clock.now(), 0s);
     models.report(c, of(400, "Arrearage"), clock.now());
     EXPECT_LE(models.cooldown_until(0), clock.now());
     EXPECT_GT(top.cooldown_until(0), clock.now());
@@ -145,17 +145,17 @@ TEST_F(llm_fallback_chain, an_account_s_trouble_is_the_pool_s) {
 
 TEST_F(llm_fallback_chain, when_none_can_it_names_the_earliest) {
     for (int i = 0; i < 105; ++i) EXPECT_NE(next(0s), "none");
-    auto const c = models.try_acquire({1, 0}, clock.now(), 0s);
+    auto const c = models.try_acquire({.input = 1, .output = 0}, clock.now(), 0s);
     EXPECT_FALSE(c);
     EXPECT_GT(c.retry_at(), clock.now());
     clock.advance_to(c.retry_at());
     EXPECT_NE(next(0s), "none");
     chain empty;
-    EXPECT_EQ(empty.try_acquire({1, 0}, clock.now(), 1s).retry_at(), chain::time_point::max());
+    EXPECT_EQ(empty.try_acquire({.input = 1, .output = 0}, clock.now(), 1s).retry_at(), chain::time_point::max());
 }
 
 TEST_F(llm_fallback_chain, refunds_and_settles_where_it_was_charged) {
-    auto c = models.try_acquire({1, 0}, clock.now(), 0s);
+    auto c = models.try_acquire({.input = 1, .output = 0}, clock.now(), 0s);
     EXPECT_TRUE(models.refund(c));
     EXPECT_FALSE(models.refund(c));
     EXPECT_EQ(top.limits(0).available(clock.now()).rpm, 2U);
@@ -171,7 +171,7 @@ struct priced_models : testing::Test {
         models.add("turbo", lesser);
     }
     std::string next(chain::terms const& bears) {
-        auto c = models.try_acquire({1, 0}, clock.now(), bears);
+        auto c = models.try_acquire({.input = 1, .output = 0}, clock.now(), bears);
         if (c) return std::string{models.model(*c)} + " " + std::to_string(models.pool(*c).price(*c.member()));
         return std::string{to_string(c.denied_by())} + (c.retry_at() == chain::time_point::max() ? ", never" : "");
     }
@@ -217,14 +217,14 @@ TEST_F(llm_fallback_price, that_is_more_than_the_call_allows_is_not_paid) {
 }
 
 TEST_F(llm_fallback_price, that_is_more_than_the_call_allows_is_not_waited_for_until_its_model_is_back) {
-    auto dear = models.try_acquire({1, 0}, clock.now(), chain::terms{});
+    auto dear = models.try_acquire({.input = 1, .output = 0}, clock.now(), chain::terms{});
     ASSERT_EQ(*dear, 0U);
     for (int i = 0; i < 3; ++i) models.report(dear, of(503, "ModelUnavailable"), clock.now());
     ASSERT_GT(models.cooldown_until(0), clock.now());
     EXPECT_EQ(next({.max_price = 9}), "price, never");
     EXPECT_EQ(next({.max_price = 10}), "turbo 10");
     EXPECT_EQ(next({.max_price = 10}), "turbo 10");
-    auto const c = models.try_acquire({1, 0}, clock.now(), chain::terms{.max_price = 10});
+    auto const c = models.try_acquire({.input = 1, .output = 0}, clock.now(), chain::terms{.max_price = 10});
     EXPECT_FALSE(c);
     EXPECT_EQ(c.waits_for(), 1U);
     EXPECT_EQ(c.denied_by(), limit_kind::rpm);

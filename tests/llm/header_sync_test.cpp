@@ -71,7 +71,7 @@ protected:
     header_sync<limiter> feed{fed};
     time_point const start = clock.now();
 
-    auto send(time_point t, tokens n = {100, 100}) {
+    auto send(time_point t, tokens n = {.input = 100, .output = 100}) {
         auto d = fed.try_acquire(n, t);
         EXPECT_TRUE(d.granted());
         auto m = feed.sent(d);
@@ -89,7 +89,7 @@ TEST_F(llm_limit_feed, what_the_server_says_is_less_is_charged_and_ages_out_with
 }
 
 TEST_F(llm_limit_feed, tokens_are_charged_beside_what_calls_hold) {
-    auto const m = send(start, {100, 900}).second;
+    auto const m = send(start, {.input = 100, .output = 900}).second;
     EXPECT_EQ(feed.on_response(m, of({left(counted::tokens, 40'000)}), start + 1s), (quota{.tpm = 59'000}));
     EXPECT_EQ(fed.available(start + 1s).tpm, 40'000U);
 }
@@ -170,7 +170,7 @@ TEST_F(llm_limit_feed, what_outlives_its_booking_is_booked_anew_in_time) {
 
 TEST_F(llm_limit_feed, a_difference_that_is_shown_again_and_again_stays_charged) {
     for (auto t = 0s; t < 600s; t += 7s) {
-        auto const m = send(start + t, {1, 1}).second;
+        auto const m = send(start + t, {.input = 1, .output = 1}).second;
         auto const own = static_cast<std::uint64_t>(std::min(t / 7s + 1, 60s / 7s + 1));
         feed.on_response(m, of({left(counted::requests, 500 - own)}), start + t + 1s);
         EXPECT_NEAR(static_cast<double>(*feed.charged(start + t + 2s).rpm), 100, 1);
@@ -181,11 +181,11 @@ TEST_F(llm_limit_feed, a_difference_that_is_shown_again_and_again_stays_charged)
 
 TEST_F(llm_limit_feed, ours_in_flight_are_in_the_report_or_not_and_charged_once_either_way) {
     header_sync<limiter> on_reply{fed, report_time::on_reply};
-    auto d = fed.try_acquire({100, 100}, start);
+    auto d = fed.try_acquire({.input = 100, .output = 100}, start);
     auto const m = feed.sent(d);
     auto const n = on_reply.sent(d);
     for (int i = 0; i < 9; ++i) {
-        auto later = fed.try_acquire({100, 100}, start + 1s);
+        auto later = fed.try_acquire({.input = 100, .output = 100}, start + 1s);
         (void)feed.sent(later);
         (void)on_reply.sent(later);
     }
@@ -198,10 +198,10 @@ TEST_F(llm_limit_feed, ours_in_flight_are_in_the_report_or_not_and_charged_once_
 TEST_F(llm_limit_feed, who_overtakes_within_the_jitter_is_not_taken_for_a_stranger) {
     limiter jittery{quota{.rpm = 600}, weir::llm::quota_options{.jitter = 2s}, clock};
     header_sync<limiter> hears{jittery};
-    auto d = jittery.try_acquire({1, 1}, start);
+    auto d = jittery.try_acquire({.input = 1, .output = 1}, start);
     auto const m = hears.sent(d);
     for (auto const after : {1s, 2s, 4s}) {
-        auto later = jittery.try_acquire({1, 1}, start + after);
+        auto later = jittery.try_acquire({.input = 1, .output = 1}, start + after);
         (void)hears.sent(later);
     }
     EXPECT_EQ(hears.on_response(m, of({left(counted::requests, 597)}), start + 5s), quota{});
@@ -209,8 +209,8 @@ TEST_F(llm_limit_feed, who_overtakes_within_the_jitter_is_not_taken_for_a_strang
 }
 
 TEST_F(llm_limit_feed, stamps_out_of_order_are_counted_where_they_are_told) {
-    auto late = fed.try_acquire({1, 1}, start + 10s);
-    auto early = fed.try_acquire({1, 1}, start + 1s);
+    auto late = fed.try_acquire({.input = 1, .output = 1}, start + 10s);
+    auto early = fed.try_acquire({.input = 1, .output = 1}, start + 1s);
     (void)feed.sent(late);
     auto const m = feed.sent(early);
     EXPECT_EQ(feed.on_response(m, of({left(counted::requests, 598)}), start + 11s), quota{});
@@ -252,7 +252,7 @@ TEST_F(llm_limit_feed, a_whole_reset_gives_back_what_was_fed_and_no_more) {
 
 TEST_F(llm_limit_feed, without_a_verb_of_its_own_what_was_fed_ages_out_with_the_window) {
     for (std::uint64_t i = 1; i <= 40; ++i) {
-        auto const m = send(start, {1, 1}).second;
+        auto const m = send(start, {.input = 1, .output = 1}).second;
         auto report = left(counted::requests, 600 - 10 * i);
         report.reset = 50s - std::chrono::seconds{i};
         EXPECT_EQ(feed.on_response(m, of({report}), start), (quota{.rpm = 9 * i}));
@@ -265,8 +265,8 @@ TEST_F(llm_limit_feed, without_a_verb_of_its_own_what_was_fed_ages_out_with_the_
 TEST_F(llm_limit_feed, a_denial_is_no_call) {
     limiter one{quota{.rpm = 1}, clock};
     header_sync<limiter> hears{one};
-    (void)one.try_acquire({1, 1}, start);
-    auto denied = one.try_acquire({1, 1}, start);
+    (void)one.try_acquire({.input = 1, .output = 1}, start);
+    auto denied = one.try_acquire({.input = 1, .output = 1}, start);
     EXPECT_EQ(hears.on_response(hears.sent(denied), of({left(counted::requests, 0)}), start), quota{});
     EXPECT_EQ(hears.on_response({}, of({left(counted::requests, 0)}), start), quota{});
 }
@@ -378,7 +378,7 @@ outcome run(plan const& p) {
                     at(paused, kind::attempt);
                     break;
                 }
-                tokens const asked{among(50, 900), 400};
+                tokens const asked{.input = among(50, 900), .output = 400};
                 auto d = own.try_acquire(asked, now);
                 if (!d.granted()) {
                     // A settle may let it in before.
@@ -411,7 +411,7 @@ outcome run(plan const& p) {
                 break;
             case kind::reply: {
                 auto& c = calls[i];
-                tokens const used = c.place ? tokens{c.asked.input, c.output} : tokens{};
+                tokens const used = c.place ? tokens{.input = c.asked.input, .output = c.output} : tokens{};
                 if (p.feeds) {
                     quota const q = feed.on_response(c.mark, c.reports, now);
                     *out.fed.rpm += q.rpm.value_or(0);

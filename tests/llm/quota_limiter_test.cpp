@@ -144,10 +144,10 @@ TEST(quota_limiter, without_limits_grants_everything) {
     manual_clock clock;
     limiter l{{}, clock};
     for (int i = 0; i < 1000; ++i) {
-        auto d = l.try_acquire(tokens{most, most});
+        auto d = l.try_acquire(tokens{.input = most, .output = most});
         ASSERT_TRUE(d.granted());
         EXPECT_EQ(d.denied_by(), limit::none);
-        EXPECT_TRUE(i % 2 == 0 ? l.settle(d, tokens{most, 0}) : l.refund(d));
+        EXPECT_TRUE(i % 2 == 0 ? l.settle(d, tokens{.input = most, .output = 0}) : l.refund(d));
     }
 }
 
@@ -157,7 +157,7 @@ TEST(quota_limiter, keeps_requests_per_minute) {
     manual_clock clock;
     limiter l{{.rpm = 3}, clock};
     for (int i = 0; i < 3; ++i) {
-        EXPECT_TRUE(l.try_acquire(tokens{1000, 1000}));
+        EXPECT_TRUE(l.try_acquire(tokens{.input = 1000, .output = 1000}));
         clock.advance(1s);
     }
     auto const d = l.try_acquire(tokens{});
@@ -190,24 +190,24 @@ TEST(quota_limiter, keeps_tokens_per_minute_and_per_second) {
                                            std::tuple{quota{.tps = 100}, limit::tps, nanoseconds{1s}}}) {
         manual_clock clock;
         limiter l{q, clock};
-        auto d = l.try_acquire(tokens{40, 20});
+        auto d = l.try_acquire(tokens{.input = 40, .output = 20});
         EXPECT_TRUE(d);
-        EXPECT_FALSE(l.try_acquire(tokens{21, 20}));
-        EXPECT_TRUE(l.try_acquire(tokens{20, 20}));
-        EXPECT_TRUE(l.try_acquire(tokens{0, 0})) << "a request without tokens needs none";
+        EXPECT_FALSE(l.try_acquire(tokens{.input = 21, .output = 20}));
+        EXPECT_TRUE(l.try_acquire(tokens{.input = 20, .output = 20}));
+        EXPECT_TRUE(l.try_acquire(tokens{})) << "a request without tokens needs none";
         clock.advance(100ms);
-        EXPECT_TRUE(l.settle(d, tokens{40, 5}));  // until 100 ms + window
-        auto const e = l.try_acquire(tokens{36, 20});
+        EXPECT_TRUE(l.settle(d, tokens{.input = 40, .output = 5}));  // until 100 ms + window
+        auto const e = l.try_acquire(tokens{.input = 36, .output = 20});
         EXPECT_FALSE(e);
         EXPECT_EQ(e.denied_by(), which);
         // At `window` 60 of input leave, 20 are held on and 5 counted: room for 75.
         time_point const then = e.retry_at();  // what it says later knows of what was taken later
         EXPECT_GE(then, at(window));
         EXPECT_LE(then, at(window + slack(window)));
-        EXPECT_FALSE(l.check(tokens{36, 20}, then - 1ns));
-        EXPECT_TRUE(l.try_acquire(tokens{36, 20}, then));
-        EXPECT_FALSE(l.try_acquire(tokens{20, 0}, then));
-        EXPECT_TRUE(l.try_acquire(tokens{19, 0}, then));
+        EXPECT_FALSE(l.check(tokens{.input = 36, .output = 20}, then - 1ns));
+        EXPECT_TRUE(l.try_acquire(tokens{.input = 36, .output = 20}, then));
+        EXPECT_FALSE(l.try_acquire(tokens{.input = 20, .output = 0}, then));
+        EXPECT_TRUE(l.try_acquire(tokens{.input = 19, .output = 0}, then));
     }
 }
 
@@ -216,7 +216,7 @@ TEST(quota_limiter, one_number_is_held_until_it_is_settled) {
     limiter l{{.tpm = 100}, clock};
     auto d = l.try_acquire(60);
     EXPECT_TRUE(d);
-    EXPECT_EQ(d.asked(), (tokens{0, 60}));
+    EXPECT_EQ(d.asked(), (tokens{.input = 0, .output = 60}));
     EXPECT_FALSE(l.try_acquire(41));
     EXPECT_TRUE(l.check(40));
     EXPECT_TRUE(l.check(40, clock.now()));
@@ -246,7 +246,7 @@ TEST(quota_limiter, any_of_the_limits_may_be_absent_and_the_longest_wait_is_name
         int granted = 0;
         limit by = limit::none;
         for (int i = 0; i < 10 && by == limit::none; ++i) {
-            auto const d = l.try_acquire(tokens{20, 20});
+            auto const d = l.try_acquire(tokens{.input = 20, .output = 20});
             granted += d.granted();
             by = d.denied_by();
         }
@@ -260,11 +260,11 @@ TEST(quota_limiter, any_of_the_limits_may_be_absent_and_the_longest_wait_is_name
         // The second in the minute, then the third: a minute outlasts a second.
         if (expected == 1 && (mask & 5U) != 0) {
             clock.advance(1s + slack(1s));
-            EXPECT_TRUE(l.try_acquire(tokens{20, 20})) << mask;
-            auto const d = l.try_acquire(tokens{20, 20});
+            EXPECT_TRUE(l.try_acquire(tokens{.input = 20, .output = 20})) << mask;
+            auto const d = l.try_acquire(tokens{.input = 20, .output = 20});
             EXPECT_FALSE(d);
             EXPECT_EQ(d.denied_by(), (mask & 1U) ? limit::rpm : limit::tpm) << mask;
-            EXPECT_TRUE(l.try_acquire(tokens{20, 20}, d.retry_at())) << mask;
+            EXPECT_TRUE(l.try_acquire(tokens{.input = 20, .output = 20}, d.retry_at())) << mask;
         }
     }
 }
@@ -275,20 +275,20 @@ TEST(quota_limiter, never_grants_more_than_a_limit_holds) {
     manual_clock clock;
     for (auto how : {accounting::any, accounting::actual, accounting::input_strict, accounting::reserve}) {
         limiter l{{.rpm = 1, .tpm = 100}, {.accounting = how}, clock};
-        auto const d = l.try_acquire(tokens{101, 0});
+        auto const d = l.try_acquire(tokens{.input = 101, .output = 0});
         EXPECT_FALSE(d);
         EXPECT_TRUE(d.never());
         EXPECT_EQ(d.retry_at(), time_point::max());
         EXPECT_EQ(d.retry_after(), nanoseconds::max());
         EXPECT_EQ(d.denied_by(), limit::tpm);
         EXPECT_FALSE(d.awaits_settlement());
-        EXPECT_TRUE(l.try_acquire(tokens{most, most}).never());
+        EXPECT_TRUE(l.try_acquire(tokens{.input = most, .output = most}).never());
         bool const strict = how == accounting::any || how == accounting::reserve;
-        EXPECT_EQ(l.check(tokens{50, 51}, clock.now()).never(), strict)
+        EXPECT_EQ(l.check(tokens{.input = 50, .output = 51}, clock.now()).never(), strict)
             << "an output of its own need not fit where a server looks only at input";
         EXPECT_EQ(l.available().rpm, 1U);
         EXPECT_EQ(l.available().tpm, 100U);
-        EXPECT_TRUE(l.try_acquire(tokens{50, 50}));
+        EXPECT_TRUE(l.try_acquire(tokens{.input = 50, .output = 50}));
     }
 }
 
@@ -296,26 +296,27 @@ TEST(quota_limiter, admits_what_is_larger_than_a_limit_alone_and_lets_it_take_th
     for (auto how : {accounting::any, accounting::actual, accounting::input_strict, accounting::reserve}) {
         manual_clock clock;
         limiter l{{.tps = 125}, {.accounting = how, .oversize = oversize::alone}, clock};
-        auto small = l.try_acquire(tokens{1, 0});
+        auto small = l.try_acquire(tokens{.input = 1, .output = 0});
         EXPECT_TRUE(small);
-        auto const d = l.try_acquire(tokens{100'000, 50});
+        auto const d = l.try_acquire(tokens{.input = 100'000, .output = 50});
         EXPECT_FALSE(d);
         EXPECT_FALSE(d.never());
         EXPECT_EQ(d.denied_by(), limit::tps);
         EXPECT_GE(d.retry_at(), at(1s));
-        EXPECT_FALSE(l.check(tokens{100'000, 50}, d.retry_at() - 1ns));
+        EXPECT_FALSE(l.check(tokens{.input = 100'000, .output = 50}, d.retry_at() - 1ns));
         clock.advance_to(d.retry_at());
-        auto big = l.try_acquire(tokens{100'000, 50});
+        auto big = l.try_acquire(tokens{.input = 100'000, .output = 50});
         EXPECT_TRUE(big);
         EXPECT_EQ(l.available().tps, 0U);
-        EXPECT_FALSE(l.try_acquire(tokens{1, 0}));
+        EXPECT_FALSE(l.try_acquire(tokens{.input = 1, .output = 0}));
         clock.advance(500ms);
-        EXPECT_TRUE(l.settle(big, tokens{100'000, 20}));
+        EXPECT_TRUE(l.settle(big, tokens{.input = 100'000, .output = 20}));
         clock.advance(1s);
-        EXPECT_FALSE(l.try_acquire(tokens{100'000, 50})) << "what it used above the limit counts from the reply";
+        EXPECT_FALSE(l.try_acquire(tokens{.input = 100'000, .output = 50}))
+            << "what it used above the limit counts from the reply";
         clock.advance(slack(1s));
         EXPECT_EQ(l.available().tps, 125U);
-        EXPECT_TRUE(l.try_acquire(tokens{100'000, 50}));
+        EXPECT_TRUE(l.try_acquire(tokens{.input = 100'000, .output = 50}));
     }
 }
 
@@ -325,10 +326,10 @@ TEST(quota_limiter, settling_at_less_gives_back_what_was_not_used) {
     for (auto how : {accounting::any, accounting::actual, accounting::input_strict, accounting::reserve}) {
         manual_clock clock;
         limiter l{{.tpm = 100}, {.accounting = how}, clock};
-        auto d = l.try_acquire(tokens{50, 50});
+        auto d = l.try_acquire(tokens{.input = 50, .output = 50});
         EXPECT_EQ(l.available().tpm, 0U);
         clock.advance(10s);
-        EXPECT_TRUE(l.settle(d, tokens{30, 10}));
+        EXPECT_TRUE(l.settle(d, tokens{.input = 30, .output = 10}));
         clock.advance(slack(60s));  // a count of a past segment is known of with the next
         EXPECT_EQ(l.available().tpm, 60U);
         clock.advance_to(at(60s + slack(60s)));
@@ -343,15 +344,15 @@ TEST(quota_limiter, a_settled_hold_is_given_back_at_once) {
     limiter l{{.tpm = 100}, clock};
     std::vector<limiter::decision> calls;
     for (int i = 0; i < 10; ++i) {
-        calls.push_back(l.try_acquire(tokens{1, 9}));
+        calls.push_back(l.try_acquire(tokens{.input = 1, .output = 9}));
         clock.advance(7s);
     }
     EXPECT_EQ(l.available().tpm, 2U) << "two inputs have left";
     for (int i = 0; i < 10; ++i) {
-        EXPECT_TRUE(l.settle(calls[static_cast<std::size_t>(i)], tokens{1, 0}));
+        EXPECT_TRUE(l.settle(calls[static_cast<std::size_t>(i)], tokens{.input = 1, .output = 0}));
         EXPECT_EQ(l.available().tpm, 2U + 9U * static_cast<unsigned>(i + 1));
-        EXPECT_TRUE(l.check(tokens{2U + 9U * static_cast<unsigned>(i + 1), 0}, clock.now()));
-        EXPECT_FALSE(l.check(tokens{3U + 9U * static_cast<unsigned>(i + 1), 0}, clock.now()));
+        EXPECT_TRUE(l.check(tokens{.input = 2U + 9U * static_cast<unsigned>(i + 1), .output = 0}, clock.now()));
+        EXPECT_FALSE(l.check(tokens{.input = 3U + 9U * static_cast<unsigned>(i + 1), .output = 0}, clock.now()));
     }
 }
 
@@ -359,11 +360,11 @@ TEST(quota_limiter, settling_at_more_is_debt_that_blocks_until_it_has_aged_out) 
     for (auto how : {accounting::any, accounting::actual, accounting::input_strict, accounting::reserve}) {
         manual_clock clock;
         limiter l{{.tpm = 100}, {.accounting = how}, clock};
-        auto d = l.try_acquire(tokens{20, 20});
+        auto d = l.try_acquire(tokens{.input = 20, .output = 20});
         clock.advance(30s);
-        EXPECT_TRUE(l.settle(d, tokens{120, 200}));
+        EXPECT_TRUE(l.settle(d, tokens{.input = 120, .output = 200}));
         EXPECT_EQ(l.available().tpm, 0U);
-        auto const e = l.try_acquire(tokens{1, 0});
+        auto const e = l.try_acquire(tokens{.input = 1, .output = 0});
         EXPECT_FALSE(e);
         EXPECT_FALSE(e.never());
         EXPECT_GE(e.retry_at(), at(90s));
@@ -377,10 +378,10 @@ TEST(quota_limiter, debt_beyond_all_bounds_saturates_and_ages_out) {
     manual_clock clock;
     limiter l{{.tpm = 100, .tps = 100}, {.oversize = oversize::alone}, clock};
     for (int i = 0; i < 3; ++i) {
-        auto d = l.try_acquire(tokens{most, most});
+        auto d = l.try_acquire(tokens{.input = most, .output = most});
         ASSERT_TRUE(d) << i;
-        EXPECT_TRUE(l.settle(d, tokens{most, most}));
-        EXPECT_FALSE(l.try_acquire(tokens{1, 1}));
+        EXPECT_TRUE(l.settle(d, tokens{.input = most, .output = most}));
+        EXPECT_FALSE(l.try_acquire(tokens{.input = 1, .output = 1}));
         clock.advance(60s + slack(60s));
         EXPECT_EQ(l.available().tpm, 100U);
         EXPECT_EQ(l.available().tps, 100U);
@@ -390,12 +391,12 @@ TEST(quota_limiter, debt_beyond_all_bounds_saturates_and_ages_out) {
 TEST(quota_limiter, use_by_others_is_booked_like_a_call_and_given_back_in_part_or_whole) {
     manual_clock clock;
     limiter l{{.rpm = 10, .tpm = 1000, .tps = 500}, clock};
-    auto own = l.try_acquire({10, 20}, at(0s));
+    auto own = l.try_acquire({.input = 10, .output = 20}, at(0s));
     ASSERT_TRUE(own.granted());
     EXPECT_EQ(l.used(at(0s)), (quota{.rpm = 1, .tpm = 30, .tps = 30}));
     auto theirs = l.charge({.rpm = 9, .rps = 5, .tpm = 300}, at(0s));
     EXPECT_EQ(l.used(at(0s)), (quota{.rpm = 10, .tpm = 330, .tps = 30}));
-    EXPECT_FALSE(l.try_acquire({1, 0}, at(0s)).granted());
+    EXPECT_FALSE(l.try_acquire({.input = 1, .output = 0}, at(0s)).granted());
     EXPECT_TRUE(l.refund(theirs, quota{.rpm = 4, .tpm = 100}));
     EXPECT_EQ(l.used(at(0s)), (quota{.rpm = 6, .tpm = 230, .tps = 30}));
     // No more than is left of it.
@@ -419,16 +420,16 @@ TEST(quota_limiter, settles_or_refunds_once) {
     manual_clock clock;
     limiter l{{.rpm = 10, .tpm = 100}, clock};
     limiter other{{.rpm = 10, .tpm = 100}, clock};
-    auto first = l.try_acquire(tokens{10, 10});
-    auto second = l.try_acquire(tokens{10, 10});
+    auto first = l.try_acquire(tokens{.input = 10, .output = 10});
+    auto second = l.try_acquire(tokens{.input = 10, .output = 10});
     EXPECT_FALSE(other.settle(first, tokens{})) << "another limiter's";
     EXPECT_FALSE(other.refund(first));
     EXPECT_EQ(l.available().tpm, 60U);
     EXPECT_EQ(other.available().tpm, 100U);
 
-    EXPECT_TRUE(l.settle(first, tokens{10, 0}));
-    EXPECT_FALSE(l.settle(first, tokens{0, 0}));
-    EXPECT_FALSE(l.settle(first, tokens{100, 100}));
+    EXPECT_TRUE(l.settle(first, tokens{.input = 10, .output = 0}));
+    EXPECT_FALSE(l.settle(first, tokens{}));
+    EXPECT_FALSE(l.settle(first, tokens{.input = 100, .output = 100}));
     EXPECT_FALSE(l.refund(first));
     EXPECT_EQ(l.available().tpm, 70U);
     EXPECT_EQ(l.available().rpm, 8U);
@@ -438,18 +439,18 @@ TEST(quota_limiter, settles_or_refunds_once) {
     EXPECT_FALSE(l.settle(second, tokens{}));
     EXPECT_TRUE(l.refund(moved));
     EXPECT_FALSE(l.refund(moved));
-    EXPECT_FALSE(l.settle(moved, tokens{50, 50}));
+    EXPECT_FALSE(l.settle(moved, tokens{.input = 50, .output = 50}));
     EXPECT_EQ(l.available().tpm, 90U);
     EXPECT_EQ(l.available().rpm, 9U);
 
-    auto third = l.try_acquire(tokens{10, 10});
+    auto third = l.try_acquire(tokens{.input = 10, .output = 10});
     moved = std::move(third);
     EXPECT_TRUE(l.refund(moved)) << "moved into";
 
-    auto denied = l.try_acquire(tokens{100, 0});
-    EXPECT_FALSE(l.settle(denied, tokens{5, 5})) << "nothing was granted";
+    auto denied = l.try_acquire(tokens{.input = 100, .output = 0});
+    EXPECT_FALSE(l.settle(denied, tokens{.input = 5, .output = 5})) << "nothing was granted";
     EXPECT_FALSE(l.refund(denied));
-    auto checked = l.check(tokens{1, 1}, clock.now());
+    auto checked = l.check(tokens{.input = 1, .output = 1}, clock.now());
     EXPECT_TRUE(checked);
     EXPECT_FALSE(l.refund(checked)) << "a check took nothing";
     EXPECT_EQ(l.available().tpm, 90U);
@@ -461,8 +462,9 @@ TEST(quota_limiter, a_refund_gives_back_exactly_all) {
         manual_clock clock;
         limiter l{
             {.rpm = 5, .rps = 5, .tpm = 100, .tps = 100}, {.accounting = how, .oversize = oversize::alone}, clock};
-        for (tokens const n : {tokens{10, 20}, tokens{0, 20}, tokens{20, 0}, tokens{0, 0}, tokens{500, 500}}) {
-            auto kept = l.try_acquire(tokens{0, 0});
+        for (tokens const n : {tokens{.input = 10, .output = 20}, tokens{.input = 0, .output = 20},
+                               tokens{.input = 20, .output = 0}, tokens{}, tokens{.input = 500, .output = 500}}) {
+            auto kept = l.try_acquire(tokens{});
             ASSERT_TRUE(kept);
             auto d = l.try_acquire(n);
             ASSERT_TRUE(d);
@@ -485,42 +487,43 @@ TEST(quota_limiter, a_hold_ends_by_itself_when_the_server_must_have_given_up) {
     for (auto how : {accounting::any, accounting::actual, accounting::input_strict}) {
         manual_clock clock;
         limiter l{{.tpm = 100}, {.jitter = 1s, .server_timeout = 100s, .accounting = how}, clock};
-        EXPECT_TRUE(l.try_acquire(tokens{30, 60})) << "and its decision is dropped";
+        EXPECT_TRUE(l.try_acquire(tokens{.input = 30, .output = 60})) << "and its decision is dropped";
         nanoseconds const end = 60s + 1s + 100s;
         clock.advance_to(at(61s + slack(61s)));
         EXPECT_EQ(l.available().tpm, 40U) << "the input has left, the output is held";
-        auto const d = l.try_acquire(tokens{41, 0});
+        auto const d = l.try_acquire(tokens{.input = 41, .output = 0});
         EXPECT_FALSE(d);
         EXPECT_TRUE(d.awaits_settlement());
         EXPECT_GE(d.retry_at(), at(end));
         EXPECT_LE(d.retry_at(), at(end + end / 250 + 1ns));
-        EXPECT_FALSE(l.check(tokens{41, 0}, at(end - 1ns)));
-        EXPECT_FALSE(l.check(tokens{41, 0}, d.retry_at() - 1ns));
-        EXPECT_TRUE(l.check(tokens{41, 0}, d.retry_at()));
-        EXPECT_TRUE(l.try_acquire(tokens{100, 0}, d.retry_at()));
+        EXPECT_FALSE(l.check(tokens{.input = 41, .output = 0}, at(end - 1ns)));
+        EXPECT_FALSE(l.check(tokens{.input = 41, .output = 0}, d.retry_at() - 1ns));
+        EXPECT_TRUE(l.check(tokens{.input = 41, .output = 0}, d.retry_at()));
+        EXPECT_TRUE(l.try_acquire(tokens{.input = 100, .output = 0}, d.retry_at()));
     }
 }
 
 TEST(quota_limiter, says_whether_a_settle_may_help) {
     manual_clock clock;
     limiter l{{.rpm = 2, .tpm = 100}, clock};
-    auto d = l.try_acquire(tokens{10, 80});
+    auto d = l.try_acquire(tokens{.input = 10, .output = 80});
     EXPECT_FALSE(d.awaits_settlement());
-    EXPECT_TRUE(l.try_acquire(tokens{20, 20}).awaits_settlement());
-    EXPECT_TRUE(l.try_acquire(tokens{1, 0}));
-    EXPECT_FALSE(l.try_acquire(tokens{1, 0}).awaits_settlement()) << "it waits for requests";
-    EXPECT_TRUE(l.settle(d, tokens{10, 80}));
-    EXPECT_FALSE(l.try_acquire(tokens{20, 20}).awaits_settlement()) << "nothing is in flight that holds tokens";
+    EXPECT_TRUE(l.try_acquire(tokens{.input = 20, .output = 20}).awaits_settlement());
+    EXPECT_TRUE(l.try_acquire(tokens{.input = 1, .output = 0}));
+    EXPECT_FALSE(l.try_acquire(tokens{.input = 1, .output = 0}).awaits_settlement()) << "it waits for requests";
+    EXPECT_TRUE(l.settle(d, tokens{.input = 10, .output = 80}));
+    EXPECT_FALSE(l.try_acquire(tokens{.input = 20, .output = 20}).awaits_settlement())
+        << "nothing is in flight that holds tokens";
 }
 
 TEST(quota_limiter, where_the_server_reserves_a_settle_may_always_help_who_waits_for_tokens) {
     manual_clock clock;
     limiter l{{.rpm = 2, .tpm = 100}, {.accounting = accounting::reserve}, clock};
-    EXPECT_TRUE(l.try_acquire(tokens{10, 80}));
-    EXPECT_TRUE(l.try_acquire(tokens{20, 20}).awaits_settlement());
-    EXPECT_FALSE(l.try_acquire(tokens{101, 0}).awaits_settlement());
-    EXPECT_TRUE(l.try_acquire(tokens{1, 0}));
-    EXPECT_FALSE(l.try_acquire(tokens{1, 0}).awaits_settlement()) << "it waits for requests";
+    EXPECT_TRUE(l.try_acquire(tokens{.input = 10, .output = 80}));
+    EXPECT_TRUE(l.try_acquire(tokens{.input = 20, .output = 20}).awaits_settlement());
+    EXPECT_FALSE(l.try_acquire(tokens{.input = 101, .output = 0}).awaits_settlement());
+    EXPECT_TRUE(l.try_acquire(tokens{.input = 1, .output = 0}));
+    EXPECT_FALSE(l.try_acquire(tokens{.input = 1, .output = 0}).awaits_settlement()) << "it waits for requests";
 }
 
 // ---- the start ----
@@ -536,7 +539,7 @@ TEST(quota_limiter, starts_empty_full_or_full_and_in_flight) {
         EXPECT_EQ(l.available().rps, full ? 0U : 2U);
         EXPECT_EQ(l.available().tpm, full ? 0U : 100U);
         EXPECT_EQ(l.available().tps, full ? 0U : 100U);
-        auto const d = l.try_acquire(tokens{1, 0});
+        auto const d = l.try_acquire(tokens{.input = 1, .output = 0});
         EXPECT_EQ(d.granted(), !full);
         if (!full) continue;
         bool const in_flight = start == quota_start::full_in_flight;
@@ -544,10 +547,10 @@ TEST(quota_limiter, starts_empty_full_or_full_and_in_flight) {
         EXPECT_GE(d.retry_at() - clock.now(), end);
         EXPECT_LE(d.retry_at() - clock.now(), end + end / 250 + 1ns);
         EXPECT_EQ(d.denied_by(), in_flight ? limit::tpm : limit::rpm);
-        EXPECT_FALSE(l.check(tokens{1, 0}, d.retry_at() - 1ns));
+        EXPECT_FALSE(l.check(tokens{.input = 1, .output = 0}, d.retry_at() - 1ns));
         clock.advance_to(d.retry_at());
         EXPECT_EQ(l.available().tpm, 100U);
-        EXPECT_TRUE(l.try_acquire(tokens{50, 50}));
+        EXPECT_TRUE(l.try_acquire(tokens{.input = 50, .output = 50}));
     }
 }
 
@@ -555,17 +558,17 @@ TEST(quota_limiter, calls_without_tokens_need_not_wait_for_those_in_flight) {
     manual_clock clock;
     limiter l{{.rpm = 4, .tpm = 100}, {.start = quota_start::full_in_flight}, clock};
     EXPECT_TRUE(l.try_acquire(tokens{}, at(60s + slack(60s))));
-    EXPECT_FALSE(l.try_acquire(tokens{1, 0}, at(60s + slack(60s))));
+    EXPECT_FALSE(l.try_acquire(tokens{.input = 1, .output = 0}, at(60s + slack(60s))));
 }
 
 TEST(quota_limiter, restores_calls_of_an_earlier_run) {
     manual_clock clock{at(100s)};
     limiter l{{.rpm = 10, .rps = 5, .tpm = 1000}, {.server_timeout = 100s}, clock};
     past_call const past[] = {
-        {at(30s), {500, 500}, at(39s)},   // has left
-        {at(50s), {100, 50}, at(60s)},    // its input leaves at 110 s, its output at 120 s
-        {at(99s + 500ms), {20, 80}, {}},  // in flight: held until 259.5 s
-        {at(95s), {10, 0}, at(100s)},
+        {at(30s), {.input = 500, .output = 500}, at(39s)},   // has left
+        {at(50s), {.input = 100, .output = 50}, at(60s)},    // its input leaves at 110 s, its output at 120 s
+        {at(99s + 500ms), {.input = 20, .output = 80}, {}},  // in flight: held until 259.5 s
+        {at(95s), {.input = 10, .output = 0}, at(100s)},
     };
     l.restore(past);
     EXPECT_EQ(l.available().rpm, 7U);
@@ -592,7 +595,7 @@ TEST(quota_limiter, restored_calls_count_as_if_they_had_been_made_here) {
         std::vector<past_call> past;
         for (int i = 0; i < 20; ++i) {
             clock.advance(nanoseconds{static_cast<std::int64_t>(random() % 8'000'000'000)});
-            tokens const n{random() % 100 + 1, random() % 100 + 1};
+            tokens const n{.input = random() % 100 + 1, .output = random() % 100 + 1};
             auto d = made.try_acquire(n);
             ASSERT_TRUE(d);
             past_call c{clock.now(), n, {}};
@@ -624,20 +627,20 @@ TEST(quota_limiter, restored_calls_count_as_if_they_had_been_made_here) {
 TEST(quota_limiter, changes_limits_in_use_and_keeps_what_was_charged) {
     manual_clock clock;
     limiter l{{.rpm = 4, .tpm = 100}, clock};
-    auto d = l.try_acquire(tokens{40, 20});
+    auto d = l.try_acquire(tokens{.input = 40, .output = 20});
     EXPECT_FALSE(l.change({.rpm = 2, .tpm = 50}));
     EXPECT_EQ(l.limits(), (quota{.rpm = 2, .tpm = 50}));
     EXPECT_EQ(l.available().rpm, 1U);
     EXPECT_EQ(l.available().tpm, 0U);
-    EXPECT_FALSE(l.try_acquire(tokens{1, 0}));
-    EXPECT_TRUE(l.try_acquire(tokens{51, 0}).never());
-    EXPECT_TRUE(l.settle(d, tokens{40, 0}));
+    EXPECT_FALSE(l.try_acquire(tokens{.input = 1, .output = 0}));
+    EXPECT_TRUE(l.try_acquire(tokens{.input = 51, .output = 0}).never());
+    EXPECT_TRUE(l.settle(d, tokens{.input = 40, .output = 0}));
     EXPECT_EQ(l.available().tpm, 10U);
-    EXPECT_TRUE(l.try_acquire(tokens{5, 5}));
+    EXPECT_TRUE(l.try_acquire(tokens{.input = 5, .output = 5}));
     EXPECT_FALSE(l.change({.rpm = 8, .tpm = 400}));
     EXPECT_EQ(l.available().rpm, 6U);
     EXPECT_EQ(l.available().tpm, 350U);
-    EXPECT_TRUE(l.try_acquire(tokens{100, 250}));
+    EXPECT_TRUE(l.try_acquire(tokens{.input = 100, .output = 250}));
 }
 
 TEST(quota_limiter, refuses_a_change_of_what_is_limited_and_changes_nothing_then) {
@@ -673,9 +676,12 @@ TEST(quota_limiter, with_the_margin_no_window_of_the_server_exceeds_the_limit_an
         tokens each;
         std::uint64_t limit;
     };
-    constexpr row rows[] = {{{.rps = 10}, 1s, 10ms, {}, 10},        {{.rps = 1}, 1s, 5ms, {}, 1},
-                            {{.rps = 10}, 1s, 2s, {}, 10},          {{.rpm = 60}, 60s, 500ms, {}, 60},
-                            {{.tpm = 1000}, 60s, 1s, {7, 0}, 1000}, {{.tps = 100}, 1s, 30ms, {9, 0}, 100}};
+    constexpr row rows[] = {{{.rps = 10}, 1s, 10ms, {}, 10},
+                            {{.rps = 1}, 1s, 5ms, {}, 1},
+                            {{.rps = 10}, 1s, 2s, {}, 10},
+                            {{.rpm = 60}, 60s, 500ms, {}, 60},
+                            {{.tpm = 1000}, 60s, 1s, {.input = 7}, 1000},
+                            {{.tps = 100}, 1s, 30ms, {.input = 9}, 100}};
     for (auto const& r : rows) {
         for (bool const margin : {true, false}) {
             std::uint64_t greatest = 0;
@@ -738,7 +744,7 @@ std::vector<granted_call> run(load const& h, hammered& l, std::uint64_t seed) {
         std::vector<std::pair<std::size_t, hammered::decision>> open;
         auto& mine = all[id];
         for (int i = 0; i < h.attempts; ++i) {
-            tokens const n{1 + random() % h.input, random() % 40};
+            tokens const n{.input = 1 + random() % h.input, .output = random() % 40};
             std::int64_t const t = time.fetch_add(h.tick);
             auto d = l.try_acquire(n, time_point{nanoseconds{t}});
             if (d) {
@@ -755,8 +761,8 @@ std::vector<granted_call> run(load const& h, hammered& l, std::uint64_t seed) {
                     c.refunded = true;
                     EXPECT_TRUE(l.refund(receipt));
                 } else {
-                    c.used = {n.input == 0 ? 0 : c.asked.input - random() % (c.asked.input + 1),
-                              random() % (c.asked.output + 1)};
+                    c.used = {.input = n.input == 0 ? 0 : c.asked.input - random() % (c.asked.input + 1),
+                              .output = random() % (c.asked.output + 1)};
                     EXPECT_TRUE(l.settle(receipt, c.used, time_point{nanoseconds{now}}));
                 }
                 open.erase(open.begin() + which);
@@ -797,10 +803,10 @@ void check_promise(load const& h, std::vector<granted_call> const& calls) {
                 if (c.after > last.before || c.refunded) continue;  // not certainly before it
                 bool const in_window = c.before + window > last.after;
                 if (c.settling > last.after) {
-                    n += in_window ? c.asked.total() : reserve ? 0 : c.asked.output;
+                    n += in_window ? c.asked.total() : reserve ? 0 : c.asked.output.value();
                 } else {
-                    n += in_window ? c.used.input + (reserve ? c.used.output : 0) : 0;
-                    n += !reserve && c.settling + window > last.after ? c.used.output : 0;
+                    n += in_window ? c.used.input.value() + (reserve ? c.used.output.value() : 0) : 0;
+                    n += !reserve && c.settling + window > last.after ? c.used.output.value() : 0;
                 }
             }
             ASSERT_LE(n, limit_of) << "at " << last.before;
@@ -858,7 +864,7 @@ TEST(quota_limiter, what_is_rolled_back_under_threads_leaves_nothing) {
             hammered l{q, {.accounting = how}, clock};
             hammer::on_threads(4, seed, [&](std::size_t id, auto& random) {
                 for (int i = 0; i < 500; ++i) {
-                    auto d = l.try_acquire(tokens{1 + random() % 15, random() % 15});
+                    auto d = l.try_acquire(tokens{.input = 1 + random() % 15, .output = random() % 15});
                     if (id == 0 && i % 8 == 0) clock.advance(300us);
                     EXPECT_EQ(l.refund(d), d.granted());
                 }
@@ -887,13 +893,13 @@ TEST(quota_limiter, changes_of_quota_under_threads_lose_nothing) {
                 return;
             }
             for (int i = 0; i < 3000; ++i) {
-                auto d = l.try_acquire(tokens{1 + random() % 20, random() % 20});
+                auto d = l.try_acquire(tokens{.input = 1 + random() % 20, .output = random() % 20});
                 if (!d) {
                     clock.advance(5ms);
                     continue;
                 }
                 granted.fetch_add(1);
-                EXPECT_TRUE(random() % 2 == 0 ? l.refund(d) : l.settle(d, tokens{1, 1}));
+                EXPECT_TRUE(random() % 2 == 0 ? l.refund(d) : l.settle(d, tokens{.input = 1, .output = 1}));
             }
             running.fetch_sub(1);
         });
@@ -913,12 +919,13 @@ TEST(quota_limiter, an_attempt_that_is_overtaken_anywhere_is_granted_or_leaves_n
     int overtaken = 0, rolled_back = 0;
     for (auto how : {accounting::any, accounting::actual, accounting::reserve}) {
         for (nanoseconds const later : {nanoseconds{0}, nanoseconds{2ms}, nanoseconds{700ms}, nanoseconds{61s}}) {
-            for (tokens const rival : {tokens{40, 0}, tokens{10, 30}, tokens{1, 39}, tokens{0, 0}}) {
+            for (tokens const rival : {tokens{.input = 40, .output = 0}, tokens{.input = 10, .output = 30},
+                                       tokens{.input = 1, .output = 39}, tokens{}}) {
                 for (int k = 0;; ++k) {
                     manual_clock clock;
                     auto const owner = std::make_unique<interrupted>(q, quota_options{.accounting = how}, clock);
                     auto& l = *owner;
-                    auto held = l.try_acquire(tokens{5, 15});
+                    auto held = l.try_acquire(tokens{.input = 5, .output = 15});
                     ASSERT_TRUE(held);
                     clock.advance(1ms);
                     bool happened = false;
@@ -932,9 +939,9 @@ TEST(quota_limiter, an_attempt_that_is_overtaken_anywhere_is_granted_or_leaves_n
                             taken += rival.total();
                             if (++requests == 4) break;
                         }
-                        EXPECT_TRUE(l.settle(held, tokens{5, 15}));
+                        EXPECT_TRUE(l.settle(held, tokens{.input = 5, .output = 15}));
                     };
-                    tokens const mine{10, 30};
+                    tokens const mine{.input = 10, .output = 30};
                     auto d = l.try_acquire(mine);
                     interrupted_exchanges::interrupt = nullptr;
                     if (!happened) break;

@@ -205,7 +205,7 @@ private:
         while (next_ < calls_.size()) {
             if (s_.restart_after != 0 && next_ == s_.restart_after && life_ == 1) restart();
             auto const& c = calls_[next_];
-            auto d = limiter_->try_acquire(weir::llm::tokens{c.input, c.bound});
+            auto d = limiter_->try_acquire(weir::llm::tokens{.input = c.input, .output = c.bound});
             ++out_.attempts;
             if (!d) {
                 ASSERT_FALSE(d.never());
@@ -250,7 +250,7 @@ private:
         auto& f = flights_[i];
         if (!f.receipt || f.lives != life_) return;  // a leak's, or one of an earlier life
         auto const& c = call_of(i);
-        ASSERT_TRUE(limiter_->settle(*f.receipt, weir::llm::tokens{c.input, c.output}));
+        ASSERT_TRUE(limiter_->settle(*f.receipt, weir::llm::tokens{.input = c.input, .output = c.output}));
         f.receipt.reset();
         f.finished = clock_.now();
         if (awaits_settlement_) pump();
@@ -260,7 +260,7 @@ private:
         for (std::size_t i = next_ > 10'000 ? next_ - 10'000 : 0; i < next_; ++i) {
             auto const& f = flights_[i];
             auto const& c = calls_[i];
-            past.push_back({f.stamp, {c.input, f.finished ? c.output : c.bound}, f.finished});
+            past.push_back({f.stamp, {.input = c.input, .output = f.finished ? c.output : c.bound}, f.finished});
         }
         for (auto& f : flights_) f.receipt.reset();
         auto o = s_.client;

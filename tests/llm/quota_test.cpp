@@ -55,10 +55,12 @@ TEST(quota, compares_by_its_limits) {
 }
 
 TEST(tokens, total_saturates) {
-    static_assert(tokens{2, 3}.total() == 5 && tokens{}.total() == 0);
-    static_assert(tokens{most, 0}.total() == most && tokens{most, 1}.total() == most &&
-                  tokens{most, most}.total() == most);
-    static_assert(tokens{1, 2} == tokens{1, 2} && tokens{1, 2} != tokens{2, 1});
+    static_assert(tokens{.input = 2, .output = 3}.total() == 5 && tokens{}.total() == 0);
+    static_assert(tokens{.input = most, .output = 0}.total() == most &&
+                  tokens{.input = most, .output = 1}.total() == most &&
+                  tokens{.input = most, .output = most}.total() == most);
+    static_assert(tokens{.input = 1, .output = 2} == tokens{.input = 1, .output = 2} &&
+                  tokens{.input = 1, .output = 2} != tokens{.input = 2, .output = 1});
 }
 
 TEST(limit, has_a_name) {

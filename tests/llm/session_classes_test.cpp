@@ -67,7 +67,7 @@ struct llm_session_shares : testing::Test {
     // Calls from here on.
     void begin(
         session_type::request r, int who,
-        std::function<reply(int)> server = [](int) { return with(200, tokens{10, 0}); }) {
+        std::function<reply(int)> server = [](int) { return with(200, tokens{.input = 10, .output = 0}); }) {
         timers.emplace_back(executor);
         std::size_t const share = r.fair_class;
         auto send = [this, who, share, server, n = 0](call_type& c) mutable -> weir::task<ended_attempt> {
@@ -110,7 +110,7 @@ struct llm_session_shares : testing::Test {
 };
 
 using served_are = std::vector<int>;
-constexpr tokens small{10, 0};
+constexpr tokens small{.input = 10, .output = 0};
 
 TEST_F(llm_session_shares, give_each_class_its_part_of_the_calls_and_are_fifo_inside) {
     open({.rpm = 60, .rps = 1}, {fair_class{.weight = 3}, fair_class{.weight = 1}});
@@ -150,9 +150,11 @@ TEST_F(llm_session_shares, count_the_tokens_that_calls_used_in_the_end) {
     // 600 tokens a second; agent's calls take 300, batch's are thought to take 600 and take 100.
     open({.tpm = 36'000, .tps = 600}, {fair_class{}, fair_class{}});
     for (int i = 0; i < 60; ++i)
-        begin({.bound = tokens{600, 0}, .fair_class = batch}, 100 + i, [](int) { return with(200, tokens{100, 0}); });
+        begin({.bound = tokens{.input = 600, .output = 0}, .fair_class = batch}, 100 + i,
+              [](int) { return with(200, tokens{.input = 100, .output = 0}); });
     for (int i = 0; i < 60; ++i)
-        begin({.bound = tokens{300, 0}, .fair_class = agent}, i, [](int) { return with(200, tokens{300, 0}); });
+        begin({.bound = tokens{.input = 300, .output = 0}, .fair_class = agent}, i,
+              [](int) { return with(200, tokens{.input = 300, .output = 0}); });
     until(time_point{125s});
     ASSERT_GT(order.size(), 30U);
     // Equal shares of tokens: three of batch for one of agent.
@@ -167,7 +169,8 @@ TEST_F(llm_session_shares, what_was_lent_is_no_credit_when_it_turns_out_short) {
     // Ten calls that meet nobody who waits; they hold more than they use, and end one by one while both classes wait.
     std::list<call_type> lent;
     for (int i = 0; i < 10; ++i) {
-        lent.emplace_back(*s, session_type::request{.bound = tokens{100, 19'900}, .fair_class = agent});
+        lent.emplace_back(*s,
+                          session_type::request{.bound = tokens{.input = 100, .output = 19'900}, .fair_class = agent});
         ASSERT_EQ(lent.back().next().kind, step_kind::send);
         until(clock.now() + 1100ms);
     }
@@ -180,7 +183,7 @@ TEST_F(llm_session_shares, what_was_lent_is_no_credit_when_it_turns_out_short) {
     ASSERT_EQ(s->waiting(), 60U);
     for (auto& c : lent) {
         until(clock.now() + 1100ms);
-        c.ended(with(200, tokens{100, 0}));
+        c.ended(with(200, tokens{.input = 100, .output = 0}));
     }
     ASSERT_GE(order.size(), 10U);
     EXPECT_EQ(of_class(agent, 0, 10), 5);

@@ -79,10 +79,11 @@ std::vector<work> batch(std::size_t n, std::uint64_t seed, std::pair<std::uint64
     draws random{seed};
     std::vector<work> all(n);
     for (auto& w : all) {
-        w.used = {random.among(input.first, input.second), random.among(output.first, output.second)};
+        w.used = {.input = random.among(input.first, input.second),
+                  .output = random.among(output.first, output.second)};
         w.bound = bound;
         w.latency = random.among(200ms, 800ms) + static_cast<std::int64_t>(w.used.output) * random.among(10ms, 25ms);
-        w.facts.bound = tokens{w.used.input, bound};
+        w.facts.bound = tokens{.input = w.used.input, .output = bound};
     }
     return all;
 }
@@ -458,9 +459,9 @@ TEST(llm_session_simulation, a_request_above_tps_goes_alone_and_one_above_tpm_en
             w.judge.set_limits("m", served(q));
             auto calls = batch(60, 3, {100, 1000}, {50, 150}, 160);
             calls[20].used.input = 5000;
-            calls[20].facts.bound = tokens{5000, 160};
+            calls[20].facts.bound = tokens{.input = 5000, .output = 160};
             calls[40].used.input = 120'000;
-            calls[40].facts.bound = tokens{120'000, 160};
+            calls[40].facts.bound = tokens{.input = 120'000, .output = 160};
             auto& p = w.add(calls);
             p.model("m", "a", q, {.oversize = alone ? weir::llm::oversize::alone : weir::llm::oversize::refuse});
             p.open({.retry = {.attempts = 3}});

@@ -197,18 +197,20 @@ TEST_F(llm_session, a_call_that_may_cost_no_more_goes_where_that_is_enough_or_sa
     pools.front().add({"proxy", "a", "r", "max"}, "k", {.rpm = 1}, {}, 100, clock);
     models.add("turbo", pools.back());
     open();
-    auto const answers = [](call& c) { return c.ended(answered(tokens{1, 1})); };
-    EXPECT_EQ(s->run({.bound = tokens{1, 1}, .max_price = 9}, answers).link, 0U);  // the account at no price
-    EXPECT_EQ(s->run({.bound = tokens{1, 1}, .max_price = 9}, answers).link, 0U);
-    EXPECT_EQ(s->run({.bound = tokens{1, 1}, .max_price = 10}, answers).link, 1U);
-    EXPECT_EQ(s->run({.bound = tokens{1, 1}, .cheapest_first = true}, answers).link, 1U);
-    EXPECT_EQ(s->run({.bound = tokens{1, 1}, .cheapest_first = true}, answers).link, 0U);  // the proxy
+    auto const answers = [](call& c) { return c.ended(answered(tokens{.input = 1, .output = 1})); };
+    EXPECT_EQ(s->run({.bound = tokens{.input = 1, .output = 1}, .max_price = 9}, answers).link,
+              0U);  // the account at no price
+    EXPECT_EQ(s->run({.bound = tokens{.input = 1, .output = 1}, .max_price = 9}, answers).link, 0U);
+    EXPECT_EQ(s->run({.bound = tokens{.input = 1, .output = 1}, .max_price = 10}, answers).link, 1U);
+    EXPECT_EQ(s->run({.bound = tokens{.input = 1, .output = 1}, .cheapest_first = true}, answers).link, 1U);
+    EXPECT_EQ(s->run({.bound = tokens{.input = 1, .output = 1}, .cheapest_first = true}, answers).link,
+              0U);  // the proxy
     chain dear;
     pool proxy;
     proxy.add({"proxy", "a", "r", "max"}, "k", {.rpm = 1}, {}, 100, clock);
     dear.add("max", proxy);
     session_type only{dear, {.retry = plain}, clock};
-    auto const end = only.run({.bound = tokens{1, 1}, .max_price = 99}, answers);
+    auto const end = only.run({.bound = tokens{.input = 1, .output = 1}, .max_price = 99}, answers);
     EXPECT_EQ(end.status, call_end::never);
     EXPECT_EQ(end.reason, "price");
     EXPECT_EQ(end.attempts, 0U);
@@ -217,7 +219,7 @@ TEST_F(llm_session, a_call_that_may_cost_no_more_goes_where_that_is_enough_or_sa
 TEST_F(llm_session, a_call_that_the_limits_grant_is_sent_at_once_and_its_answer_ends_it) {
     model("m", 1, {.rpm = 10, .tpm = 1000});
     open();
-    call c{*s, request{.bound = tokens{100, 50}}};
+    call c{*s, request{.bound = tokens{.input = 100, .output = 50}}};
     EXPECT_EQ(c.result().last.cause, cause::none) << "no reply yet";
     EXPECT_EQ(c.result().status, call_end::open);
     EXPECT_EQ(c.result().link, chain::none);
@@ -225,7 +227,7 @@ TEST_F(llm_session, a_call_that_the_limits_grant_is_sent_at_once_and_its_answer_
     EXPECT_EQ(step.kind, step_kind::send);
     EXPECT_EQ(step.until, clock.now());
     EXPECT_EQ(c.stamp(), clock.now());
-    EXPECT_EQ(c.asked(), (tokens{100, 50}));
+    EXPECT_EQ(c.asked(), (tokens{.input = 100, .output = 50}));
     EXPECT_EQ(c.number(), 0U);
     EXPECT_EQ(c.link(), 0U);
     EXPECT_EQ(c.member(), 0U);
@@ -238,12 +240,12 @@ TEST_F(llm_session, a_call_that_the_limits_grant_is_sent_at_once_and_its_answer_
     EXPECT_EQ(c.next().kind, step_kind::send);
     EXPECT_EQ(left().rpm, 9U);
     EXPECT_EQ(left().tpm, 850U);
-    c.ended(answered(tokens{90, 20}));
+    c.ended(answered(tokens{.input = 90, .output = 20}));
     EXPECT_TRUE(c.over());
     EXPECT_FALSE(c.in_flight());
     EXPECT_EQ(c.next().kind, step_kind::over);
     EXPECT_TRUE(c.result().answered());
-    EXPECT_EQ(c.result().used, (tokens{90, 20}));
+    EXPECT_EQ(c.result().used, (tokens{.input = 90, .output = 20}));
     EXPECT_EQ(c.result().attempts, 1U);
     EXPECT_EQ(c.result().link, 0U);
     EXPECT_EQ(c.result().reason, "");
@@ -261,7 +263,7 @@ TEST_F(llm_session, a_call_that_the_limits_grant_is_sent_at_once_and_its_answer_
 TEST_F(llm_session, a_reply_before_anything_was_sent_is_passed_over) {
     model("m", 1, wide);
     open();
-    call c{*s, request{.bound = tokens{1, 1}}};
+    call c{*s, request{.bound = tokens{.input = 1, .output = 1}}};
     c.ended(answered());
     EXPECT_FALSE(c.over());
     EXPECT_EQ(count(counted_event::ended_attempts), 0U);
@@ -271,8 +273,10 @@ TEST_F(llm_session, a_reply_before_anything_was_sent_is_passed_over) {
 TEST_F(llm_session, waits_for_the_limit_that_it_names_until_the_moment_that_it_says) {
     model("m", 1, {.rpm = 1});
     open();
-    EXPECT_TRUE(drive({.bound = tokens{1, 1}}, [](call&) { return answered(tokens{1, 1}); }).answered());
-    call c{*s, request{.bound = tokens{1, 1}}};
+    EXPECT_TRUE(drive({.bound = tokens{.input = 1, .output = 1}}, [](call&) {
+                    return answered(tokens{.input = 1, .output = 1});
+                }).answered());
+    call c{*s, request{.bound = tokens{.input = 1, .output = 1}}};
     auto const step = c.next();
     EXPECT_EQ(step.kind, step_kind::wait);
     EXPECT_EQ(step.reason, "requests per minute");
@@ -290,7 +294,7 @@ TEST_F(llm_session, waits_for_the_limit_that_it_names_until_the_moment_that_it_s
 TEST_F(llm_session, a_failure_is_repeated_after_the_backoffs_pause_and_no_sooner) {
     model("m", 1, wide);
     open();
-    call c{*s, request{.bound = tokens{1, 1}}};
+    call c{*s, request{.bound = tokens{.input = 1, .output = 1}}};
     for (auto const pause : {1s, 2s, 4s, 8s}) {
         ASSERT_TRUE(sends(c));
         c.ended(throttled());
@@ -334,7 +338,8 @@ TEST_F(llm_session, each_end_has_a_name) {
 TEST_F(llm_session, what_no_retry_helps_ends_at_once_and_says_why) {
     model("m", 1, wide);
     open();
-    auto const end = drive({.bound = tokens{1, 1}}, [](call&) { return says(400, "InvalidParameter"); });
+    auto const end =
+        drive({.bound = tokens{.input = 1, .output = 1}}, [](call&) { return says(400, "InvalidParameter"); });
     EXPECT_EQ(end.status, call_end::refused);
     EXPECT_EQ(end.reason, "a parameter is not valid");
     EXPECT_EQ(sent.size(), 1U);
@@ -343,11 +348,12 @@ TEST_F(llm_session, what_no_retry_helps_ends_at_once_and_says_why) {
 TEST_F(llm_session, an_error_that_nobody_knows_is_not_repeated_for_ever) {
     model("m", 2, wide);
     open({.retry = {.attempts = 1000, .jitter = weir::jitter::none}});
-    auto const end = drive({.bound = tokens{1, 1}}, [](call&) { return says(200, "Surprise", "never heard of"); });
+    auto const end = drive({.bound = tokens{.input = 1, .output = 1}},
+                           [](call&) { return says(200, "Surprise", "never heard of"); });
     EXPECT_EQ(end.status, call_end::exhausted);
     EXPECT_EQ(end.reason, "an unknown error");
     EXPECT_EQ(sent.size(), 3U);
-    auto const strange = drive({.bound = tokens{1, 1}}, [](call&) { return says(777); });
+    auto const strange = drive({.bound = tokens{.input = 1, .output = 1}}, [](call&) { return says(777); });
     EXPECT_EQ(strange.status, call_end::refused);
     EXPECT_FALSE(strange.reason.empty());
 }
@@ -358,12 +364,12 @@ TEST_F(llm_session, a_deadline_that_is_over_lets_nothing_go_and_says_so) {
     model("m", 1, wide);
     open();
     for (auto const d : {0s, -1s}) {
-        call c{*s, request{.bound = tokens{1, 1}, .deadline = clock.now() + d}};
+        call c{*s, request{.bound = tokens{.input = 1, .output = 1}, .deadline = clock.now() + d}};
         EXPECT_EQ(c.next().kind, step_kind::over);
         EXPECT_EQ(c.result().status, call_end::deadline);
         EXPECT_FALSE(c.result().reason.empty());
     }
-    auto const end = s->run({.bound = tokens{1, 1}, .deadline = clock.now()}, not_sent);
+    auto const end = s->run({.bound = tokens{.input = 1, .output = 1}, .deadline = clock.now()}, not_sent);
     EXPECT_EQ(end.status, call_end::deadline);
     EXPECT_FALSE(end.reason.empty());
     EXPECT_EQ(left().rpm, 100'000U);
@@ -372,8 +378,8 @@ TEST_F(llm_session, a_deadline_that_is_over_lets_nothing_go_and_says_so) {
 TEST_F(llm_session, a_deadline_that_comes_while_it_waits_names_the_limit) {
     model("m", 1, {.rpm = 1});
     open();
-    drive({.bound = tokens{1, 1}}, [](call&) { return answered(tokens{1, 1}); });
-    call c{*s, request{.bound = tokens{1, 1}, .deadline = clock.now() + 10s}};
+    drive({.bound = tokens{.input = 1, .output = 1}}, [](call&) { return answered(tokens{.input = 1, .output = 1}); });
+    call c{*s, request{.bound = tokens{.input = 1, .output = 1}, .deadline = clock.now() + 10s}};
     auto const step = c.next();
     EXPECT_EQ(step.kind, step_kind::wait);
     EXPECT_EQ(step.until, clock.now() + 10s);
@@ -388,7 +394,8 @@ TEST_F(llm_session, a_pause_that_would_outlast_the_deadline_ends_the_call_at_onc
     model("m", 1, wide);
     open();
     auto const begin = clock.now();
-    auto const end = drive({.bound = tokens{1, 1}, .deadline = begin + 3s}, [](call&) { return throttled(); });
+    auto const end =
+        drive({.bound = tokens{.input = 1, .output = 1}, .deadline = begin + 3s}, [](call&) { return throttled(); });
     EXPECT_EQ(end.status, call_end::deadline);
     EXPECT_EQ(end.reason, "too many requests per minute or second");
     EXPECT_EQ(sent.size(), 2U);
@@ -398,7 +405,7 @@ TEST_F(llm_session, a_pause_that_would_outlast_the_deadline_ends_the_call_at_onc
 TEST_F(llm_session, a_deadline_that_passed_while_an_attempt_was_under_way_says_what_failed) {
     model("m", 2, wide);
     open();
-    call c{*s, request{.bound = tokens{1, 1}, .deadline = clock.now() + 3s}};
+    call c{*s, request{.bound = tokens{.input = 1, .output = 1}, .deadline = clock.now() + 3s}};
     ASSERT_TRUE(sends(c));
     clock.advance(5s);
     c.ended(overloaded());
@@ -410,8 +417,8 @@ TEST_F(llm_session, a_deadline_that_passed_while_an_attempt_was_under_way_says_w
 TEST_F(llm_session, what_it_waited_for_before_it_was_sent_is_no_reason_for_what_failed_after) {
     model("m", 2, {.rps = 1});
     open();
-    for (int i = 0; i < 2; ++i) drive({.bound = tokens{1, 1}}, [](call&) { return answered(); });
-    call c{*s, request{.bound = tokens{1, 1}, .deadline = clock.now() + 3s}};
+    for (int i = 0; i < 2; ++i) drive({.bound = tokens{.input = 1, .output = 1}}, [](call&) { return answered(); });
+    call c{*s, request{.bound = tokens{.input = 1, .output = 1}, .deadline = clock.now() + 3s}};
     auto const step = c.next();
     EXPECT_EQ(step.reason, "requests per second");
     clock.advance_to(step.until);
@@ -426,7 +433,7 @@ TEST_F(llm_session, what_it_waited_for_before_it_was_sent_is_no_reason_for_what_
 TEST_F(llm_session, an_answer_after_the_deadline_is_an_answer) {
     model("m", 1, wide);
     open();
-    call c{*s, request{.bound = tokens{1, 1}, .deadline = clock.now() + 3s}};
+    call c{*s, request{.bound = tokens{.input = 1, .output = 1}, .deadline = clock.now() + 3s}};
     ASSERT_TRUE(sends(c));
     clock.advance(5s);
     c.ended(answered());
@@ -436,14 +443,14 @@ TEST_F(llm_session, an_answer_after_the_deadline_is_an_answer) {
 TEST_F(llm_session, more_than_any_limit_can_admit_ends_at_once) {
     model("m", 2, {.rpm = 10, .tpm = 1000});
     open();
-    auto const end = drive({.bound = tokens{900, 200}}, [](call&) { return answered(); });
+    auto const end = drive({.bound = tokens{.input = 900, .output = 200}}, [](call&) { return answered(); });
     EXPECT_EQ(end.status, call_end::never);
     EXPECT_EQ(end.reason, "tokens per minute");
     EXPECT_TRUE(sent.empty());
-    EXPECT_EQ(s->run({.bound = tokens{900, 200}}, not_sent).status, call_end::never);
+    EXPECT_EQ(s->run({.bound = tokens{.input = 900, .output = 200}}, not_sent).status, call_end::never);
     chain nobody;
     session_type none{nobody, {}, clock};
-    call c{none, request{.bound = tokens{1, 1}}};
+    call c{none, request{.bound = tokens{.input = 1, .output = 1}}};
     EXPECT_EQ(c.next().kind, step_kind::over);
     EXPECT_EQ(c.result().status, call_end::never);
 }
@@ -452,7 +459,7 @@ TEST_F(llm_session, what_is_too_large_for_one_models_limit_goes_to_another) {
     model("small", 1, {.tpm = 1000});
     model("large", 1, {.tpm = 5000});
     open();
-    auto const end = drive({.bound = tokens{2000, 200}}, [](call&) { return answered(); });
+    auto const end = drive({.bound = tokens{.input = 2000, .output = 200}}, [](call&) { return answered(); });
     EXPECT_TRUE(end.answered());
     EXPECT_EQ(end.link, 1U);
     EXPECT_EQ(count(counted_event::answered_below), 1U);
@@ -464,8 +471,8 @@ TEST_F(llm_session, a_hint_is_obeyed_by_all_calls_of_the_account) {
     model("m", 1, wide);
     open();
     fields const f{"30"};
-    call c{*s, request{.bound = tokens{1, 1}}};
-    call other{*s, request{.bound = tokens{1, 1}}};
+    call c{*s, request{.bound = tokens{.input = 1, .output = 1}}};
+    call other{*s, request{.bound = tokens{.input = 1, .output = 1}}};
     ASSERT_TRUE(sends(c));
     c.ended(says(429, "Throttling.RateQuota", {}, f));
     EXPECT_EQ(c.next().until, clock.now() + 30s);
@@ -481,7 +488,7 @@ TEST_F(llm_session, a_hint_is_obeyed_by_all_calls_of_the_account) {
 TEST_F(llm_session, a_retry_after_in_a_header_map_is_honoured) {
     model("m", 1, wide);
     open();
-    call c{*s, request{.bound = tokens{1, 1}}};
+    call c{*s, request{.bound = tokens{.input = 1, .output = 1}}};
     ASSERT_TRUE(sends(c));
     std::multimap<std::string, std::string> const from{{"Retry-After", "20"}};
     header_map const fields{from};
@@ -503,7 +510,7 @@ TEST_F(llm_session, a_hint_of_21_days_goes_at_once_to_where_there_is_another_way
         session_type with{two, {.retry = plain}, clock};
         fields const f{"1814400"};
         auto const begin = clock.now();
-        call c{with, request{.bound = tokens{1, 1}}};
+        call c{with, request{.bound = tokens{.input = 1, .output = 1}}};
         int n = 0;
         auto const end =
             drive(c, [&](call&) { return n++ == 0 ? says(429, "Throttling.RateQuota", {}, f) : answered(); });
@@ -519,7 +526,8 @@ TEST_F(llm_session, a_hint_of_21_days_without_another_way_gives_up_at_once) {
     open();
     fields const f{"1814400"};
     auto const begin = clock.now();
-    auto const end = drive({.bound = tokens{1, 1}}, [&](call&) { return says(429, "Throttling.RateQuota", {}, f); });
+    auto const end = drive({.bound = tokens{.input = 1, .output = 1}},
+                           [&](call&) { return says(429, "Throttling.RateQuota", {}, f); });
     EXPECT_EQ(end.status, call_end::exhausted);
     EXPECT_EQ(end.reason, "too many requests per minute or second");
     EXPECT_EQ(end.attempts, 1U);
@@ -531,13 +539,14 @@ TEST_F(llm_session, a_hint_of_21_days_from_every_account_gives_up_at_once) {
     open();
     fields const f{"1814400"};
     auto const begin = clock.now();
-    auto const end = drive({.bound = tokens{1, 1}}, [&](call&) { return says(429, "Throttling.RateQuota", {}, f); });
+    auto const end = drive({.bound = tokens{.input = 1, .output = 1}},
+                           [&](call&) { return says(429, "Throttling.RateQuota", {}, f); });
     EXPECT_EQ(end.status, call_end::exhausted);
     EXPECT_EQ(end.reason, "too many requests per minute or second");
     EXPECT_EQ(end.attempts, 2U);
     EXPECT_EQ(clock.now(), begin);
     // Nor does the next call sleep for three weeks.
-    auto const next = drive({.bound = tokens{1, 1}}, [&](call&) { return answered(); });
+    auto const next = drive({.bound = tokens{.input = 1, .output = 1}}, [&](call&) { return answered(); });
     EXPECT_EQ(next.status, call_end::refused);
     EXPECT_EQ(next.reason, "the account is on cooldown");
     EXPECT_EQ(next.attempts, 0U);
@@ -549,7 +558,7 @@ TEST_F(llm_session, a_hint_beyond_the_deadline_from_every_account_ends_at_once) 
     open();
     fields const f{"100"};
     auto const begin = clock.now();
-    auto const end = drive({.bound = tokens{1, 1}, .deadline = begin + 60s},
+    auto const end = drive({.bound = tokens{.input = 1, .output = 1}, .deadline = begin + 60s},
                            [&](call&) { return says(429, "Throttling.RateQuota", {}, f); });
     EXPECT_EQ(end.status, call_end::deadline);
     EXPECT_EQ(end.reason, "too many requests per minute or second");
@@ -563,7 +572,8 @@ TEST_F(llm_session, an_account_that_is_refused_gives_way_to_the_next_without_a_p
     open();
     auto const begin = clock.now();
     int n = 0;
-    auto const end = drive({.bound = tokens{1, 1}}, [&](call&) { return n++ < 2 ? in_arrears() : answered(); });
+    auto const end =
+        drive({.bound = tokens{.input = 1, .output = 1}}, [&](call&) { return n++ < 2 ? in_arrears() : answered(); });
     EXPECT_TRUE(end.answered());
     EXPECT_EQ(clock.now(), begin);
     EXPECT_EQ(sent_to(), (std::vector<std::string>{"m/a", "m/b", "m/c"}));
@@ -572,7 +582,7 @@ TEST_F(llm_session, an_account_that_is_refused_gives_way_to_the_next_without_a_p
     EXPECT_EQ(s->counters().refusals(cause::billing), 2U);
     // The next call goes where it was answered.
     sent.clear();
-    EXPECT_TRUE(drive({.bound = tokens{1, 1}}, [&](call&) { return answered(); }).answered());
+    EXPECT_TRUE(drive({.bound = tokens{.input = 1, .output = 1}}, [&](call&) { return answered(); }).answered());
     EXPECT_EQ(sent_to(), (std::vector<std::string>{"m/c"}));
 }
 
@@ -581,7 +591,7 @@ TEST_F(llm_session, where_every_account_is_refused_it_ends_with_the_servers_reas
     model("n", 2, wide);
     open();
     auto const begin = clock.now();
-    auto const end = drive({.bound = tokens{1, 1}}, [&](call&) { return in_arrears(); });
+    auto const end = drive({.bound = tokens{.input = 1, .output = 1}}, [&](call&) { return in_arrears(); });
     EXPECT_EQ(end.status, call_end::refused);
     EXPECT_EQ(end.reason, "the account is overdue");
     EXPECT_EQ(sent.size(), 5U);
@@ -593,14 +603,14 @@ TEST_F(llm_session, keys_of_an_account_are_tried_one_after_the_other_each_once) 
     for (auto const* k : {"key 2", "key 3", "key 4", "key 5"}) p.add({"e", "a", "r", "m"}, k, wide, {}, 0, clock);
     open();
     std::vector<std::string> keys;
-    auto const end = drive({.bound = tokens{1, 1}}, [&](call& c) {
+    auto const end = drive({.bound = tokens{.input = 1, .output = 1}}, [&](call& c) {
         keys.emplace_back(c.key());
         return c.key() == "key 5" ? answered() : bad_key();
     });
     EXPECT_TRUE(end.answered());
     EXPECT_EQ(keys, (std::vector<std::string>{"key a", "key 2", "key 3", "key 4", "key 5"}));
     keys.clear();
-    auto const none = drive({.bound = tokens{1, 1}}, [&](call& c) {
+    auto const none = drive({.bound = tokens{.input = 1, .output = 1}}, [&](call& c) {
         keys.emplace_back(c.key());
         return bad_key();
     });
@@ -615,7 +625,7 @@ TEST_F(llm_session, calls_that_a_revoked_key_fails_at_once_do_not_condemn_the_ne
     open();
     std::vector<std::unique_ptr<call>> calls;
     for (int i = 0; i < 5; ++i) {
-        calls.push_back(std::make_unique<call>(*s, request{.bound = tokens{1, 1}}));
+        calls.push_back(std::make_unique<call>(*s, request{.bound = tokens{.input = 1, .output = 1}}));
         ASSERT_TRUE(sends(*calls.back()));
         EXPECT_EQ(calls.back()->key(), "key a");
     }
@@ -633,15 +643,17 @@ TEST_F(llm_session, an_absence_that_several_calls_see_is_one) {
     open();
     std::vector<std::unique_ptr<call>> calls;
     for (int i = 0; i < 20; ++i) {
-        calls.push_back(std::make_unique<call>(*s, request{.bound = tokens{1, 1}}));
+        calls.push_back(std::make_unique<call>(*s, request{.bound = tokens{.input = 1, .output = 1}}));
         ASSERT_TRUE(sends(*calls.back()));
     }
     for (auto& c : calls) c->ended(c->account().account == "a" ? in_arrears() : answered());
     EXPECT_EQ(p.cooldown_until(0), clock.now() + 1min);
     clock.advance(1min);
     calls.clear();
-    drive({.bound = tokens{1, 1}}, [](call& c) { return c.account().account == "a" ? in_arrears() : answered(); });
-    drive({.bound = tokens{1, 1}}, [](call& c) { return c.account().account == "a" ? in_arrears() : answered(); });
+    drive({.bound = tokens{.input = 1, .output = 1}},
+          [](call& c) { return c.account().account == "a" ? in_arrears() : answered(); });
+    drive({.bound = tokens{.input = 1, .output = 1}},
+          [](call& c) { return c.account().account == "a" ? in_arrears() : answered(); });
     EXPECT_EQ(p.cooldown_until(0), clock.now() + 2min);
 }
 
@@ -651,9 +663,9 @@ TEST_F(llm_session, a_model_whose_free_quota_is_gone_gives_way_to_the_next_model
     open();
     auto const begin = clock.now();
     auto const gone = [](call& c) { return c.link() == 0 ? says(403, "AllocationQuota.FreeTierOnly") : answered(); };
-    EXPECT_TRUE(drive({.bound = tokens{1, 1}}, gone).answered());
+    EXPECT_TRUE(drive({.bound = tokens{.input = 1, .output = 1}}, gone).answered());
     EXPECT_EQ(sent_to(), (std::vector<std::string>{"m/a", "n/a"}));
-    EXPECT_TRUE(drive({.bound = tokens{1, 1}}, gone).answered());
+    EXPECT_TRUE(drive({.bound = tokens{.input = 1, .output = 1}}, gone).answered());
     EXPECT_EQ(sent.size(), 3U);
     EXPECT_EQ(clock.now(), begin);
     EXPECT_EQ(count(counted_event::answered_below), 2U);
@@ -668,7 +680,7 @@ TEST_F(llm_session, a_request_that_the_server_finds_too_large_goes_to_the_next_m
         r.answer.dialect = dialect::openai;
         return r;
     };
-    EXPECT_TRUE(drive({.bound = tokens{1, 1}}, server).answered());
+    EXPECT_TRUE(drive({.bound = tokens{.input = 1, .output = 1}}, server).answered());
     EXPECT_EQ(sent_to(), (std::vector<std::string>{"m/a", "n/a"}));
     EXPECT_LE(models.cooldown_until(0), clock.now());
     auto const nowhere = [](call&) {
@@ -677,7 +689,7 @@ TEST_F(llm_session, a_request_that_the_server_finds_too_large_goes_to_the_next_m
         return r;
     };
     sent.clear();
-    auto const end = drive({.bound = tokens{1, 1}}, nowhere);
+    auto const end = drive({.bound = tokens{.input = 1, .output = 1}}, nowhere);
     EXPECT_EQ(end.status, call_end::refused);
     EXPECT_EQ(end.reason, "the request is larger than the limit");
     EXPECT_EQ(sent.size(), 2U);
@@ -696,10 +708,10 @@ TEST_F(llm_session, insufficient_quota_is_a_throttle_here_and_a_bill_there) {
             return r;
         };
     };
-    EXPECT_TRUE(drive({.bound = tokens{1, 1}}, as(dialect::dashscope)).answered());
+    EXPECT_TRUE(drive({.bound = tokens{.input = 1, .output = 1}}, as(dialect::dashscope)).answered());
     EXPECT_EQ(sent.size(), 2U);
     n = 0;
-    auto const end = drive({.bound = tokens{1, 1}}, as(dialect::openai));
+    auto const end = drive({.bound = tokens{.input = 1, .output = 1}}, as(dialect::openai));
     EXPECT_EQ(end.status, call_end::refused);
     EXPECT_EQ(end.reason, "the account is out of credit");
     EXPECT_EQ(sent.size(), 3U);
@@ -709,7 +721,8 @@ TEST_F(llm_session, a_first_model_without_an_account_is_passed_over) {
     model("qwen3-max", 0, wide);
     model("qwen-plus", 1, wide);
     open();
-    outcome const end = drive(request{.bound = tokens{10, 0}}, [](call&) { return answered(tokens{10, 0}); });
+    outcome const end = drive(request{.bound = tokens{.input = 10, .output = 0}},
+                              [](call&) { return answered(tokens{.input = 10, .output = 0}); });
     EXPECT_TRUE(end.answered());
     EXPECT_EQ(end.link, 1U);
 }
@@ -718,12 +731,13 @@ TEST_F(llm_session, patience_waits_for_a_better_model_and_none_falls) {
     model("m", 1, {.rps = 1});
     model("n", 1, wide);
     open();
-    EXPECT_TRUE(drive({.bound = tokens{1, 1}}, [](call&) { return answered(); }).answered());
+    EXPECT_TRUE(drive({.bound = tokens{.input = 1, .output = 1}}, [](call&) { return answered(); }).answered());
     auto const begin = clock.now();
-    auto const falls = drive({.bound = tokens{1, 1}}, [](call&) { return answered(); });
+    auto const falls = drive({.bound = tokens{.input = 1, .output = 1}}, [](call&) { return answered(); });
     EXPECT_EQ(falls.link, 1U);
     EXPECT_EQ(clock.now(), begin);
-    auto const waits = drive({.bound = tokens{1, 1}, .patience = 2s}, [](call&) { return answered(); });
+    auto const waits =
+        drive({.bound = tokens{.input = 1, .output = 1}, .patience = 2s}, [](call&) { return answered(); });
     EXPECT_EQ(waits.link, 0U);
     EXPECT_GE(clock.now(), begin + 1s);
 }
@@ -734,8 +748,8 @@ TEST_F(llm_session, what_is_refused_moves_on_at_once_however_patient_it_is) {
     open();
     auto const begin = clock.now();
     for (auto const& r : {in_arrears(), says(403, "AllocationQuota.FreeTierOnly")}) {
-        auto const end =
-            drive({.bound = tokens{1, 1}, .patience = 10min}, [&](call& c) { return c.link() == 0 ? r : answered(); });
+        auto const end = drive({.bound = tokens{.input = 1, .output = 1}, .patience = 10min},
+                               [&](call& c) { return c.link() == 0 ? r : answered(); });
         EXPECT_TRUE(end.answered());
         EXPECT_EQ(end.link, 1U);
         EXPECT_EQ(clock.now(), begin);
@@ -747,7 +761,7 @@ TEST_F(llm_session, a_pause_of_every_account_that_outlasts_the_deadline_ends_wit
     model("m", 2, wide);
     open();
     auto const deadline = clock.now() + 500ms;
-    call c{*s, request{.bound = tokens{1, 1}, .deadline = deadline}};
+    call c{*s, request{.bound = tokens{.input = 1, .output = 1}, .deadline = deadline}};
     for (int i = 0; i < 2; ++i) {
         ASSERT_TRUE(sends(c));
         c.ended(overloaded());
@@ -766,8 +780,9 @@ TEST_F(llm_session, an_adaptive_quota_that_is_not_lowered_paces_nobody) {
     model("m", 1, {.rpm = 600});
     open({.retry = plain, .adaptive = adaptive_range{}});
     std::list<call> calls;
-    for (int i = 0; i < 5; ++i) EXPECT_TRUE(sends(calls.emplace_back(*s, request{.bound = tokens{1, 1}}))) << i;
-    for (auto& c : calls) c.ended(answered(tokens{1, 1}));
+    for (int i = 0; i < 5; ++i)
+        EXPECT_TRUE(sends(calls.emplace_back(*s, request{.bound = tokens{.input = 1, .output = 1}}))) << i;
+    for (auto& c : calls) c.ended(answered(tokens{.input = 1, .output = 1}));
 }
 
 TEST_F(llm_session, has_no_limit_of_calls_in_flight_where_none_was_asked_for) {
@@ -780,8 +795,8 @@ TEST_F(llm_session, an_account_that_fails_is_avoided_by_the_call_while_its_pause
     model("m", 2, wide);
     open();
     auto const begin = clock.now();
-    auto const end =
-        drive({.bound = tokens{1, 1}}, [](call& c) { return c.account().account == "a" ? overloaded() : answered(); });
+    auto const end = drive({.bound = tokens{.input = 1, .output = 1}},
+                           [](call& c) { return c.account().account == "a" ? overloaded() : answered(); });
     EXPECT_TRUE(end.answered());
     EXPECT_EQ(sent_to(), (std::vector<std::string>{"m/a", "m/b"}));
     EXPECT_EQ(clock.now(), begin);
@@ -797,7 +812,7 @@ TEST_F(llm_session, where_every_account_fails_the_pauses_are_kept) {
         many.add("m", p);
         session_type with{many, {.retry = {.base = 1s, .attempts = 8, .jitter = weir::jitter::none}}, clock};
         sent.clear();
-        call c{with, request{.bound = tokens{1, 1}}};
+        call c{with, request{.bound = tokens{.input = 1, .output = 1}}};
         auto const end = drive(c, [](call&) { return overloaded(); });
         EXPECT_EQ(end.status, call_end::exhausted);
         ASSERT_EQ(sent.size(), 8U);
@@ -810,13 +825,13 @@ TEST_F(llm_session, where_every_account_fails_the_pauses_are_kept) {
 TEST_F(llm_session, what_waits_for_its_own_pause_stands_in_nobodys_way) {
     model("m", 2, wide);
     open();
-    call c{*s, request{.bound = tokens{1, 1}}};
+    call c{*s, request{.bound = tokens{.input = 1, .output = 1}}};
     for (int i = 0; i < 2; ++i) {
         ASSERT_TRUE(sends(c));
         c.ended(overloaded());
     }
     EXPECT_EQ(c.next().kind, step_kind::pause);
-    call other{*s, request{.bound = tokens{1, 1}}};
+    call other{*s, request{.bound = tokens{.input = 1, .output = 1}}};
     EXPECT_TRUE(sends(other));
 }
 
@@ -826,13 +841,13 @@ TEST_F(llm_session, overload_in_a_row_takes_a_model_out_and_it_comes_back) {
     open();
     auto const server = [](call& c) { return c.link() == 0 ? overloaded() : answered(); };
     for (int i = 0; i < 3; ++i) {
-        EXPECT_EQ(drive({.bound = tokens{1, 1}}, server).link, 1U);
+        EXPECT_EQ(drive({.bound = tokens{.input = 1, .output = 1}}, server).link, 1U);
     }
     EXPECT_EQ(sent.size(), 6U);
     EXPECT_GT(models.cooldown_until(0), clock.now());
-    EXPECT_EQ(drive({.bound = tokens{1, 1}}, server).attempts, 1U);
+    EXPECT_EQ(drive({.bound = tokens{.input = 1, .output = 1}}, server).attempts, 1U);
     clock.advance_to(models.cooldown_until(0));
-    EXPECT_EQ(drive({.bound = tokens{1, 1}}, [](call&) { return answered(); }).link, 0U);
+    EXPECT_EQ(drive({.bound = tokens{.input = 1, .output = 1}}, [](call&) { return answered(); }).link, 0U);
 }
 
 TEST_F(llm_session, accounts_beyond_64_are_avoided_one_by_one) {
@@ -844,7 +859,7 @@ TEST_F(llm_session, accounts_beyond_64_are_avoided_one_by_one) {
         many.add("m", p);
         session_type with{many, {.retry = {.base = 1s, .attempts = 1000, .jitter = weir::jitter::none}}, clock};
         sent.clear();
-        call c{with, request{.bound = tokens{1, 1}}};
+        call c{with, request{.bound = tokens{.input = 1, .output = 1}}};
         for (std::size_t i = 0; i < accounts; ++i) {
             ASSERT_TRUE(sends(c)) << i;
             sent.emplace_back(clock.now(), c.account().account);
@@ -861,7 +876,7 @@ TEST_F(llm_session, models_beyond_64_are_ruled_out_one_by_one) {
     constexpr std::size_t links = 200;
     for (std::size_t i = 0; i < links; ++i) model(std::to_string(i), 1, wide);
     open();
-    auto const end = drive({.bound = tokens{1, 1}}, [](call& c) {
+    auto const end = drive({.bound = tokens{.input = 1, .output = 1}}, [](call& c) {
         if (c.link() == links - 1) return answered();
         return of_another(dialect::openai, says(429, "rate_limit_exceeded", "Request too large for m"));
     });
@@ -877,21 +892,21 @@ TEST_F(llm_session, the_shared_budget_ends_retries_and_moves_are_free) {
     model("m", 1, wide);
     open({.retry = {.base = 1ms, .attempts = 100, .jitter = weir::jitter::none},
           .budget = weir::retry_budget_options{.floor = {1, 1h}, .floor_burst = 2}});
-    auto const end = drive({.bound = tokens{1, 1}}, [](call&) { return throttled(); });
+    auto const end = drive({.bound = tokens{.input = 1, .output = 1}}, [](call&) { return throttled(); });
     EXPECT_EQ(end.status, call_end::budget);
     EXPECT_EQ(end.reason, "too many requests per minute or second");
     EXPECT_EQ(end.attempts, 3U);
-    EXPECT_EQ(drive({.bound = tokens{1, 1}}, [](call&) { return throttled(); }).attempts, 1U);
+    EXPECT_EQ(drive({.bound = tokens{.input = 1, .output = 1}}, [](call&) { return throttled(); }).attempts, 1U);
     // Five answers earn one.
-    for (int i = 0; i < 5; ++i) drive({.bound = tokens{1, 1}}, [](call&) { return answered(); });
-    EXPECT_EQ(drive({.bound = tokens{1, 1}}, [](call&) { return throttled(); }).attempts, 2U);
+    for (int i = 0; i < 5; ++i) drive({.bound = tokens{.input = 1, .output = 1}}, [](call&) { return answered(); });
+    EXPECT_EQ(drive({.bound = tokens{.input = 1, .output = 1}}, [](call&) { return throttled(); }).attempts, 2U);
 }
 
 TEST_F(llm_session, the_backoffs_time_counts_from_the_first_attempt_and_not_from_the_wait_before_it) {
     model("m", 1, {.rpm = 1});
     open();
-    EXPECT_TRUE(drive({.bound = tokens{1, 1}}, [](call&) { return answered(); }).answered());
-    call c{*s, request{.bound = tokens{1, 1}}};
+    EXPECT_TRUE(drive({.bound = tokens{.input = 1, .output = 1}}, [](call&) { return answered(); }).answered());
+    call c{*s, request{.bound = tokens{.input = 1, .output = 1}}};
     EXPECT_EQ(c.next().kind, step_kind::wait);
     clock.advance(11min);  // behind others
     ASSERT_TRUE(sends(c));
@@ -902,7 +917,7 @@ TEST_F(llm_session, the_backoffs_time_counts_from_the_first_attempt_and_not_from
 TEST_F(llm_session, retries_end_when_the_backoffs_time_is_over) {
     model("m", 1, wide);
     open({.retry = {.base = 10s, .cap = 10s, .attempts = 100, .budget = 25s, .jitter = weir::jitter::none}});
-    auto const end = drive({.bound = tokens{1, 1}}, [](call&) { return throttled(); });
+    auto const end = drive({.bound = tokens{.input = 1, .output = 1}}, [](call&) { return throttled(); });
     EXPECT_EQ(end.status, call_end::exhausted);
     EXPECT_EQ(end.attempts, 3U);
     EXPECT_EQ(clock.now(), time_point{1020s});
@@ -911,7 +926,7 @@ TEST_F(llm_session, retries_end_when_the_backoffs_time_is_over) {
 TEST_F(llm_session, the_server_fails_a_few_times_only) {
     model("m", 1, wide);
     open({.retry = {.attempts = 100, .jitter = weir::jitter::none}});
-    auto const end = drive({.bound = tokens{1, 1}}, [](call&) { return failed(); });
+    auto const end = drive({.bound = tokens{.input = 1, .output = 1}}, [](call&) { return failed(); });
     EXPECT_EQ(end.status, call_end::exhausted);
     EXPECT_EQ(end.attempts, 4U);
     EXPECT_EQ(end.reason, "the server failed");
@@ -922,7 +937,7 @@ TEST_F(llm_session, ones_own_rules_come_before_the_dialects) {
         {0, {"Throttling.RateQuota"}, {}, cause::bad_request, action::give_up, "as I say"}};
     model("m", 1, wide);
     open({.retry = plain, .rules = mine});
-    auto const end = drive({.bound = tokens{1, 1}}, [](call&) { return throttled(); });
+    auto const end = drive({.bound = tokens{.input = 1, .output = 1}}, [](call&) { return throttled(); });
     EXPECT_EQ(end.status, call_end::refused);
     EXPECT_EQ(end.reason, "as I say");
 }
@@ -932,7 +947,7 @@ TEST_F(llm_session, ones_own_rules_come_before_the_dialects) {
 TEST_F(llm_session, a_withdrawn_attempt_is_given_back_whole_and_is_no_failure) {
     model("m", 1, {.rpm = 10, .tpm = 1000});
     open({.retry = {.attempts = 1}, .ramp = weir::ramp_options{}, .concurrency = weir::concurrency_options{}});
-    call c{*s, request{.bound = tokens{100, 100}}};
+    call c{*s, request{.bound = tokens{.input = 100, .output = 100}}};
     for (int i = 0; i < 20; ++i) {
         ASSERT_TRUE(sends(c));
         c.ended(withdrawn());
@@ -942,7 +957,7 @@ TEST_F(llm_session, a_withdrawn_attempt_is_given_back_whole_and_is_no_failure) {
         EXPECT_FALSE(c.over());
     }
     ASSERT_TRUE(sends(c));
-    c.ended(answered(tokens{1, 1}));
+    c.ended(answered(tokens{.input = 1, .output = 1}));
     EXPECT_TRUE(c.result().answered());
     EXPECT_EQ(count(counted_event::cancelled), 20U);
     EXPECT_EQ(count(counted_event::attempts), 21U);
@@ -953,7 +968,7 @@ TEST_F(llm_session, a_withdrawn_attempt_is_given_back_whole_and_is_no_failure) {
 TEST_F(llm_session, what_never_left_is_given_back_whole_and_repeated_though_it_be_not_repeatable) {
     model("m", 1, {.rpm = 10, .tpm = 1000});
     open();
-    call c{*s, request{.bound = tokens{100, 100}, .repeatable = false}};
+    call c{*s, request{.bound = tokens{.input = 100, .output = 100}, .repeatable = false}};
     ASSERT_TRUE(sends(c));
     c.ended(unsent());
     EXPECT_EQ(c.charged(), charged_as::nothing);
@@ -970,9 +985,9 @@ TEST_F(llm_session, what_never_left_is_given_back_whole_and_repeated_though_it_b
 TEST_F(llm_session, what_was_not_sent_was_not_answered_whatever_else_is_said) {
     model("m", 1, wide);
     open();
-    call c{*s, request{.bound = tokens{1, 1}}};
+    call c{*s, request{.bound = tokens{.input = 1, .output = 1}}};
     ASSERT_TRUE(sends(c));
-    auto r = answered(tokens{1, 1});
+    auto r = answered(tokens{.input = 1, .output = 1});
     r.cancelled = true;
     c.ended(r);
     ASSERT_TRUE(sends(c));
@@ -988,14 +1003,14 @@ TEST_F(llm_session, what_may_have_been_worked_on_is_not_sent_again_where_it_is_n
     model("m", 2, wide);
     open();
     for (auto const& r : {no_answer(), failed(), says(502), says(504), says(408)}) {
-        call c{*s, request{.bound = tokens{1, 1}, .repeatable = false}};
+        call c{*s, request{.bound = tokens{.input = 1, .output = 1}, .repeatable = false}};
         ASSERT_TRUE(sends(c));
         c.ended(r);
         EXPECT_EQ(c.result().status, call_end::lost) << r.answer.status.value_or(0);
         EXPECT_FALSE(c.result().reason.empty());
     }
     for (auto const& r : {throttled(), overloaded(), in_arrears()}) {  // refused at the gate
-        call c{*s, request{.bound = tokens{1, 1}, .repeatable = false}};
+        call c{*s, request{.bound = tokens{.input = 1, .output = 1}, .repeatable = false}};
         ASSERT_TRUE(sends(c));
         c.ended(r);
         EXPECT_FALSE(c.over()) << r.answer.code;
@@ -1007,7 +1022,7 @@ TEST_F(llm_session, after_a_part_of_the_answer_nothing_is_sent_again) {
     open();
     for (auto r : {throttled(), failed(), no_answer(), in_arrears()}) {
         r.delivered = true;
-        call c{*s, request{.bound = tokens{1, 1}}};
+        call c{*s, request{.bound = tokens{.input = 1, .output = 1}}};
         ASSERT_TRUE(sends(c));
         c.ended(r);
         EXPECT_EQ(c.next().kind, step_kind::over);
@@ -1020,7 +1035,7 @@ TEST_F(llm_session, a_call_destroyed_under_way_is_held_and_one_that_waits_leaves
     model("m", 1, {.rpm = 10, .tpm = 1000}, {.server_timeout = 30s});
     open();
     {
-        call c{*s, request{.bound = tokens{100, 400}}};
+        call c{*s, request{.bound = tokens{.input = 100, .output = 400}}};
         ASSERT_TRUE(sends(c));
     }
     EXPECT_EQ(count(counted_event::calls), 1U);
@@ -1033,7 +1048,7 @@ TEST_F(llm_session, a_call_destroyed_under_way_is_held_and_one_that_waits_leaves
     clock.advance(3s);
     EXPECT_EQ(left().tpm, 1000U);
     {
-        call c{*s, request{.bound = tokens{100, 400}}};
+        call c{*s, request{.bound = tokens{.input = 100, .output = 400}}};
     }
     EXPECT_EQ(left().tpm, 1000U);
     EXPECT_EQ(count(counted_event::failed), 2U);
@@ -1042,9 +1057,9 @@ TEST_F(llm_session, a_call_destroyed_under_way_is_held_and_one_that_waits_leaves
 TEST_F(llm_session, given_up_it_says_why_and_one_under_way_is_taken_as_lost) {
     model("m", 1, {.rpm = 1});
     open();
-    call c{*s, request{.bound = tokens{1, 1}}};
+    call c{*s, request{.bound = tokens{.input = 1, .output = 1}}};
     ASSERT_TRUE(sends(c));
-    call waits{*s, request{.bound = tokens{1, 1}}};
+    call waits{*s, request{.bound = tokens{.input = 1, .output = 1}}};
     EXPECT_EQ(waits.next().kind, step_kind::wait);
     waits.give_up(call_end::queue_full);
     EXPECT_EQ(waits.result().status, call_end::queue_full);
@@ -1065,7 +1080,7 @@ TEST_F(llm_session, charges_what_was_used_the_bound_a_request_or_a_hold) {
         charged_as as;
         std::uint64_t tokens_left;  // of 1000, after 100 + 400 were asked
     };
-    std::vector<row> const rows = {{answered(tokens{90, 10}), charged_as::used, 900},
+    std::vector<row> const rows = {{answered(tokens{.input = 90, .output = 10}), charged_as::used, 900},
                                    {answered(), charged_as::max_estimate, 500},
                                    {throttled(), charged_as::request, 1000},
                                    {says(429, "insufficient_quota"), charged_as::request, 1000},
@@ -1092,7 +1107,7 @@ TEST_F(llm_session, charges_what_was_used_the_bound_a_request_or_a_hold) {
         p.add({"e", "a", "r", "m"}, "k", {.rpm = 10, .tpm = 1000}, {}, 0, clock);
         one.add("m", p);
         session_type with{one, {.retry = plain}, clock};
-        call c{with, request{.bound = tokens{100, 400}}};
+        call c{with, request{.bound = tokens{.input = 100, .output = 400}}};
         ASSERT_TRUE(sends(c));
         EXPECT_EQ(p.limits(0).available(clock.now()).tpm, 500U);
         c.ended(x.r);
@@ -1111,11 +1126,11 @@ TEST_F(llm_session, charges_by_the_users_weights) {
     call c{*s, request{.max_tokens = 20, .images = 2}};
     ASSERT_TRUE(sends(c));
     EXPECT_GE(c.asked().input, 100U);
-    auto r = answered(tokens{200, 10});
+    auto r = answered(tokens{.input = 200, .output = 10});
     r.cached = 100;
     c.ended(r);
     EXPECT_EQ(left().tpm, 1000U - 100 - 10 - 10);
-    EXPECT_EQ(c.result().used, (tokens{200, 10})) << "as reported";
+    EXPECT_EQ(c.result().used, (tokens{.input = 200, .output = 10})) << "as reported";
 }
 
 TEST_F(llm_session, estimates_from_the_text_and_learns_from_usage) {
@@ -1128,15 +1143,15 @@ TEST_F(llm_session, estimates_from_the_text_and_learns_from_usage) {
         ASSERT_TRUE(sends(c));
         EXPECT_EQ(c.asked().input, token_bound(r.size));
         EXPECT_EQ(c.asked().output, 700U);
-        c.ended(answered(tokens{500, 20}));
+        c.ended(answered(tokens{.input = 500, .output = 20}));
     }
     {
         call c{*s, request{.size = r.size, .max_tokens = 33}};
         ASSERT_TRUE(sends(c));
         EXPECT_EQ(c.asked().output, 33U);
-        c.ended(answered(tokens{500, 20}));
+        c.ended(answered(tokens{.input = 500, .output = 20}));
     }
-    for (int i = 0; i < 40; ++i) drive(r, [](call&) { return answered(tokens{500, 20}); });
+    for (int i = 0; i < 40; ++i) drive(r, [](call&) { return answered(tokens{.input = 500, .output = 20}); });
     call c{*s, r};
     ASSERT_TRUE(sends(c));
     EXPECT_EQ(c.asked().input, s->estimator(0).input(r.size).bound);
@@ -1155,8 +1170,8 @@ TEST_F(llm_session, a_denial_by_the_ramp_charges_no_quota) {
     open({.retry = plain,
           .ramp = weir::ramp_options{.first = 1, .first_most = 1},
           .concurrency = weir::concurrency_options{}});
-    call a{*s, request{.bound = tokens{10, 10}}};
-    call b{*s, request{.bound = tokens{10, 10}}};
+    call a{*s, request{.bound = tokens{.input = 10, .output = 10}}};
+    call b{*s, request{.bound = tokens{.input = 10, .output = 10}}};
     ASSERT_TRUE(sends(a));
     auto const step = b.next();
     EXPECT_EQ(step.kind, step_kind::wait);
@@ -1174,16 +1189,16 @@ TEST_F(llm_session, a_denial_by_the_quota_takes_nothing_of_ramp_and_concurrency)
           .ramp = weir::ramp_options{.first = 1, .first_most = 1},
           .concurrency = weir::concurrency_options{.start = 1}});
     {
-        call a{*s, request{.bound = tokens{900, 0}}};
+        call a{*s, request{.bound = tokens{.input = 900, .output = 0}}};
         ASSERT_TRUE(sends(a));
-        a.ended(answered(tokens{900, 0}));
+        a.ended(answered(tokens{.input = 900, .output = 0}));
     }
     clock.advance(5s);
     for (int i = 0; i < 5; ++i) {
-        call b{*s, request{.bound = tokens{200, 0}}};
+        call b{*s, request{.bound = tokens{.input = 200, .output = 0}}};
         EXPECT_EQ(b.next().reason, "tokens per minute");
     }
-    call c{*s, request{.bound = tokens{10, 0}}};
+    call c{*s, request{.bound = tokens{.input = 10, .output = 0}}};
     EXPECT_TRUE(sends(c));
 }
 
@@ -1191,10 +1206,11 @@ TEST_F(llm_session, concurrency_is_kept_and_whoever_ends_lets_the_next_in) {
     model("m", 1, wide);
     open({.retry = plain, .concurrency = weir::concurrency_options{.start = 2, .most = 2}});
     EXPECT_EQ(s->concurrency(0, 0), 2U);
-    for (auto const& end : {answered(tokens{1, 1}), throttled(), no_answer(), unsent(), withdrawn()}) {
-        call a{*s, request{.bound = tokens{10, 10}}};
-        call b{*s, request{.bound = tokens{10, 10}}};
-        call c{*s, request{.bound = tokens{10, 10}}};
+    for (auto const& end :
+         {answered(tokens{.input = 1, .output = 1}), throttled(), no_answer(), unsent(), withdrawn()}) {
+        call a{*s, request{.bound = tokens{.input = 10, .output = 10}}};
+        call b{*s, request{.bound = tokens{.input = 10, .output = 10}}};
+        call c{*s, request{.bound = tokens{.input = 10, .output = 10}}};
         ASSERT_TRUE(sends(a));
         ASSERT_TRUE(sends(b));
         auto const before = left().rpm;
@@ -1207,8 +1223,8 @@ TEST_F(llm_session, concurrency_is_kept_and_whoever_ends_lets_the_next_in) {
         EXPECT_TRUE(sends(c));
     }
     // Five sessions of calls have left nothing behind.
-    call a{*s, request{.bound = tokens{10, 10}}};
-    call b{*s, request{.bound = tokens{10, 10}}};
+    call a{*s, request{.bound = tokens{.input = 10, .output = 10}}};
+    call b{*s, request{.bound = tokens{.input = 10, .output = 10}}};
     EXPECT_TRUE(sends(a));
     EXPECT_TRUE(sends(b));
 }
@@ -1218,7 +1234,7 @@ TEST_F(llm_session, refusals_for_concurrency_lower_it_and_burst_verdicts_slow_th
     open({.retry = plain,
           .ramp = weir::ramp_options{.first = 8},
           .concurrency = weir::concurrency_options{.start = 16}});
-    call never_left{*s, request{.bound = tokens{10, 10}}};
+    call never_left{*s, request{.bound = tokens{.input = 10, .output = 10}}};
     clock.advance(10s);
     ASSERT_TRUE(sends(never_left));
     auto gone = overloaded();
@@ -1226,22 +1242,22 @@ TEST_F(llm_session, refusals_for_concurrency_lower_it_and_burst_verdicts_slow_th
     never_left.ended(gone);
     EXPECT_EQ(s->concurrency(0, 0), 16U) << "what never left says nothing of the server's load";
     clock.advance(10s);
-    call a{*s, request{.bound = tokens{10, 10}}};
+    call a{*s, request{.bound = tokens{.input = 10, .output = 10}}};
     ASSERT_TRUE(sends(a));
     a.ended(says(429, "Throttling.Concurrency"));
     EXPECT_EQ(s->concurrency(0, 0), 14U);
     clock.advance(10s);
     auto const wait_after_one = [&] {
-        call x{*s, request{.bound = tokens{1, 1}}};
-        call y{*s, request{.bound = tokens{1, 1}}};
+        call x{*s, request{.bound = tokens{.input = 1, .output = 1}}};
+        call y{*s, request{.bound = tokens{.input = 1, .output = 1}}};
         EXPECT_TRUE(sends(x));
         auto const w = y.next().until - clock.now();
-        x.ended(answered(tokens{1, 1}));
+        x.ended(answered(tokens{.input = 1, .output = 1}));
         clock.advance(20s);
         return w;
     };
     auto const before = wait_after_one();
-    call b{*s, request{.bound = tokens{1, 1}}};
+    call b{*s, request{.bound = tokens{.input = 1, .output = 1}}};
     ASSERT_TRUE(sends(b));
     b.ended(says(429, "Throttling.BurstRate"));
     clock.advance(20s);
@@ -1259,30 +1275,33 @@ TEST_F(llm_session, refusals_for_rate_lower_what_is_asked_for_and_answers_bring_
     auto const work = [&](std::chrono::seconds length) {
         int n = 0;
         for (auto const until = clock.now() + length; clock.now() < until; ++n) {
-            drive({.bound = tokens{1000, 600}}, [](call&) { return answered(tokens{1000, 600}); });
+            drive({.bound = tokens{.input = 1000, .output = 600}},
+                  [](call&) { return answered(tokens{.input = 1000, .output = 600}); });
         }
         return n;
     };
     EXPECT_NEAR(work(60s) + work(60s), 1200, 10);
-    drive({.bound = tokens{1, 0}}, [n = 0](call&) mutable { return n++ == 0 ? throttled() : answered(tokens{1, 0}); });
+    drive({.bound = tokens{.input = 1, .output = 0}},
+          [n = 0](call&) mutable { return n++ == 0 ? throttled() : answered(tokens{.input = 1, .output = 0}); });
     EXPECT_EQ(s->adaptive_fractions(0, 0).second, whole) << "tokens were not refused";
     EXPECT_NEAR(static_cast<double>(s->adaptive_fractions(0, 0).first), 0.875 * whole, 0.01 * whole);
     // A second at seven eighths, one by one.
-    call first{*s, request{.bound = tokens{1, 1}}};
+    call first{*s, request{.bound = tokens{.input = 1, .output = 1}}};
     while (first.next().kind == step_kind::wait) clock.advance_to(first.next().until);
-    call second{*s, request{.bound = tokens{1, 1}}};
+    call second{*s, request{.bound = tokens{.input = 1, .output = 1}}};
     auto const step = second.next();
     EXPECT_EQ(step.reason, "adaptive rate");
     EXPECT_NEAR(static_cast<double>((step.until - clock.now()) / 1us), 114'000, 3'000);
-    auto r = answered(tokens{1, 1});
+    auto r = answered(tokens{.input = 1, .output = 1});
     first.ended(withdrawn());
     EXPECT_EQ(second.next().kind, step_kind::send) << "what was withdrawn is given back to the pace";
     second.ended(r);
     EXPECT_LT(work(10s), 95);
     work(50s);
     EXPECT_GT(s->adaptive_fractions(0, 0).first, whole * 98 / 100);
-    drive({.bound = tokens{1, 0}},
-          [n = 0](call&) mutable { return n++ == 0 ? says(429, "insufficient_quota") : answered(tokens{1, 0}); });
+    drive({.bound = tokens{.input = 1, .output = 0}}, [n = 0](call&) mutable {
+        return n++ == 0 ? says(429, "insufficient_quota") : answered(tokens{.input = 1, .output = 0});
+    });
     EXPECT_LT(*pools.front().limits(0).limits().tpm, 930'000U);
     EXPECT_GT(*pools.front().limits(0).limits().tpm, 800'000U);
     work(90s);
@@ -1292,17 +1311,18 @@ TEST_F(llm_session, refusals_for_rate_lower_what_is_asked_for_and_answers_bring_
 TEST_F(llm_session, a_lowered_rate_of_tokens_is_paced_call_by_call_and_what_was_not_used_is_given_back) {
     model("m", 1, {.tpm = 600'000});
     open({.retry = {.base = 1ms, .attempts = 100, .jitter = weir::jitter::none}, .adaptive = adaptive_range{}});
-    drive({.bound = tokens{1, 0}},
-          [n = 0](call&) mutable { return n++ == 0 ? says(429, "insufficient_quota") : answered(tokens{1, 0}); });
+    drive({.bound = tokens{.input = 1, .output = 0}}, [n = 0](call&) mutable {
+        return n++ == 0 ? says(429, "insufficient_quota") : answered(tokens{.input = 1, .output = 0});
+    });
     clock.advance(1s);
     std::uint64_t const share = s->adaptive_fractions(0, 0).second;
     ASSERT_LT(share, (1U << 20U) * 7 / 8);
     std::uint64_t const per_minute = *pools.front().limits(0).limits().tpm;
     // How long the next waits after a call of 5,000 tokens that ended so.
     auto const wait_after = [&](reply const& r) {
-        call a{*s, request{.bound = tokens{1000, 4000}}};
+        call a{*s, request{.bound = tokens{.input = 1000, .output = 4000}}};
         EXPECT_TRUE(sends(a));
-        call b{*s, request{.bound = tokens{1, 0}}};
+        call b{*s, request{.bound = tokens{.input = 1, .output = 0}}};
         auto step = b.next();
         EXPECT_EQ(step.reason, "adaptive rate");
         a.ended(r);
@@ -1316,18 +1336,19 @@ TEST_F(llm_session, a_lowered_rate_of_tokens_is_paced_call_by_call_and_what_was_
     EXPECT_NEAR(wait_after(throttled()), 5000, 100);
     EXPECT_EQ(wait_after(unsent()), 0);
     EXPECT_EQ(wait_after(withdrawn()), 0);
-    EXPECT_NEAR(wait_after(answered(tokens{1000, 500})), 1500, 100);
-    EXPECT_NEAR(wait_after(answered(tokens{3000, 4000})), 5000, 200);
+    EXPECT_NEAR(wait_after(answered(tokens{.input = 1000, .output = 500})), 1500, 100);
+    EXPECT_NEAR(wait_after(answered(tokens{.input = 3000, .output = 4000})), 5000, 200);
 }
 
 TEST_F(llm_session, a_refusal_lowers_tokens_to_what_was_used_and_not_to_what_was_asked_for) {
     model("m", 1, {.tpm = 600'000});
     open({.retry = {.attempts = 1}, .adaptive = adaptive_range{}});
     for (int i = 0; i < 600; ++i) {
-        drive({.bound = tokens{500, 4500}}, [](call&) { return answered(tokens{500, 0}); });
+        drive({.bound = tokens{.input = 500, .output = 4500}},
+              [](call&) { return answered(tokens{.input = 500, .output = 0}); });
         clock.advance(100ms);
     }
-    drive({.bound = tokens{500, 4500}}, [](call&) { return says(429, "insufficient_quota"); });
+    drive({.bound = tokens{.input = 500, .output = 4500}}, [](call&) { return says(429, "insufficient_quota"); });
     EXPECT_LT(s->adaptive_fractions(0, 0).second, (1U << 20U) / 2);
 }
 
@@ -1336,8 +1357,9 @@ TEST_F(llm_session, never_asks_for_less_than_the_least_of_its_range) {
     open({.retry = {.base = 1ms, .attempts = 1, .jitter = weir::jitter::none},
           .adaptive = adaptive_range{.min_percent = 50}});
     for (int i = 0; i < 50; ++i) {
-        drive({.bound = tokens{10, 10}}, [](call&) { return throttled(); });
-        drive({.bound = tokens{10, 10}}, [](call&) { return answered(tokens{1, 1}); });
+        drive({.bound = tokens{.input = 10, .output = 10}}, [](call&) { return throttled(); });
+        drive({.bound = tokens{.input = 10, .output = 10}},
+              [](call&) { return answered(tokens{.input = 1, .output = 1}); });
         clock.advance(10s);
     }
     EXPECT_GE(s->adaptive_fractions(0, 0).first, (1U << 20U) / 2);
@@ -1349,19 +1371,19 @@ TEST_F(llm_session, the_margin_is_measured_by_stamps_and_by_what_was_heard) {
     open({.retry = plain, .jitter = {.before = 500ms, .least = 1ms, .steps = 0ns, .enough = 10, .headroom = 0}});
     EXPECT_EQ(s->jitter(0, 0), 500ms);
     for (int i = 0; i < 20; ++i) {
-        call c{*s, request{.bound = tokens{1, 1}}};
+        call c{*s, request{.bound = tokens{.input = 1, .output = 1}}};
         ASSERT_TRUE(sends(c));
         clock.advance(40ms);
         c.on_response();
         clock.advance(5s);
         c.on_response();  // the first counts
-        c.ended(answered(tokens{1, 1}));
+        c.ended(answered(tokens{.input = 1, .output = 1}));
     }
     EXPECT_EQ(s->jitter(0, 0), 40ms);
     for (int i = 0; i < 20; ++i) {
-        call c{*s, request{.bound = tokens{1, 1}}};
+        call c{*s, request{.bound = tokens{.input = 1, .output = 1}}};
         ASSERT_TRUE(sends(c));
-        auto r = answered(tokens{1, 1});
+        auto r = answered(tokens{.input = 1, .output = 1});
         r.arrived = clock.now().time_since_epoch() + 10ms + i * 1ms;
         c.ended(r);
         clock.advance(1s);
@@ -1372,7 +1394,7 @@ TEST_F(llm_session, the_margin_is_measured_by_stamps_and_by_what_was_heard) {
 TEST_F(llm_session, asks_the_servers_queue_and_lengthens_the_clients_timeout) {
     model("m", 1, wide);
     open({.retry = plain, .server_queue = 30s, .timeout = 60s});
-    call c{*s, request{.bound = tokens{1, 1}}};
+    call c{*s, request{.bound = tokens{.input = 1, .output = 1}}};
     ASSERT_TRUE(sends(c));
     EXPECT_EQ(c.queue().wait, 30s);
     EXPECT_EQ(c.queue().timeout, 90s);
@@ -1389,15 +1411,21 @@ TEST_F(llm_session, counters_add_up_and_are_visited) {
     int ended = 0;
     for (int i = 0; i < 400; ++i) {
         x = x * 6364136223846793005U + 1442695040888963407U;
-        auto c = std::make_unique<call>(*s, request{.bound = tokens{10, 10}, .deadline = clock.now() + 20s});
+        auto c = std::make_unique<call>(
+            *s, request{.bound = tokens{.input = 10, .output = 10}, .deadline = clock.now() + 20s});
         for (int k = 0; k < 20 && !c->over(); ++k) {
             auto const step = c->next();
             if (step.kind == step_kind::send) {
                 if (x >> 40U & 1U) break;
                 x = x * 6364136223846793005U + 1442695040888963407U;
-                reply const all[] = {
-                    answered(tokens{3, 4}),        throttled(), failed(), no_answer(), withdrawn(), overloaded(),
-                    says(400, "InvalidParameter"), answered()};
+                reply const all[] = {answered(tokens{.input = 3, .output = 4}),
+                                     throttled(),
+                                     failed(),
+                                     no_answer(),
+                                     withdrawn(),
+                                     overloaded(),
+                                     says(400, "InvalidParameter"),
+                                     answered()};
                 c->ended(all[x >> 61U]);
             } else if (step.kind != step_kind::over) {
                 clock.advance_to(step.until);
@@ -1501,7 +1529,7 @@ TEST_F(llm_session, nothing_is_allocated_by_a_call_after_warm_up) {
                 auto const step = c.next();
                 if (step.kind == step_kind::over) break;
                 if (step.kind == step_kind::send) {
-                    c.ended(n++ < i % 3 ? throttled() : answered(tokens{10, 10}));
+                    c.ended(n++ < i % 3 ? throttled() : answered(tokens{.input = 10, .output = 10}));
                 } else {
                     clock.advance_to(step.until);
                 }
@@ -1509,7 +1537,8 @@ TEST_F(llm_session, nothing_is_allocated_by_a_call_after_warm_up) {
         }
         for (int i = 0; i < 50; ++i) {
             clock.advance(1min);
-            (void)s->run({.bound = tokens{10, 10}}, [&](call& c) { return c.ended(answered(tokens{1, 1})); });
+            (void)s->run({.bound = tokens{.input = 10, .output = 10}},
+                         [&](call& c) { return c.ended(answered(tokens{.input = 1, .output = 1})); });
         }
     };
     round();
@@ -1584,7 +1613,8 @@ TEST_F(llm_session_run, waits_for_limits_and_pauses_by_the_sessions_clock) {
     auto const begin = clock.now();
     std::thread t{[&] {
         auto const end = s->run(
-            {.bound = tokens{1, 1}}, [&](call& c) { return c.ended(n++ < 2 ? throttled() : answered()); },
+            {.bound = tokens{.input = 1, .output = 1}},
+            [&](call& c) { return c.ended(n++ < 2 ? throttled() : answered()); },
             [&](auto const& p) {
                 steps.push_back(p.now.kind);
                 because.emplace_back(p.now.reason);
@@ -1607,12 +1637,12 @@ TEST_F(llm_session_run, waits_for_limits_and_pauses_by_the_sessions_clock) {
 TEST_F(llm_session_run, waiting_is_told_with_the_limit_and_until_when) {
     model("m", 1, {.rps = 1});
     open();
-    (void)s->run({.bound = tokens{1, 1}}, [](call& c) { return c.ended(answered()); });
+    (void)s->run({.bound = tokens{.input = 1, .output = 1}}, [](call& c) { return c.ended(answered()); });
     std::vector<std::pair<step_kind, std::string>> steps;
     time_point until{};
     std::thread t{[&] {
         (void)s->run(
-            {.bound = tokens{1, 1}}, [](call& c) { return c.ended(answered()); },
+            {.bound = tokens{.input = 1, .output = 1}}, [](call& c) { return c.ended(answered()); },
             [&](auto const& p) {
                 steps.emplace_back(p.now.kind, p.now.reason);
                 if (p.now.kind == step_kind::wait) until = p.now.until;
@@ -1630,11 +1660,11 @@ TEST_F(llm_session_run, waiting_is_told_with_the_limit_and_until_when) {
 TEST_F(llm_session_run, serves_in_order_of_arrival) {
     model("m", 1, {.rps = 1});
     open();
-    (void)s->run({.bound = tokens{1, 1}}, [](call& c) { return c.ended(answered()); });
+    (void)s->run({.bound = tokens{.input = 1, .output = 1}}, [](call& c) { return c.ended(answered()); });
     std::mutex m;
     std::vector<int> order;
     for (int i = 0; i < 4; ++i) {
-        start({.bound = tokens{1, 1}}, [&, i](call& c) {
+        start({.bound = tokens{.input = 1, .output = 1}}, [&, i](call& c) {
             {
                 std::lock_guard const lock{m};
                 order.push_back(i);
@@ -1655,12 +1685,12 @@ TEST_F(llm_session_run, serves_in_order_of_arrival) {
 TEST_F(llm_session_run, what_ends_lets_the_first_in_line_look_at_once) {
     model("m", 1, {.tpm = 1000});
     open();
-    call first{*s, request{.bound = tokens{100, 900}}};
+    call first{*s, request{.bound = tokens{.input = 100, .output = 900}}};
     ASSERT_TRUE(sends(first));
     auto const begin = clock.now();
-    start({.bound = tokens{10, 500}}, [](call& c) { return c.ended(answered()); });
+    start({.bound = tokens{.input = 10, .output = 500}}, [](call& c) { return c.ended(answered()); });
     wait_for_waiting(1);
-    first.ended(answered(tokens{100, 10}));
+    first.ended(answered(tokens{.input = 100, .output = 10}));
     join();
     EXPECT_TRUE(results.front().answered());
     EXPECT_EQ(clock.now(), begin);
@@ -1669,11 +1699,13 @@ TEST_F(llm_session_run, what_ends_lets_the_first_in_line_look_at_once) {
 TEST_F(llm_session_run, concurrency_wakes_the_next_without_the_clock) {
     model("m", 1, wide);
     open({.retry = plain, .concurrency = weir::concurrency_options{.start = 1, .most = 1}});
-    call first{*s, request{.bound = tokens{1, 1}}};
+    call first{*s, request{.bound = tokens{.input = 1, .output = 1}}};
     ASSERT_TRUE(sends(first));
-    for (int i = 0; i < 3; ++i) start({.bound = tokens{1, 1}}, [](call& c) { return c.ended(answered(tokens{1, 1})); });
+    for (int i = 0; i < 3; ++i)
+        start({.bound = tokens{.input = 1, .output = 1}},
+              [](call& c) { return c.ended(answered(tokens{.input = 1, .output = 1})); });
     while (s->waiting() < 3) std::this_thread::yield();
-    first.ended(answered(tokens{1, 1}));
+    first.ended(answered(tokens{.input = 1, .output = 1}));
     join();
     for (auto const& r : results) EXPECT_TRUE(r.answered());
     EXPECT_EQ(clock.now(), time_point{1000s});
@@ -1685,12 +1717,12 @@ TEST_F(llm_session_run, what_nothing_is_known_of_is_not_sent_again) {
     int sends = 0;
     auto const lost = [&](call& c) { return ++sends, c.lost(); };
     auto const says_nothing = [&](call& c) { return ++sends, c.ended({}); };
-    auto const end = s->run({.bound = tokens{1, 1}}, lost);
+    auto const end = s->run({.bound = tokens{.input = 1, .output = 1}}, lost);
     EXPECT_EQ(end.status, call_end::lost);
     EXPECT_EQ(end.reason, "no answer arrived");
     EXPECT_EQ(end.last.cause, cause::transport);
-    EXPECT_EQ(s->run({.bound = tokens{1, 1}}, says_nothing).status, call_end::lost);
-    EXPECT_EQ(s->run({.bound = tokens{1, 1}, .repeatable = false}, lost).status, call_end::lost);
+    EXPECT_EQ(s->run({.bound = tokens{.input = 1, .output = 1}}, says_nothing).status, call_end::lost);
+    EXPECT_EQ(s->run({.bound = tokens{.input = 1, .output = 1}, .repeatable = false}, lost).status, call_end::lost);
     EXPECT_EQ(sends, 3);
     EXPECT_EQ(s->counters().in_flight(), 0U);
     EXPECT_EQ(count(counted_event::failed), 3U);
@@ -1700,7 +1732,7 @@ TEST_F(llm_session_run, what_nothing_is_known_of_is_sent_again_if_repeatable) {
     model("m", 1, wide);
     open({.retry = {.base = 1ms, .attempts = 4, .jitter = weir::jitter::none}});
     int sends = 0;
-    call c{*s, request{.bound = tokens{1, 1}, .repeatable = true}};
+    call c{*s, request{.bound = tokens{.input = 1, .output = 1}, .repeatable = true}};
     while (!c.over()) {
         auto const step = c.next();
         if (step.kind == step_kind::send) {
@@ -1717,7 +1749,7 @@ TEST_F(llm_session_run, what_nothing_is_known_of_is_sent_again_if_repeatable) {
 TEST_F(llm_session_run, a_transport_that_failed_is_tried_again_by_default) {
     model("m", 1, wide);
     open({.retry = plain});
-    call c{*s, request{.bound = tokens{1, 1}}};
+    call c{*s, request{.bound = tokens{.input = 1, .output = 1}}};
     ASSERT_TRUE(sends(c));
     EXPECT_FALSE(c.transport_failed().over());
     EXPECT_EQ(c.charged(), charged_as::reserved);
@@ -1728,7 +1760,7 @@ TEST_F(llm_session_run, what_send_throws_passes_through_and_the_attempt_is_reser
     model("m", 1, {.rpm = 10, .tpm = 1000});
     open();
     auto const throws = [](call&) -> ended_attempt { throw std::runtime_error{"mine"}; };
-    EXPECT_THROW((void)s->run({.bound = tokens{1, 499}}, throws), std::runtime_error);
+    EXPECT_THROW((void)s->run({.bound = tokens{.input = 1, .output = 499}}, throws), std::runtime_error);
     EXPECT_EQ(left().tpm, 500U);
     EXPECT_EQ(s->counters().in_flight(), 0U);
     EXPECT_EQ(count(counted_event::failed), 1U);
@@ -1737,10 +1769,10 @@ TEST_F(llm_session_run, what_send_throws_passes_through_and_the_attempt_is_reser
 TEST_F(llm_session_run, a_deadline_ends_the_wait_of_the_first_and_of_those_behind) {
     model("m", 1, {.rpm = 1});
     open();
-    (void)s->run({.bound = tokens{1, 1}}, [](call& c) { return c.ended(answered()); });
+    (void)s->run({.bound = tokens{.input = 1, .output = 1}}, [](call& c) { return c.ended(answered()); });
     auto const end = clock.now() + 10s;
     for (int i = 0; i < 2; ++i) {
-        start({.bound = tokens{1, 1}, .deadline = end}, not_sent);
+        start({.bound = tokens{.input = 1, .output = 1}, .deadline = end}, not_sent);
         wait_for_waiting(static_cast<std::size_t>(i) + 1);
     }
     clock.advance_to(end);
@@ -1755,11 +1787,11 @@ TEST_F(llm_session_run, a_deadline_ends_the_wait_of_the_first_and_of_those_behin
 TEST_F(llm_session_run, a_deadline_ends_the_wait_of_one_behind_while_the_first_waits_on) {
     model("m", 1, {.rpm = 1});
     open();
-    (void)s->run({.bound = tokens{1, 1}}, [](call& c) { return c.ended(answered()); });
+    (void)s->run({.bound = tokens{.input = 1, .output = 1}}, [](call& c) { return c.ended(answered()); });
     auto const end = clock.now() + 10s;
-    start({.bound = tokens{1, 1}}, [](call& c) { return c.ended(answered()); });
+    start({.bound = tokens{.input = 1, .output = 1}}, [](call& c) { return c.ended(answered()); });
     wait_for_waiting(1);
-    start({.bound = tokens{1, 1}, .deadline = end}, not_sent);
+    start({.bound = tokens{.input = 1, .output = 1}, .deadline = end}, not_sent);
     wait_for_waiting(2);
     clock.advance_to(end);
     threads.back().join();
@@ -1774,10 +1806,10 @@ TEST_F(llm_session_run, a_deadline_ends_the_wait_of_one_behind_while_the_first_w
 TEST_F(llm_session_run, nothing_is_let_go_at_or_after_the_deadline) {
     model("m", 1, {.rps = 1});
     open();
-    (void)s->run({.bound = tokens{1, 1}}, [](call& c) { return c.ended(answered()); });
-    call probe{*s, request{.bound = tokens{1, 1}}};
+    (void)s->run({.bound = tokens{.input = 1, .output = 1}}, [](call& c) { return c.ended(answered()); });
+    call probe{*s, request{.bound = tokens{.input = 1, .output = 1}}};
     auto const at = probe.next().until;
-    start({.bound = tokens{1, 1}, .deadline = at}, not_sent);
+    start({.bound = tokens{.input = 1, .output = 1}, .deadline = at}, not_sent);
     wait_for_waiting(1);
     clock.advance_to(at);
     join();
@@ -1792,7 +1824,8 @@ TEST_F(llm_session_run, is_stopped_while_it_waits_and_while_it_pauses) {
         outcome end;
         std::thread t{[&] {
             end = s->run(
-                {.bound = tokens{1, 1}}, [](call& c) { return c.ended(throttled()); }, no_observer{}, stop.get_token());
+                {.bound = tokens{.input = 1, .output = 1}}, [](call& c) { return c.ended(throttled()); }, no_observer{},
+                stop.get_token());
         }};
         clock.wait_for_sleepers(1);
         if (!pauses) {
@@ -1810,16 +1843,17 @@ TEST_F(llm_session_run, is_stopped_while_it_waits_and_while_it_pauses) {
     }
     stop_source stop;
     stop.request_stop();
-    EXPECT_EQ(s->run({.bound = tokens{1, 1}}, not_sent, no_observer{}, stop.get_token()).status, call_end::stopped);
+    EXPECT_EQ(s->run({.bound = tokens{.input = 1, .output = 1}}, not_sent, no_observer{}, stop.get_token()).status,
+              call_end::stopped);
 }
 
 TEST_F(llm_session_run, a_full_line_turns_away) {
     model("m", 1, {.rpm = 1});
     open({.retry = plain, .queue = {.max_waiting = 1}});
-    (void)s->run({.bound = tokens{1, 1}}, [](call& c) { return c.ended(answered()); });
-    start({.bound = tokens{1, 1}}, [](call& c) { return c.ended(answered()); });
+    (void)s->run({.bound = tokens{.input = 1, .output = 1}}, [](call& c) { return c.ended(answered()); });
+    start({.bound = tokens{.input = 1, .output = 1}}, [](call& c) { return c.ended(answered()); });
     wait_for_waiting(1);
-    auto const end = s->run({.bound = tokens{1, 1}}, not_sent);
+    auto const end = s->run({.bound = tokens{.input = 1, .output = 1}}, not_sent);
     EXPECT_EQ(end.status, call_end::queue_full);
     EXPECT_FALSE(end.reason.empty());
     clock.advance(61s);
@@ -1830,15 +1864,15 @@ TEST_F(llm_session_run, a_full_line_turns_away) {
 TEST_F(llm_session_run, close_ends_what_waits_now_and_later) {
     model("m", 1, {.rpm = 1});
     open();
-    (void)s->run({.bound = tokens{1, 1}}, [](call& c) { return c.ended(answered()); });
+    (void)s->run({.bound = tokens{.input = 1, .output = 1}}, [](call& c) { return c.ended(answered()); });
     for (std::size_t i = 0; i < 2; ++i) {
-        start({.bound = tokens{1, 1}}, not_sent);
+        start({.bound = tokens{.input = 1, .output = 1}}, not_sent);
         wait_for_waiting(i + 1);
     }
     s->close();
     join();
     for (auto const& r : results) EXPECT_EQ(r.status, call_end::closed);
-    EXPECT_EQ(s->run({.bound = tokens{1, 1}}, not_sent).status, call_end::closed);
+    EXPECT_EQ(s->run({.bound = tokens{.input = 1, .output = 1}}, not_sent).status, call_end::closed);
     EXPECT_EQ(s->waiting(), 0U);
 }
 
@@ -1846,10 +1880,12 @@ TEST_F(llm_session_run, what_pauses_is_overtaken) {
     model("m", 2, wide);
     open();
     std::atomic<int> n{0};
-    start({.bound = tokens{1, 1}}, [&](call& c) { return c.ended(n++ < 2 ? overloaded() : answered()); });
+    start({.bound = tokens{.input = 1, .output = 1}},
+          [&](call& c) { return c.ended(n++ < 2 ? overloaded() : answered()); });
     clock.wait_for_sleepers(1);
     EXPECT_EQ(s->waiting(), 0U);
-    EXPECT_TRUE(s->run({.bound = tokens{1, 1}}, [](call& c) { return c.ended(answered()); }).answered());
+    EXPECT_TRUE(
+        s->run({.bound = tokens{.input = 1, .output = 1}}, [](call& c) { return c.ended(answered()); }).answered());
     clock.advance_to_next();
     join();
     EXPECT_TRUE(results.front().answered());
@@ -1880,7 +1916,7 @@ TEST(llm_session_threads, many_threads_keep_the_quota_on_a_real_clock) {
     hammer::on_threads(8, 1, [&](std::size_t me, hammer::random_engine& random) {
         for (int i = 0; i < 100; ++i) {
             int sent_this = 0;
-            auto const end = s.run({.bound = tokens{1, 1}}, [&](auto& c) {
+            auto const end = s.run({.bound = tokens{.input = 1, .output = 1}}, [&](auto& c) {
                 ++sent_this;
                 ++sends;
                 reply r = says(200);
@@ -1929,9 +1965,9 @@ TEST_F(llm_session, strangers_that_the_server_reports_are_left_room_where_that_i
             return std::nullopt;
         };
         {
-            call first{one, {.bound = tokens{1, 1}}};
+            call first{one, {.bound = tokens{.input = 1, .output = 1}}};
             ASSERT_TRUE(sends(first));
-            reply r = answered(tokens{1, 1});
+            reply r = answered(tokens{.input = 1, .output = 1});
             r.answer.dialect = dialect::openai;
             r.answer.headers = report;
             first.ended(r);
@@ -1951,10 +1987,10 @@ TEST_F(llm_session, a_rate_that_cannot_be_put_in_force_changes_nothing) {
     session_type& one = open(o);
     std::uint64_t found = 0;
     for (int k = 0; k < 20; ++k) {
-        call c{one, {.bound = tokens{many / 2, 0}}};
+        call c{one, {.bound = tokens{.input = many / 2, .output = 0}}};
         auto const step = c.next();
         ASSERT_EQ(step.kind, step_kind::send) << k << ": " << step.reason;
-        c.ended(answered(tokens{many / 2, 0}));
+        c.ended(answered(tokens{.input = many / 2, .output = 0}));
         found = std::max(found, one.adaptive_fractions(0, 0).second);
         clock.advance(31s);
     }

@@ -51,7 +51,9 @@ struct world {
     int granted = 0;
     bool over[2]{};
 
-    explicit world(std::uint64_t n) : strangers{n}, counted{n} { (void)l.check(weir::llm::tokens{1, 0}, at(0)); }
+    explicit world(std::uint64_t n) : strangers{n}, counted{n} {
+        (void)l.check(weir::llm::tokens{.input = 1, .output = 0}, at(0));
+    }
 
     static weir::llm::limit_reports left(std::uint64_t taken) {
         weir::llm::limit_reports r;
@@ -59,7 +61,7 @@ struct world {
         return r;
     }
     std::optional<typename feed::mark> send(std::int64_t t) {
-        auto const d = l.try_acquire(weir::llm::tokens{1, 0}, at(t));
+        auto const d = l.try_acquire(weir::llm::tokens{.input = 1, .output = 0}, at(t));
         if (!d.granted()) return std::nullopt;
         ++granted;
         return f.sent(d);
@@ -160,7 +162,8 @@ scenario one_stands_in_the_feed() {
              },
              [w] {
                  for (int i = 0; i < 2; ++i)
-                     w->granted += w->l.try_acquire(weir::llm::tokens{1, 0}, at(0)).granted() ? 1 : 0;
+                     w->granted +=
+                         w->l.try_acquire(weir::llm::tokens{.input = 1, .output = 0}, at(0)).granted() ? 1 : 0;
                  w->over[1] = true;
              }},
             [w] {

@@ -76,7 +76,8 @@ TEST(quota_model, one_takes_and_settles_and_another_takes) {
         program p;
         p.how = how;
         p.limits = {.tpm = 5};
-        p.threads = {{take(0, {1, 2}), settle(0, {1, 2})}, {take(1, {1, 2})}};
+        p.threads = {{take(0, {.input = 1, .output = 2}), settle(0, {.input = 1, .output = 2})},
+                     {take(1, {.input = 1, .output = 2})}};
         sees(options::weak(std::string{"take, settle | take, "} + name_of(how)), p);
     }
 }
@@ -87,15 +88,18 @@ TEST(quota_model, one_settles_or_refunds_while_another_takes) {
         program p;
         p.how = how;
         p.limits = {.tpm = 5};
-        p.before = {take(4, {1, 2})};
-        p.threads = {{settle(4, {1, 2})}, {take(0, {1, 2}), take(1, {1, 1})}};
+        p.before = {take(4, {.input = 1, .output = 2})};
+        p.threads = {{settle(4, {.input = 1, .output = 2})},
+                     {take(0, {.input = 1, .output = 2}), take(1, {.input = 1, .output = 1})}};
         sees(options::weak("settle | take, take, " + with), p);
         // Books one and gives one back: the window's word comes back to what it was.
-        p.threads = {{settle(4, {0, 1})}, {take(0, {1, 2}), settle(0, {1, 2})}};
+        p.threads = {{settle(4, {.input = 0, .output = 1})},
+                     {take(0, {.input = 1, .output = 2}), settle(0, {.input = 1, .output = 2})}};
         sees(real_time("settle at less | take, settle, " + with), p);
-        p.threads = {{settle(4, {3, 4})}, {take(0, {1, 1}), take(1, {1, 0})}};
+        p.threads = {{settle(4, {.input = 3, .output = 4})},
+                     {take(0, {.input = 1, .output = 1}), take(1, {.input = 1, .output = 0})}};
         sees(real_time("settle at more | take, take, " + with), p);
-        p.threads = {{refund(4)}, {take(0, {1, 2}), take(1, {1, 1})}};
+        p.threads = {{refund(4)}, {take(0, {.input = 1, .output = 2}), take(1, {.input = 1, .output = 1})}};
         sees(real_time("refund | take, take, " + with), p);
     }
 }
@@ -103,7 +107,7 @@ TEST(quota_model, one_settles_or_refunds_while_another_takes) {
 TEST(quota_model, requests_and_tokens) {
     program p;
     p.limits = {.rpm = 2, .tpm = 5};
-    p.threads = {{take(0, {1, 2})}, {take(1, {1, 2})}};
+    p.threads = {{take(0, {.input = 1, .output = 2})}, {take(1, {.input = 1, .output = 2})}};
     sees(options::weak("rpm, tpm 2x1"), p);
 }
 
@@ -112,28 +116,32 @@ TEST(quota_model, requests_and_tokens) {
 program tokens_of_three() {
     program p;
     p.limits = {.tpm = 5};
-    p.threads = {{take(0, {1, 1})}, {take(1, {1, 1})}, {take(2, {1, 1})}};
+    p.threads = {{take(0, {.input = 1, .output = 1})},
+                 {take(1, {.input = 1, .output = 1})},
+                 {take(2, {.input = 1, .output = 1})}};
     return p;
 }
 program settle_and_two_take() {
     program p;
     p.limits = {.tpm = 5};
-    p.before = {take(4, {1, 2})};
-    p.threads = {{settle(4, {1, 2})}, {take(0, {1, 1})}, {take(1, {1, 1})}};
+    p.before = {take(4, {.input = 1, .output = 2})};
+    p.threads = {{settle(4, {.input = 1, .output = 2})},
+                 {take(0, {.input = 1, .output = 1})},
+                 {take(1, {.input = 1, .output = 1})}};
     return p;
 }
 program settle_and_refund_and_take() {
     program p;
     p.limits = {.tpm = 7};
-    p.before = {take(4, {1, 2}), take(5, {1, 0})};
-    p.threads = {{settle(4, {1, 2})}, {refund(5)}, {take(0, {1, 2})}};
+    p.before = {take(4, {.input = 1, .output = 2}), take(5, {.input = 1, .output = 0})};
+    p.threads = {{settle(4, {.input = 1, .output = 2})}, {refund(5)}, {take(0, {.input = 1, .output = 2})}};
     return p;
 }
 program two_token_limits() {
     program p;
     p.limits = {.tpm = 6, .tps = 5};
     p.jitter = wide;
-    p.threads = {{take(0, {1, 2})}, {take(1, {1, 2})}};
+    p.threads = {{take(0, {.input = 1, .output = 2})}, {take(1, {.input = 1, .output = 2})}};
     return p;
 }
 program all_four() {
@@ -144,25 +152,26 @@ program all_four() {
 program settle_and_take_later() {
     program p;
     p.limits = {.tpm = 5};
-    p.before = {take(4, {1, 2})};
-    p.threads = {{settle(4, {1, 2}, 6)}, {take(0, {1, 2}, 6)}};
+    p.before = {take(4, {.input = 1, .output = 2})};
+    p.threads = {{settle(4, {.input = 1, .output = 2}, 6)}, {take(0, {.input = 1, .output = 2}, 6)}};
     return p;
 }
 program take_later_and_take() {
     program p = settle_and_take_later();
-    p.threads = {{take(1, {1, 1}, 6)}, {take(0, {1, 1}, 0)}};
+    p.threads = {{take(1, {.input = 1, .output = 1}, 6)}, {take(0, {.input = 1, .output = 1}, 0)}};
     return p;
 }
 program take_much_later_and_take() {
     program p = settle_and_take_later();
-    p.threads = {{take(1, {1, 2}, 66)}, {take(0, {1, 2}, 0)}};
+    p.threads = {{take(1, {.input = 1, .output = 2}, 66)}, {take(0, {.input = 1, .output = 2}, 0)}};
     p.later = 66 + 66;
     return p;
 }
 program change_tokens() {
     program p;
     p.limits = {.tpm = 5};
-    p.threads = {{change({.tpm = 3}, 6)}, {take(0, {1, 2}, 6), take(1, {1, 1}, 6)}};
+    p.threads = {{change({.tpm = 3}, 6)},
+                 {take(0, {.input = 1, .output = 2}, 6), take(1, {.input = 1, .output = 1}, 6)}};
     return p;
 }
 program change_requests() {
@@ -175,8 +184,8 @@ program change_requests() {
 program two_take_and_the_word_comes_back() {
     program p;
     p.limits = {.tpm = 5};
-    p.before = {take(5, {1, 0})};
-    p.threads = {{refund(5)}, {take(0, {1, 2})}, {take(1, {1, 2})}};
+    p.before = {take(5, {.input = 1, .output = 0})};
+    p.threads = {{refund(5)}, {take(0, {.input = 1, .output = 2})}, {take(1, {.input = 1, .output = 2})}};
     return p;
 }
 
@@ -218,7 +227,8 @@ TEST(quota_model, one_who_stands_still_anywhere_blocks_nobody_and_what_it_charge
     p.threads = {{take(0, {}), refund(0)}, {take(1, {}), take(2, {})}};
     stands_still("rpm", p, 1, options::weak(""));
     p.limits = {.tpm = 5};
-    p.threads = {{take(0, {1, 2}), settle(0, {1, 2})}, {take(1, {1, 2})}};
+    p.threads = {{take(0, {.input = 1, .output = 2}), settle(0, {.input = 1, .output = 2})},
+                 {take(1, {.input = 1, .output = 2})}};
     stands_still("tpm", p, 1, few("", 1, 0));
 }
 
@@ -246,7 +256,8 @@ TEST(quota_model, the_claims_and_the_refunds_orders_are_earned) {
     // where the word comes back. (9): who sees a hold end must see what it became.
     program p;
     p.limits = {.tpm = 5};
-    p.threads = {{take(0, {1, 2}), settle(0, {1, 2})}, {take(1, {1, 2})}};
+    p.threads = {{take(0, {.input = 1, .output = 2}), settle(0, {.input = 1, .output = 2})},
+                 {take(1, {.input = 1, .output = 2})}};
     std::vector<model::trial> const trials{
         {"take, settle | take", [&p] { return explore(options::weak("take, settle | take", 0), p); }},
         {"take | take | refund",
@@ -281,9 +292,10 @@ TEST(quota_model_long, settle_at_less_or_refund_and_take_again) {
         program p;
         p.how = how;
         p.limits = {.tpm = 5};
-        p.threads = {{take(0, {1, 2}), settle(0, {1, 1})}, {take(1, {1, 2})}};
+        p.threads = {{take(0, {.input = 1, .output = 2}), settle(0, {.input = 1, .output = 1})},
+                     {take(1, {.input = 1, .output = 2})}};
         sees(real_time(std::string{"take, settle at less | take, "} + name_of(how)), p);
-        p.threads = {{take(0, {1, 2}), refund(0)}, {take(1, {1, 2})}};
+        p.threads = {{take(0, {.input = 1, .output = 2}), refund(0)}, {take(1, {.input = 1, .output = 2})}};
         sees(real_time(std::string{"take, refund | take, "} + name_of(how)), p);
     }
 }
@@ -291,7 +303,8 @@ TEST(quota_model_long, settle_at_less_or_refund_and_take_again) {
 TEST(quota_model_long, two_by_two) {
     program p;
     p.limits = {.tpm = 5};
-    p.threads = {{take(0, {1, 2}), settle(0, {1, 2})}, {take(1, {1, 2}), settle(1, {1, 2})}};
+    p.threads = {{take(0, {.input = 1, .output = 2}), settle(0, {.input = 1, .output = 2})},
+                 {take(1, {.input = 1, .output = 2}), settle(1, {.input = 1, .output = 2})}};
     sees(options::weak("take, settle | take, settle"), p);
 }
 

@@ -124,7 +124,7 @@ public:
           limiter_{p.limits,
                    {.jitter = p.jitter, .server_timeout = std::chrono::nanoseconds{0}, .accounting = p.how},
                    clock_} {
-        if (!p.cold) (void)limiter_.check(tokens{1, 1}, at(0));
+        if (!p.cold) (void)limiter_.check(tokens{.input = 1, .output = 1}, at(0));
         for (auto const& thread : p.threads) {
             for (auto const& o : thread) note(o);
         }
@@ -172,7 +172,7 @@ private:
     bool strict() const { return p_.how == accounting::any || p_.how == accounting::reserve; }
     /// What a call counts at its stamp, and what it holds.
     std::uint64_t counts(tokens n) const {
-        return !holding() ? n.total() : n.input == 0 && n.output != 0 ? 1 : n.input;
+        return !holding() ? n.total() : n.input == 0 && n.output != 0 ? 1 : n.input.value();
     }
     std::uint64_t holds(tokens n) const { return n.total() - counts(n); }
 
@@ -236,8 +236,8 @@ private:
                 if (result != nullptr && *result != (c.is == state::live)) return {};
                 if (c.is != state::live) return {s};
                 changed.is = state::settled;
-                changed.late = {o.t, holding() ? o.n.output : 0};
-                if (std::uint64_t const n = holding() ? o.n.input : o.n.total(); n <= c.counts.n) {
+                changed.late = {o.t, holding() ? o.n.output.value() : 0};
+                if (std::uint64_t const n = holding() ? o.n.input.value() : o.n.total(); n <= c.counts.n) {
                     changed.counts.n = n;
                 } else {
                     changed.late.n += n - c.counts.n;

@@ -208,7 +208,7 @@ private:
 
     void call(step const& s) {
         auto const now = clock_.now();
-        weir::llm::tokens const n{1 + s.a % 60U, s.b % 60U};
+        weir::llm::tokens const n{.input = 1 + s.a % 60U, .output = s.b % 60U};
         auto d = fed_->try_acquire(n, now);
         log_.note("call of ", n.input, " + ", n.output, " at ", clock_.ticks, d.granted() ? "" : ": denied");
         if (!d.granted()) return;
@@ -256,7 +256,7 @@ private:
         auto& c = *calls_[i];
         weir::llm::tokens used{};
         if (c.place) {
-            used = {c.asked.input, s.b % (c.asked.output + 1)};
+            used = {.input = c.asked.input, .output = s.b % (c.asked.output + 1)};
             server_[*c.place].tokens = used.total();
             if (when_ == weir::llm::report_time::on_reply) c.heads = write(s);
         }

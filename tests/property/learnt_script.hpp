@@ -178,7 +178,7 @@ public:
             }
             case 1: {
                 auto const t = text_of(s);
-                weir::llm::tokens const used{size(s.c), s.b};
+                weir::llm::tokens const used{.input = size(s.c), .output = s.b};
                 for (unsigned i = 0; i <= s.pick % 40U; ++i) learn(t, used);
                 return;
             }
@@ -268,7 +268,7 @@ private:
     /// So many thousandths of each, rounded up, as far as numbers go.
     static void weigh(step const& s) {
         weir::llm::usage_weights const w{s.a % 3'000U, s.b % 3'000U, s.c, size(s.c) >> (s.pick % 64U)};
-        weir::llm::tokens const used{size(s.a), size(s.b)};
+        weir::llm::tokens const used{.input = size(s.a), .output = size(s.b)};
         std::uint64_t const cached = size(s.c);
         std::uint64_t const images = s.pick % 5U;
         auto const times = [](integer const& n, std::uint64_t thousandths) {

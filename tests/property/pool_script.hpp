@@ -401,7 +401,7 @@ private:
         if (calls_.empty()) return;
         auto& h = calls_[s.pick % calls_.size()];
         bool const refunds = s.a % 2 == 0;
-        weir::llm::tokens const used{s.b % (h.n.input + 1), s.c % (h.n.output + 1)};
+        weir::llm::tokens const used{.input = s.b % (h.n.input + 1), .output = s.c % (h.n.output + 1)};
         log_.note(refunds ? "refund of " : "settle of ", *h.c, h.live ? "" : ", for the second time");
         bool const done = refunds ? m_.real().refund(h.c) : m_.real().settle(h.c, used, clock_.now());
         ensure_equal(done, h.live, "ends once");
@@ -493,7 +493,9 @@ private:
         std::int64_t const t = clock_.ticks;
         duration const patience{static_cast<std::int64_t>(s.c % 8 == 0 ? 0 : s.c % 8 == 1 ? size(s.c) >> 1U : s.c)};
         // Each link counts its own way.
-        auto const need = [&](std::size_t i) { return weir::llm::tokens{(s.a + i) % 40U, s.b % 40U}; };
+        auto const need = [&](std::size_t i) {
+            return weir::llm::tokens{.input = (s.a + i) % 40U, .output = s.b % 40U};
+        };
 
         typename chain::terms bears{.patience = patience};
         if (s.pick % 4 == 1) bears.max_price = s.pick / 4 % 4U;

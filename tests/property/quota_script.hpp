@@ -177,11 +177,11 @@ private:
     }
 
     weir::llm::tokens tokens_of(step const& s) const {
-        weir::llm::tokens n{s.a % 60U, s.b % 60U};
+        weir::llm::tokens n{.input = s.a % 60U, .output = s.b % 60U};
         if (s.c % 8 == 0) n.input = 0;
         if (s.c / 8 % 8 == 0) n.output = 0;
-        if (s.c / 64 % 32 == 0) n.output += 200;
-        if (s.c / 64 % 32 == 1) n.input += 200;
+        if (s.c / 64 % 32 == 0) n.output = n.output + 200;
+        if (s.c / 64 % 32 == 1) n.input = n.input + 200;
         return n;
     }
 
@@ -196,15 +196,15 @@ private:
         bool const strict = reserve || options_.accounting == weir::llm::accounting::any;
         std::uint64_t const total = n.input + n.output;
         if (total == 0) return {};
-        if ((strict ? total : n.input) > limit)
+        if ((strict ? total : n.input.value()) > limit)
             return {{limit, 0, 0}, limit, options_.oversize == weir::llm::oversize::refuse};
         if (hold == 0) return {{total, 0, 0}, total};
-        std::uint64_t const count = n.input == 0 ? 1 : n.input;
+        std::uint64_t const count = n.input == 0 ? 1 : n.input.value();
         return {{count, 0, 0}, strict ? count + hold : count};
     }
     std::uint64_t hold_of(weir::llm::tokens n) const {
         if (!holds(limits_) || n.output == 0) return 0;
-        return std::min(n.input == 0 ? n.output - 1 : n.output,
+        return std::min(n.input == 0 ? n.output - 1 : n.output.value(),
                         std::max(limits_.tpm.value_or(0), limits_.tps.value_or(0)));
     }
 
@@ -287,17 +287,17 @@ private:
         auto& c = calls_[h.call];
         auto const now = clock_.now();
         if (settles) {
-            weir::llm::tokens used{s.a % (h.n.input + 1), s.b % (h.n.output + 1)};
-            if (s.c % 4 == 0) used.output += s.c / 4 % 300U;
-            if (s.c % 4 == 1) used.input += s.c / 4 % 300U;
+            weir::llm::tokens used{.input = s.a % (h.n.input + 1), .output = s.b % (h.n.output + 1)};
+            if (s.c % 4 == 0) used.output = used.output + s.c / 4 % 300U;
+            if (s.c % 4 == 1) used.input = used.input + s.c / 4 % 300U;
             log_.note("settle ", h.n.input, " + ", h.n.output, " at ", used.input, " + ", used.output);
             ensure(shared_->settle(h.s, used, now) && plain_->settle(h.p, used, now), "does not settle");
             bool const reserve = options_.accounting == weir::llm::accounting::reserve;
             c.counts_tokens = c.counts_tokens || used.input + used.output != 0;
             for (auto& p : c.part) {
-                std::uint64_t const first = reserve ? used.input + used.output : used.input;
+                std::uint64_t const first = reserve ? used.total() : used.input.value();
                 p.at_stamp = std::min(first, p.count);
-                p.at_end = first - p.at_stamp + (reserve ? 0 : used.output);
+                p.at_end = first - p.at_stamp + (reserve ? 0 : used.output.value());
             }
         } else {
             log_.note("refund ", h.n.input, " + ", h.n.output);

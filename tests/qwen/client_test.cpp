@@ -201,7 +201,9 @@ struct fixture {
         if (!made) made.emplace(options, driver, observer);
         return *made;
     }
-    void submit(qwen::call_id id, std::string body = "{}") { client().submit({id, std::move(body), {10, 20}}); }
+    void submit(qwen::call_id id, std::string body = "{}") {
+        client().submit({id, std::move(body), {.input = 10, .output = 20}});
+    }
 
     qwen::client_options options = [] {
         qwen::client_options o;
@@ -594,14 +596,14 @@ struct weir_fixture {
     std::pair<std::uint64_t, std::uint64_t> left() {
         return {*first.limits(0).available().rpm, *first.limits(0).available().tpm};
     }
-    static qwen::chat_call call(qwen::call_id id) { return {id, "{}", {100, 50}}; }
+    static qwen::chat_call call(qwen::call_id id) { return {id, "{}", {.input = 100, .output = 50}}; }
     static qwen::attempt with(qwen::call_id id, int status, std::string body, charge c, weir::llm::tokens used = {}) {
         qwen::attempt a;
         a.id = id;
         a.status = status;
         a.body = std::move(body);
         a.charge = c;
-        a.bound = {100, 50};
+        a.bound = {.input = 100, .output = 50};
         a.usage = used;
         return a;
     }
@@ -638,7 +640,7 @@ TEST_F(qwen_adapter, says_where_to_send_and_settles_holds_and_refunds) {
     EXPECT_EQ(go.to->model, "qwen3-max");
     EXPECT_EQ(go.to->server_queue, 7s);
     EXPECT_EQ(left(), (std::pair<std::uint64_t, std::uint64_t>{9, 850}));
-    auto a = with(1, 200, "{}", charge::used, {80, 20});
+    auto a = with(1, 200, "{}", charge::used, {.input = 80, .output = 20});
     EXPECT_EQ(driver.ended(a).what, qwen::next_step::kind::answered);
     EXPECT_EQ(left(), (std::pair<std::uint64_t, std::uint64_t>{9, 900}));
     EXPECT_EQ(driver.ended(a).what, qwen::next_step::kind::failed) << "once";
@@ -694,14 +696,14 @@ TEST_F(qwen_adapter, ends_the_run_when_no_account_would_do) {
 
 TEST_F(qwen_adapter, names_what_a_call_waits_for_and_what_it_can_never_pass) {
     for (qwen::call_id id = 1; id <= 20; ++id) {
-        auto const go = driver.admit({id, "{}", {1, 1}});
+        auto const go = driver.admit({id, "{}", {.input = 1, .output = 1}});
         EXPECT_EQ(go.what, kind::now);
     }
-    auto const later = driver.admit({21, "{}", {1, 1}});
+    auto const later = driver.admit({21, "{}", {.input = 1, .output = 1}});
     ASSERT_EQ(later.what, kind::later);
     EXPECT_EQ(later.limit, "requests per minute");
     EXPECT_GT(later.ask_at, qwen::steady_time{clock.now().time_since_epoch()});
-    auto const never = driver.admit({22, "{}", {1001, 0}});
+    auto const never = driver.admit({22, "{}", {.input = 1001, .output = 0}});
     ASSERT_EQ(never.what, kind::over);
     EXPECT_EQ(never.code, "exceeds_quota");
     EXPECT_NE(never.message.find("tokens per minute"), std::string::npos) << never.message;

@@ -85,9 +85,11 @@ bool all_work(char const* policy) {
     {
         weir::manual_clock c;
         weir::llm::quota_limiter<clock, Atomics> limiter{weir::llm::quota{.rpm = 2, .tpm = 100}, c};
-        auto call = limiter.try_acquire(weir::llm::tokens{40, 40});
-        ok &= expect(call && !limiter.try_acquire(weir::llm::tokens{40, 40}), "does not count tokens", "quota_limiter");
-        ok &= expect(limiter.settle(call, weir::llm::tokens{40, 10}), "does not settle", "quota_limiter");
+        auto call = limiter.try_acquire(weir::llm::tokens{.input = 40, .output = 40});
+        ok &= expect(call && !limiter.try_acquire(weir::llm::tokens{.input = 40, .output = 40}),
+                     "does not count tokens", "quota_limiter");
+        ok &= expect(limiter.settle(call, weir::llm::tokens{.input = 40, .output = 10}), "does not settle",
+                     "quota_limiter");
     }
     {
         weir::manual_clock c;
@@ -102,17 +104,18 @@ bool all_work(char const* policy) {
                                           .adaptive = weir::llm::adaptive_range{},
                                           .concurrency = weir::concurrency_options{}},
                                          c};
-        auto const end = session.run({.bound = weir::llm::tokens{40, 40}}, [](auto& call) {
+        auto const end = session.run({.bound = weir::llm::tokens{.input = 40, .output = 40}}, [](auto& call) {
             weir::llm::reply r;
             r.answer.status = 200;
-            r.used = weir::llm::tokens{40, 10};
+            r.used = weir::llm::tokens{.input = 40, .output = 10};
             return call.ended(r);
         });
         ok &= expect(end.answered() && accounts.limits(0).available(c.now()).tpm == 50U, "does not answer", "session");
         c.advance(1s);
-        ok &= expect(session.run({.bound = weir::llm::tokens{101, 0}}, [](auto& call) { return call.lost(); }).status ==
-                         weir::llm::call_end::never,
-                     "says that the impossible may come", "session");
+        ok &= expect(
+            session.run({.bound = weir::llm::tokens{.input = 101, .output = 0}}, [](auto& call) { return call.lost(); })
+                    .status == weir::llm::call_end::never,
+            "says that the impossible may come", "session");
     }
     return expect(ok, "a limiter with these cells fails", policy);
 }
@@ -120,7 +123,8 @@ bool all_work(char const* policy) {
 }  // namespace every_limiter
 
 inline bool every_limiter_works() {
-    std::vector<weir::llm::planned_call> const calls(20, weir::llm::planned_call{.bound = {50, 0}, .used = {50, 0}});
+    std::vector<weir::llm::planned_call> const calls(
+        20, weir::llm::planned_call{.bound = {.input = 50, .output = 0}, .used = {.input = 50, .output = 0}});
     weir::llm::setup const now{.models = {{"m", {{"a", {.rpm = 10}}}}}};
     auto const advice =
         weir::llm::advise(calls, now, {with_accounts(now, 2)}, {.goal = {.whole = std::chrono::seconds{1}}});

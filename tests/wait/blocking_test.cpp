@@ -168,8 +168,9 @@ TEST_F(blocking, every_limiter_waits) {
     clock.advance_to_next();
     EXPECT_TRUE(second.get().granted());
 
-    EXPECT_TRUE(quota.acquire(weir::llm::tokens{40, 40}).granted());
-    auto next = std::async(std::launch::async, [&] { return quota.acquire(weir::llm::tokens{40, 40}); });
+    EXPECT_TRUE(quota.acquire(weir::llm::tokens{.input = 40, .output = 40}).granted());
+    auto next =
+        std::async(std::launch::async, [&] { return quota.acquire(weir::llm::tokens{.input = 40, .output = 40}); });
     clock.wait_for_sleepers(1);
     clock.advance_to_next();
     EXPECT_TRUE(next.get().granted());

@@ -653,13 +653,13 @@ TEST(fair_lines_of_a_quota, count_what_a_call_takes_most_of_and_correct_it_when_
     manual_clock clock;
     weir::llm::quota_limiter quota{weir::llm::quota{.rpm = 100, .tpm = 10'000},
                                    clock};  // a request is worth a hundred tokens
-    EXPECT_EQ((weir::detail::share_of(quota, weir::llm::tokens{5, 10})), 100U);
-    EXPECT_EQ((weir::detail::share_of(quota, weir::llm::tokens{500, 10})), 510U);
+    EXPECT_EQ((weir::detail::share_of(quota, weir::llm::tokens{.input = 5, .output = 10})), 100U);
+    EXPECT_EQ((weir::detail::share_of(quota, weir::llm::tokens{.input = 500, .output = 10})), 510U);
     EXPECT_EQ((weir::detail::share_of(quota, std::uint64_t{700})), 700U);
     weir::llm::quota_limiter requests{weir::llm::quota{.rpm = 100}, clock};
-    EXPECT_EQ((weir::detail::share_of(requests, weir::llm::tokens{500, 10})), 1U);
+    EXPECT_EQ((weir::detail::share_of(requests, weir::llm::tokens{.input = 500, .output = 10})), 1U);
     weir::llm::quota_limiter tokens{weir::llm::quota{.tpm = 100}, clock};
-    EXPECT_EQ((weir::detail::share_of(tokens, weir::llm::tokens{5, 10})), 15U);
+    EXPECT_EQ((weir::detail::share_of(tokens, weir::llm::tokens{.input = 5, .output = 10})), 15U);
     struct seats {
         int n;
     };
@@ -668,9 +668,9 @@ TEST(fair_lines_of_a_quota, count_what_a_call_takes_most_of_and_correct_it_when_
     // Two classes of one weight: many small calls and few large ones. Each gets half of what is scarce for it.
     fair_queue lines{quota, {fair_class{.weight = 1}, fair_class{.weight = 1}}};
     scene<decltype(lines)> all{clock, lines};
-    ASSERT_TRUE(quota.try_acquire(weir::llm::tokens{10'000, 0}));
-    for (int i = 0; i < 100; ++i) all.join(agent, weir::llm::tokens{1, 0}, i);
-    for (int i = 0; i < 30; ++i) all.join(batch, weir::llm::tokens{400, 0}, 1000 + i);
+    ASSERT_TRUE(quota.try_acquire(weir::llm::tokens{.input = 10'000, .output = 0}));
+    for (int i = 0; i < 100; ++i) all.join(agent, weir::llm::tokens{.input = 1, .output = 0}, i);
+    for (int i = 0; i < 30; ++i) all.join(batch, weir::llm::tokens{.input = 400, .output = 0}, 1000 + i);
     all.advance(61s);
     auto const small = std::count_if(all.served.begin(), all.served.end(), [](int who) { return who < 1000; });
     auto const large = static_cast<long>(all.served.size()) - small;
@@ -685,7 +685,7 @@ TEST(fair_lines_of_a_quota, an_output_that_was_held_and_not_used_is_given_back_t
     fair_queue lines{quota, {fair_class{.weight = 1}, fair_class{.weight = 1}}};
     std::vector<int> served;
     loop executor{clock};
-    ASSERT_TRUE(quota.try_acquire(weir::llm::tokens{1000, 0}));
+    ASSERT_TRUE(quota.try_acquire(weir::llm::tokens{.input = 1000, .output = 0}));
     auto const wait = [&](role c, int who, weir::llm::tokens asked,
                           std::optional<weir::llm::tokens> used) -> eager_task {
         loop::timer timer{executor};
@@ -699,8 +699,11 @@ TEST(fair_lines_of_a_quota, an_output_that_was_held_and_not_used_is_given_back_t
     };
     // Both ask for the same, and the agent's turn out short: it gets as many more.
     std::list<eager_task> calls;
-    for (int i = 0; i < 20; ++i) calls.push_back(wait(agent, i, {10, 90}, weir::llm::tokens{10, 15}));
-    for (int i = 0; i < 20; ++i) calls.push_back(wait(batch, 100 + i, {100, 0}, weir::llm::tokens{100, 0}));
+    for (int i = 0; i < 20; ++i)
+        calls.push_back(wait(agent, i, {.input = 10, .output = 90}, weir::llm::tokens{.input = 10, .output = 15}));
+    for (int i = 0; i < 20; ++i)
+        calls.push_back(
+            wait(batch, 100 + i, {.input = 100, .output = 0}, weir::llm::tokens{.input = 100, .output = 0}));
     clock.advance(61s);
     executor.run_due();
     auto const agents = std::count_if(served.begin(), served.end(), [](int who) { return who < 100; });

@@ -601,19 +601,19 @@ TEST(waiting_line_of_another_cost, waits_for_a_quota_of_requests_and_tokens) {
     manual_clock clock;
     weir::llm::quota_limiter quota{weir::llm::quota{.rpm = 2, .tpm = 1000}, clock};
     weir::wait_queue line{quota};
-    auto first = line.acquire(weir::llm::tokens{100, 700});
+    auto first = line.acquire(weir::llm::tokens{.input = 100, .output = 700});
     ASSERT_TRUE(first);
-    EXPECT_EQ(line.acquire(weir::llm::tokens{1000, 1}).status(), wait_status::never);
+    EXPECT_EQ(line.acquire(weir::llm::tokens{.input = 1000, .output = 1}).status(), wait_status::never);
     bool second_done = false;
-    std::thread second{[&] { second_done = line.acquire(weir::llm::tokens{100, 200}).granted(); }};
+    std::thread second{[&] { second_done = line.acquire(weir::llm::tokens{.input = 100, .output = 200}).granted(); }};
     clock.wait_for_sleepers(1);
-    EXPECT_TRUE(line.settle(*first, weir::llm::tokens{100, 50}));  // of 700 held, 650 come back
+    EXPECT_TRUE(line.settle(*first, weir::llm::tokens{.input = 100, .output = 50}));  // of 700 held, 650 come back
     second.join();
     EXPECT_TRUE(second_done);
     EXPECT_EQ(clock.now(), time_point{});
-    EXPECT_EQ(line.try_acquire_for(weir::llm::tokens{1, 1}, 0s).status(),
+    EXPECT_EQ(line.try_acquire_for(weir::llm::tokens{.input = 1, .output = 1}, 0s).status(),
               wait_status::timed_out);  // two requests, the third waits
-    std::thread third{[&] { EXPECT_TRUE(line.acquire(weir::llm::tokens{1, 1})); }};
+    std::thread third{[&] { EXPECT_TRUE(line.acquire(weir::llm::tokens{.input = 1, .output = 1})); }};
     clock.wait_for_sleepers(1);
     auto const due = clock.next_due();
     ASSERT_TRUE(due);

@@ -100,7 +100,7 @@ struct input_estimate {
 ///
 ///     weir::llm::token_estimator model;
 ///     auto size = weir::llm::measure(system) + weir::llm::measure(prompt);
-///     auto d = quota.try_acquire(weir::llm::tokens{model.input(size).bound, model.output(max_tokens)});
+///     auto d = quota.try_acquire(weir::llm::tokens{.input = model.input(size).bound, .output = model.output(max_tokens)});
 ///     … model.learn(size, usage);
 ///
 /// Until `min_samples` answers have been learned, the input bound is token_bound() and the output is the default. After that the input bound is the
@@ -172,11 +172,11 @@ constexpr tokens weighted(tokens used, permit_count cached, permit_count images,
         return r;
     };
     auto const sum = [](std::uint64_t a, std::uint64_t b) { return a + b < a ? max : a + b; };
-    std::uint64_t const reused = (std::min)(cached.value(), used.input);
+    std::uint64_t const reused = (std::min)(cached.value(), used.input.value());
     std::uint64_t pictures{};
     if (__builtin_mul_overflow(images.value(), w.per_image, &pictures)) pictures = max;
-    return {sum(sum(times(used.input - reused, w.input), times(reused, w.cached)), pictures),
-            times(used.output, w.output)};
+    return {.input = sum(sum(times(used.input - reused, w.input), times(reused, w.cached)), pictures),
+            .output = times(used.output, w.output)};
 }
 
 }  // namespace weir::inline v0::llm

@@ -11,18 +11,33 @@
 
 #include "../detail/wide.hpp"
 #include "../error.hpp"
+#include "../limiter.hpp"
 
 namespace weir::inline v0::llm {
 
 /// LLM tokens of one call. When asking, `output` is an upper bound (max_tokens); when settling, what was used.
+/// The fields are named where it is made, tokens{.input = 500, .output = 800}: braces without names do not compile, since
+/// {500} and {500, 0} look alike. The counts are permit_count: no fractions, and a negative count is denied for good.
 struct tokens {
-    std::uint64_t input = 0;
-    std::uint64_t output = 0;
+    /// Takes the place of the first positional argument, and nothing converts to it.
+    struct named_fields_only {
+        constexpr explicit named_fields_only() noexcept = default;
+        friend constexpr bool operator==(named_fields_only, named_fields_only) noexcept = default;
+    };
 
-    constexpr std::uint64_t total() const noexcept {
-        return input + output < input ? (std::numeric_limits<std::uint64_t>::max)() : input + output;
+    [[no_unique_address]] named_fields_only named_fields_only_{};
+    permit_count input = 0;
+    permit_count output = 0;
+
+    /// The sum, or the greatest number where it does not fit.
+    constexpr permits total() const noexcept {
+        permits const sum = input.value() + output.value();
+        return sum < input.value() ? permit_count::invalid_value : sum;
     }
-    friend constexpr bool operator==(tokens const&, tokens const&) = default;
+    /// Whether a count was negative.
+    constexpr bool invalid() const noexcept { return input.invalid() || output.invalid(); }
+
+    friend constexpr bool operator==(tokens const&, tokens const&) noexcept = default;
 };
 
 /// One of the limits of a quota.

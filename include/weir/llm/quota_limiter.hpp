@@ -172,14 +172,16 @@ public:
     /// held until it is settled; say what is input where it is known. O(1), but for the first in a new segment.
     decision try_acquire(tokens t) noexcept { return try_acquire(t, clock_.get().now()); }
     decision try_acquire(tokens n, time_point t) noexcept { return attempt(n, t, true); }
-    decision try_acquire(std::uint64_t total) noexcept { return try_acquire(tokens{0, total}); }
-    decision try_acquire(std::uint64_t total, time_point t) noexcept { return try_acquire(tokens{0, total}, t); }
+    decision try_acquire(std::uint64_t total) noexcept { return try_acquire(tokens{.input = 0, .output = total}); }
+    decision try_acquire(std::uint64_t total, time_point t) noexcept {
+        return try_acquire(tokens{.input = 0, .output = total}, t);
+    }
 
     /// What try_acquire would answer. Charges nothing.
     decision check(tokens n) noexcept { return check(n, clock_.get().now()); }
     decision check(tokens n, time_point t) noexcept { return attempt(n, t, false); }
-    decision check(std::uint64_t total) noexcept { return check(tokens{0, total}); }
-    decision check(std::uint64_t total, time_point t) noexcept { return check(tokens{0, total}, t); }
+    decision check(std::uint64_t total) noexcept { return check(tokens{.input = 0, .output = total}); }
+    decision check(std::uint64_t total, time_point t) noexcept { return check(tokens{.input = 0, .output = total}, t); }
 
     /// The reply was read, and this is what the call used. Holds end; what was overestimated is given back where it was
     /// charged; more than was asked for is debt, charged now: it blocks later calls and is outside the promise. Once: false
@@ -193,8 +195,10 @@ public:
         return true;
     }
     /// The same for a total: it counts as output, as in try_acquire(total).
-    bool settle(decision& d, std::uint64_t used) noexcept { return settle(d, tokens{0, used}); }
-    bool settle(decision& d, std::uint64_t used, time_point now) noexcept { return settle(d, tokens{0, used}, now); }
+    bool settle(decision& d, std::uint64_t used) noexcept { return settle(d, tokens{.input = 0, .output = used}); }
+    bool settle(decision& d, std::uint64_t used, time_point now) noexcept {
+        return settle(d, tokens{.input = 0, .output = used}, now);
+    }
 
     /// The request certainly never left: gives back all of it, exactly, once.
     bool refund(decision& d) noexcept {
@@ -356,23 +360,24 @@ private:
             : counted{limit, w, o, c, begin}, held{beside} {}
 
         [[gnu::__always_inline__]] token_plan plan_for(tokens n, std::uint64_t hold,
-                                                   quota_options const& o) const noexcept {
+                                                       quota_options const& o) const noexcept {
             std::uint64_t const limit = counted.limit();
             std::uint64_t const total = n.total();
             bool const strict = o.accounting == accounting::any || o.accounting == accounting::reserve;
-            if ((strict ? total : n.input) > limit) return {limit, hold, o.oversize == oversize::refuse};
+            if ((strict ? total : n.input.value()) > limit) return {limit, hold, o.oversize == oversize::refuse};
             if (held == nullptr || hold == 0) return {total, 0, false};
             // An exchange on the window's word is what makes an admission one event: at least one token is counted.
-            return {n.input == 0 ? 1 : n.input, strict ? 0 : hold, false};
+            return {n.input == 0 ? 1 : n.input.value(), strict ? 0 : hold, false};
         }
 
         [[gnu::__always_inline__]] typename counter::offer make_offer(token_plan const& p, std::uint64_t hold,
-                                                                  typename counter::usage others,
-                                                                  time_point t) noexcept {
+                                                                      typename counter::usage others,
+                                                                      time_point t) noexcept {
             if (held == nullptr) return counted.make_offer(p.count, t);
             return counted.make_offer_beside(p.count, t, [&] { return with(others, hold - p.own, 0); });
         }
-        [[gnu::__noinline__]] bool charge_beside(token_plan const& p, time_point t, typename counter::receipt& r) noexcept {
+        [[gnu::__noinline__]] bool charge_beside(token_plan const& p, time_point t,
+                                                 typename counter::receipt& r) noexcept {
             auto d = counted.try_acquire_beside(p.count, t, [&] { return with(held->used_as_of(t), 0, p.own); });
             r = std::move(d.receipt());
             return d.granted();
@@ -381,8 +386,9 @@ private:
         /// What moves is counted where it comes before it is released where it was: the caller ends the hold after this.
         void settle(typename counter::receipt& r, tokens used, time_point now) noexcept {
             std::uint64_t const charged = r.live();
-            std::uint64_t const counts = held == nullptr ? used.total() : used.input;
-            std::uint64_t const late = (held == nullptr ? 0 : used.output) + (counts > charged ? counts - charged : 0);
+            std::uint64_t const counts = held == nullptr ? used.total() : used.input.value();
+            std::uint64_t const late =
+                (held == nullptr ? 0 : used.output.value()) + (counts > charged ? counts - charged : 0);
             if (late != 0) counted.book(late, now);
             if (counts < charged) counted.refund(r, charged - counts);
         }
@@ -457,7 +463,7 @@ private:
         if (!held_ || n.output == 0) return 0;
         std::uint64_t most = tpm_ ? tpm_->counted.limit() : 0;
         if (tps_) most = (std::max)(most, tps_->counted.limit());
-        return (std::min)(n.input == 0 ? n.output - 1 : n.output, most);
+        return (std::min)(n.input == 0 ? n.output - 1 : n.output.value(), most);
     }
 
     [[gnu::__always_inline__]] decision attempt(tokens n, time_point t, bool take) noexcept {

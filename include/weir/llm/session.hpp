@@ -120,7 +120,7 @@ public:
         std::string_view reason{};            ///< in words: the server's reason, or the limit. Static text.
         std::size_t link = chain_type::none;  ///< that was asked last
         std::uint32_t attempts = 0;
-        tokens used{0, 0};   ///< by the answer
+        tokens used{};       ///< by the answer
         duration waited{0};  ///< for limits, pauses included
         bool answered() const noexcept { return status == call_end::answered; }
     };

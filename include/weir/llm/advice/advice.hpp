@@ -68,8 +68,8 @@ struct answer_guess {
 constexpr planned_call expected_call(tokens bound, answer_guess const& g = {},
                                      std::chrono::nanoseconds wanted = std::chrono::nanoseconds{0}) {
     weir::detail::ensure(answer_guess::validate(g));
-    tokens const used{weir::detail::mul_div_ceil(bound.input, g.input_per_mille, 1000),
-                      weir::detail::mul_div_ceil(bound.output, g.output_per_mille, 1000)};
+    tokens const used{.input = weir::detail::mul_div_ceil(bound.input, g.input_per_mille, 1000),
+                      .output = weir::detail::mul_div_ceil(bound.output, g.output_per_mille, 1000)};
     constexpr std::uint64_t most = std::uint64_t{1} << 62U;
     std::uint64_t const speaks =
         (std::min)(most, weir::detail::mul_div_ceil(used.output, 1'000'000'000, g.tokens_per_second));
@@ -286,7 +286,7 @@ constexpr std::uint64_t add_up_to_most(std::uint64_t a, std::uint64_t b) noexcep
     return a + b < a ? (std::numeric_limits<std::uint64_t>::max)() : a + b;
 }
 constexpr void add_to(llm::tokens& sum, llm::tokens t) noexcept {
-    sum = {add_up_to_most(sum.input, t.input), add_up_to_most(sum.output, t.output)};
+    sum = {.input = add_up_to_most(sum.input, t.input), .output = add_up_to_most(sum.output, t.output)};
 }
 
 /// Calls through a setup, in virtual time: first wanted, first served.

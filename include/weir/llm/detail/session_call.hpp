@@ -167,7 +167,7 @@ private:
     std::optional<time_point> first_{};  // stamp of the first attempt that was not cancelled, once it has ended
     std::optional<time_point> response_{};
     std::optional<std::chrono::nanoseconds> previous_{};
-    tokens asked_{0, 0};
+    tokens asked_{};
     std::uint64_t counted_in_ = 0;  // of the attempt, in the queue of its class
     typename chain_type::choice choice_{};
     typename throttle_type::ticket ticket_{};
@@ -321,8 +321,8 @@ template <class Pool, std::size_t Classes>
 tokens session<Pool, Classes>::call::need(std::size_t link) const noexcept {
     if (request_.bound) return *request_.bound;
     auto const& e = session_.estimators_[link];
-    tokens t{e.input(request_.size).bound, e.output(request_.max_tokens)};
-    tokens const pictures = weighted({0, 0}, 0, request_.images, session_.options_.usage);
+    tokens t{.input = e.input(request_.size).bound, .output = e.output(request_.max_tokens)};
+    tokens const pictures = weighted({.input = 0, .output = 0}, 0, request_.images, session_.options_.usage);
     t.input =
         t.input + pictures.input < t.input ? (std::numeric_limits<std::uint64_t>::max)() : t.input + pictures.input;
     return t;
@@ -406,7 +406,7 @@ template <class Pool, std::size_t Classes>
 tokens session<Pool, Classes>::call::charge(reply const& r, answer const& a, verdict const& v, bool sent,
                                             time_point now) {
     auto& chain = session_.chain_;
-    tokens used{0, 0};
+    tokens used{};
     if (!sent) {
         chain.refund(choice_);
         charged_ = charged_as::nothing;
