@@ -84,7 +84,7 @@ TEST(layout, decisions_are_no_larger_than_docs_size_says) {
     EXPECT_AT_MOST(bucket::reservation, 88);
     EXPECT_AT_MOST(meter::decision, 72);
     EXPECT_AT_MOST(queue::decision, 80);
-    EXPECT_AT_MOST(window_log::decision, 56);
+    EXPECT_AT_MOST(window_log::decision, 64);
     EXPECT_AT_MOST(window_counter::decision, 48);
     EXPECT_AT_MOST(window_counter::receipt, 16);
     EXPECT_AT_MOST(quota::decision, 120);

@@ -42,7 +42,7 @@ using model::options;
 using model::outcome;
 using model::scenario;
 using model::still;
-using words = weir::detail::log_words;
+using layout = weir::detail::log_layout;
 
 constexpr std::uint64_t window = 10;
 constexpr std::uint64_t origin = 1000;  // the stamp of time 0
@@ -53,6 +53,7 @@ enum class verb : char {
     many = 'm',    // n at t
     look = 'l',    // can_take(t)
     back = 'r',    // what is in the slot
+    book = 'b',    // usage at t that nothing refuses
     change = 'x',  // the limit to n
     all = 'A',     // the stamps in use, when all is over
 };
@@ -74,6 +75,7 @@ op take(std::int64_t t, unsigned slot = 0) { return {verb::take, 1, t, slot}; }
 op many(std::uint32_t n, std::int64_t t, unsigned slot = 0) { return {verb::many, n, t, slot}; }
 op look(std::int64_t t) { return {verb::look, 1, t}; }
 op back(unsigned slot) { return {verb::back, 1, 0, slot}; }
+op book(std::int64_t t) { return {verb::book, 1, t}; }
 op change(std::uint32_t n) { return {verb::change, n, 0}; }
 
 struct result {
@@ -128,7 +130,7 @@ struct ideal {
 
     auto operator<=>(ideal const&) const = default;
     void put(cell c) { used.insert(std::upper_bound(used.begin(), used.end(), c), c); }
-    std::uint64_t nth(std::uint32_t n) const { return n <= used.size() ? used[n - 1].stamp : words::no_stamp; }
+    std::uint64_t nth(std::uint32_t n) const { return n <= used.size() ? used[n - 1].stamp : layout::no_stamp; }
     void loosen() {
         for (auto& c : used) c.holder = nobody;
         std::sort(used.begin(), used.end());
@@ -152,7 +154,7 @@ struct world {
     model::findings& found;
     Slots s;
     model::history<op, result> h;
-    std::array<weir::detail::log_grip, receipts> grips{};
+    std::array<weir::detail::log_receipt, receipts> grips{};
 
     world(program const& what, model::findings& f) : p{what}, found{f}, s{p.limit, p.capacity, window, 0, origin} {
         for (auto const& o : p.before) run(o);
@@ -169,7 +171,7 @@ struct world {
         result r;
         switch (o.what) {
             case verb::take:
-                if (p.deny_always) return {false, 0, words::no_stamp};
+                if (p.deny_always) return {false, 0, layout::no_stamp};
                 r.ok = s.take(stamp_of(o.t), g, r.oldest);
                 break;
             case verb::many: r.ok = s.take_many(o.n, stamp_of(o.t), g, r.oldest); break;
@@ -177,6 +179,10 @@ struct world {
             case verb::back:
                 r.ok = true;
                 r.n = s.give_back(g);
+                break;
+            case verb::book:
+                s.book(stamp_of(o.t));
+                r.ok = true;
                 break;
             case verb::change: r.ok = s.change_limit(o.n); break;
             case verb::all:
@@ -289,6 +295,7 @@ struct world {
                     break;
                 }
                 case verb::back: give(all, now, o, r, changing); break;
+                case verb::book: book_in(all, now, o, x); break;
                 case verb::change: {
                     ideal next = now;
                     if (r != nullptr && !r->ok) {
@@ -337,6 +344,20 @@ struct world {
         choose(now, 0, n);
     }
 
+    /// In place of the oldest stamp, if that is older; a refund under way may hide which one that is.
+    void book_in(std::vector<ideal>& all, ideal const& now, op const& o, std::uint64_t x) const {
+        bool const hidden = overlaps(o, {verb::back});
+        bool none = now.used.front().stamp >= x;
+        for (std::size_t i = 0; i < now.used.size(); ++i) {
+            if (now.used[i].stamp >= x || (!hidden && now.used[i].stamp != now.used.front().stamp)) continue;
+            ideal next = now;
+            next.used.erase(next.used.begin() + static_cast<std::ptrdiff_t>(i));
+            next.put({x, nobody});
+            all.push_back(std::move(next));
+        }
+        if (none || hidden) all.push_back(now);
+    }
+
     void give(std::vector<ideal>& all, ideal const& now, op const& o, result const* r, bool changing) const {
         int const me = static_cast<int>(o.slot);
         std::uint64_t const x = now.time[o.slot];
@@ -376,7 +397,7 @@ struct world {
     void linearizable() const {
         ideal s0;
         for (std::uint32_t i = 0; i < p.capacity; ++i) {
-            (i < p.limit ? s0.used : s0.retired).push_back({words::never_taken, nobody});
+            (i < p.limit ? s0.used : s0.retired).push_back({layout::never_taken, nobody});
         }
         h.check(s0, [this](ideal const& from, op const& o, result const* r) { return step(from, o, r); });
     }
@@ -439,6 +460,10 @@ program const lowered_and_refund{2, 2, {take(0, 1), take(1, 2)}, {{change(1)}, {
 program const lowered_by_two{3, 3, {take(0)}, {{change(1), take(11)}, {take(1), take(10)}}};
 program const raised{1, 2, {take(0)}, {{change(2)}, {take(1), take(2)}}};
 program const two_changes{2, 3, {take(0), take(1)}, {{change(1)}, {change(3), take(2)}}};
+program const booked{2, 2, {take(0, 1)}, {{book(5)}, {take(3), take(9)}}};
+program const booked_and_refund{2, 2, {take(0, 1), take(1, 2)}, {{book(5)}, {back(1)}}};
+program const booked_and_lowered{2, 2, {take(0)}, {{change(1)}, {book(5), take(10)}}};
+program const booked_twice{2, 2, {take(0)}, {{book(5)}, {book(4), take(10)}}};
 program const change_and_take{2, 2, {take(0)}, {{change(1)}, {change(2)}, {take(1)}}};
 
 TEST(sliding_window_log_model, two_threads_of_two_decide_as_an_exact_log_would_in_some_order) {
@@ -469,6 +494,12 @@ TEST(sliding_window_log_model, a_change_of_the_limit_keeps_what_was_taken) {
     expect_right<deep>(options::sc("SC"), {lowered_by_two, two_changes, change_and_take});
 }
 
+TEST(sliding_window_log_model, usage_that_nothing_refuses_replaces_the_oldest) {
+    for (auto const& o : {options::sc("SC"), options::weak("weak")}) {
+        expect_right<deep>(o, {booked, booked_and_refund, booked_and_lowered, booked_twice});
+    }
+}
+
 TEST(sliding_window_log_model_long, two_threads_of_two_with_stale_reads) {
     expect_right<deep>(options::weak("weak", 0), {refund_take_and_takes, more_levels, alike});
     expect_right<deep>(options::weak("weak"), {refunds_twice, alike_one_by_one, lowered_by_two, two_changes});
@@ -492,7 +523,7 @@ TEST(sliding_window_log_model, bounds_come_true_again_without_the_help_of_tags) 
 TEST(sliding_window_log_model, a_thread_that_stops_anywhere_stops_nobody) {
     expect_right<deep>(options::sc("SC"),
                        {around_the_edge, refund_and_take, refund_take_and_takes, levels, two_refunds, three_kinds,
-                        several_and_back, several_twice, lowered, lowered_and_refund, raised},
+                        several_and_back, several_twice, lowered, lowered_and_refund, raised, booked, booked_twice},
                        1);
 }
 
@@ -520,10 +551,12 @@ TEST(sliding_window_log_model, each_memory_order_is_earned) {
     program const one_back{2, 2, {take(0, 1), take(0, 2)}, {{back(1)}, {take(3)}}};
     program const taken_while_one_looks{2, 2, {take(0, 1), take(0, 2)}, {{back(1), take(3)}, {look(3)}}};
     program const changes{2, 2, {take(0)}, {{change(1)}, {change(2)}}};
-    auto const all =
-        model::weaken_each("sliding_window_log.hpp", {trial(std::type_identity<untagged>{}, one_back, true),
-                                                      trial(std::type_identity<deep>{}, taken_while_one_looks, false),
-                                                      trial(std::type_identity<deep>{}, changes, false)});
+    std::vector<model::trial> const trials{trial(std::type_identity<untagged>{}, one_back, true),
+                                           trial(std::type_identity<deep>{}, taken_while_one_looks, false),
+                                           trial(std::type_identity<deep>{}, changes, false)};
+    auto all = model::weaken_each("log_tree.hpp", trials);
+    EXPECT_EQ(all.size(), 5U);
+    for (auto& e : model::weaken_each("log_slots.hpp", trials)) all.push_back(std::move(e));
     EXPECT_EQ(all.size(), 7U);
     for (auto const& e : all) EXPECT_FALSE(e.noticed_by.empty()) << e.what << " is not needed, or the cases are blind";
 }
@@ -535,7 +568,7 @@ TEST(sliding_window_log_model, the_log_grants_and_gives_back_as_its_slots_do) {
     for (auto const& o : {options::sc("log, SC"), options::weak("log, weak")}) {
         model::sees(o, [at] {
             struct state {
-                log l{2, still::duration{10}, weir::log_options{}, still{}};
+                log l{2, still::duration{10}, {}, still{}};
                 log::decision d[3];
                 weir::permits back = 0;
             };

@@ -46,10 +46,10 @@ public:
         weir::counter_options const options{.segments = 6, .start = {}};
         shared_.reset(new shared{decltype(shared::bucket){config.r.rate, config.burst, clock_},
                                  {counted, duration{window}, options, clock_},
-                                 {logged, duration{window}, clock_}});
+                                 decltype(shared::log){logged, duration{window}, clock_}});
         plain_.reset(new plain{decltype(plain::bucket){config.r.rate, config.burst, clock_},
                                {counted, duration{window}, options, clock_},
-                               {logged, duration{window}, clock_}});
+                               decltype(plain::log){logged, duration{window}, clock_}});
         auto const g = gcra_model::make<duration>(config.r, config.burst);
         bucket_.emplace(g, ~std::uint64_t{0}, g.ticks);
         counter_.emplace(counted, *counter_cut::of<duration>(counted, window, 6), origin_, ~std::uint64_t{0});

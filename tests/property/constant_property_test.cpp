@@ -117,7 +117,7 @@ constexpr numbers window_answers(std::uint64_t seed) {
         out[i + 1] = p.last + p.count_bits + p.ring + p.segments;
         std::uint64_t const divisor = 1 + random.below(1U << 30U);
         out[i + 2] = weir::detail::reciprocal::of(divisor).divide(random.next() >> 1U);
-        using log = weir::detail::log_words;
+        using log = weir::detail::log_layout;
         std::uint64_t const a = random.next() >> 5U;
         std::uint64_t const b = random.next() >> 5U;
         std::uint64_t const c = random.next() >> 5U;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Everything that can be done to a sliding_window_log, on std::atomic and on plain cells at once. Where time points do not go back
-// every answer is the exact log's; where they do, the promise and the meaning of retry_at remain.
+// Everything that can be done to a sliding_window_log, on std::atomic and on plain cells at once. Where time points do
+// not go back every answer is the exact log's; where they do, the promise and the meaning of retry_at remain.
 #pragma once
 
 #include "log_model.hpp"
@@ -40,7 +40,7 @@ public:
                                                            : limit + setup[1].b % most;
         auto window = static_cast<std::int64_t>(size(setup[1].c) >> 1U);
         bool const counts = log_is_countable<duration>(limit, window, capacity);
-        auto const e = shared::validate(limit, duration{window}, weir::log_options{weir::start::full(), capacity});
+        auto const e = shared::validate(limit, duration{window}, {.capacity = capacity});
         ensure_equal(!e, counts, "accepted: ", limit, " in ", window, ", capacity ", capacity);
         ensure(counts || *e.message() != '\0', "refused without a reason");
         if (!counts || std::max(limit, capacity) > 1'300) {
@@ -50,11 +50,11 @@ public:
         }
         capacity_ = std::max(limit, capacity);
         clock_.ticks = now_ = origin_ = origin_of(setup[0].b);
-        std::uint64_t const start = setup[0].a % 3 == 0 ? up_to(limit, setup[0].a) : ~std::uint64_t{0};
+        std::uint64_t const start = setup[0].a % 3 == 0 ? up_to(limit, setup[0].a) : weir::all_permits;
         log_.note(limit, " in ", window, " ticks, capacity ", capacity, ", start ", start, ", clock ",
                   Clock::period::num, '/', Clock::period::den, " s, origin ", origin_,
                   in_order_ ? "" : ", times in any order");
-        weir::log_options const options{weir::start::with(start), capacity};
+        weir::sliding_window_log_options const options{.initial = start, .capacity = capacity};
         shared_.emplace(limit, duration{window}, options, clock_);
         plain_.emplace(limit, duration{window}, options, clock_);
         model_.emplace(limit, window, start);
@@ -81,7 +81,7 @@ public:
             case 3: return attempt(1, time_of(s));
             case 4:
             case 5:
-                return attempt(s.a >= 0xff00 ? ~std::uint64_t{0} - (s.a & 0xffU) : up_to(model_->limit() + 1, s.a),
+                return attempt(s.a >= 0xff00 ? weir::all_permits - (s.a & 0xffU) : up_to(model_->limit() + 1, s.a),
                                time_of(s));
             case 6: return attempt(1 + s.a % 3U, time_of(s));
             case 7:
@@ -194,13 +194,15 @@ private:
 
     void change(step const& s) {
         std::uint64_t const to = s.a % 8 == 0 ? s.b % (capacity_ + 2) : 1 + s.b % capacity_;
-        auto const e = shared_->change_limit(to);
+        auto const e = shared_->change({to, shared_->window()});
         log_.note("change the limit to ", to, e ? ": refused" : "");
-        ensure_equal(static_cast<bool>(plain_->change_limit(to)), static_cast<bool>(e), "with plain cells, changes");
+        ensure_equal(static_cast<bool>(plain_->change({to, plain_->window()})), static_cast<bool>(e),
+                     "with plain cells, changes");
         ensure_equal(!e, to != 0 && to <= capacity_, "changes the limit to ", to);
         if (e) return;
         if (to < model_->limit()) {
-            // What is granted at one tick cannot be told apart, so a void receipt may stand for a later one of its very tick.
+            // What is granted at one tick cannot be told apart, so a void receipt may stand for a later one of its very
+            // tick.
             for (auto& h : held_) h.valid = false;
             std::int64_t const x = effective(now_);
             now_ = plus(now_, 1);

@@ -16,6 +16,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <functional>
 #include <mutex>
 #include <optional>
 #include <random>
@@ -625,7 +626,7 @@ TEST(waiting_line_of_another_cost, waits_for_a_quota_of_requests_and_tokens) {
 TEST(waiting_line_of_another_cost, waits_for_all_of_several_limiters) {
     manual_clock clock;
     bucket_type quick{rate{1, 1s}, 5, clock};
-    weir::sliding_window_log strict{2, 10s, clock};
+    weir::sliding_window_log strict{2, 10s, std::ref(clock)};
     weir::all_of both{quick, strict};
     weir::wait_queue line{both};
     EXPECT_TRUE(line.acquire());
