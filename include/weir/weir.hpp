@@ -32,6 +32,7 @@
 #include "version.hpp"
 #include "wait/async_timer.hpp"
 #include "wait/fair_queue.hpp"
+#include "wait/queue_group.hpp"
 #include "wait/stop_token.hpp"
 #include "wait/task.hpp"
 #include "wait/wait_queue.hpp"

@@ -26,23 +26,10 @@
 #include "../atomics.hpp"
 #include "../detail/fair_waiters.hpp"
 #include "../error.hpp"
+#include "fair_class.hpp"
 #include "wait_queue.hpp"
 
 namespace weir::inline v0 {
-
-/// What a class of callers is entitled to.
-struct fair_class {
-    /// 1 to 65,536. While others wait, its share of what is granted is weight / sum of their weights.
-    std::uint32_t weight = 1;
-    wait_queue_options queue{};  ///< of the class's own queue
-
-    static constexpr std::uint32_t max_weight = 65'536;
-    static constexpr error validate(fair_class const& c) noexcept {
-        if (c.weight == 0) return {"weight must be at least 1"};
-        if (c.weight > max_weight) return {"weight must be at most 65,536"};
-        return {};
-    }
-};
 
 /// Several queues in front of one limiter. It refers to the limiter, which must outlive it.
 ///
