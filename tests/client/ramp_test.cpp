@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <deque>
+#include <functional>
 #include <random>
 #include <stdexcept>
 #include <vector>
@@ -29,7 +30,7 @@ using weir::manual_clock;
 using weir::ramp_options;
 using ramp = weir::ramp<manual_clock&>;
 using time_point = manual_clock::time_point;
-static_assert(weir::old_limiter<ramp>);
+static_assert(weir::limiter<ramp>);
 
 /// Burst protection as it is supposed to be: refuse when the requests of the last second, this one included, would be more than
 /// max(floor, k × mean per second of the last ten). Floor and k walk slowly through their ranges.
@@ -100,7 +101,7 @@ std::uint64_t ideal(std::uint64_t seed, burst_server::range range, std::uint64_t
     return n;
 }
 
-TEST(llm_ramp, starts_with_one_permit_and_spaces_the_others) {
+TEST(ramp, starts_with_one_permit_and_spaces_the_others) {
     manual_clock clock;
     ramp r{{.first = 4}, clock};
     EXPECT_TRUE(r.try_acquire());
@@ -116,13 +117,13 @@ TEST(llm_ramp, starts_with_one_permit_and_spaces_the_others) {
     EXPECT_TRUE(r.try_acquire());
 }
 
-TEST(llm_ramp, in_no_interval_more_than_first_or_growth_times_the_mean_of_the_memory_and_one) {
+TEST(ramp, no_interval_exceeds_first_or_growth_times_the_mean) {
     for (std::uint64_t seed = 1; seed <= 40; ++seed) {
         std::mt19937_64 random{seed};
         manual_clock clock;
         auto const first = static_cast<std::uint32_t>(1 + random() % 12);
         auto const growth = static_cast<std::uint32_t>(125 + random() % 200);
-        ramp r{{.first = first, .first_most = first, .growth = growth, .growth_most = growth}, clock};
+        ramp r{{.first = first, .max_first = first, .growth = growth, .max_growth = growth}, clock};
         std::vector<std::int64_t> grants;
         // Busy and idle times by turns; when busy, asked often.
         for (int phase = 0; phase < 12; ++phase) {
@@ -148,7 +149,7 @@ TEST(llm_ramp, in_no_interval_more_than_first_or_growth_times_the_mean_of_the_me
     }
 }
 
-TEST(llm_ramp, a_cold_start_at_full_rate_meets_burst_protection_and_a_ramp_within_its_bounds_does_not) {
+TEST(ramp, a_cold_start_meets_burst_protection_and_a_ramp_does_not) {
     std::uint64_t without = 0, with = 0, served = 0, ideal_served = 0;
     for (std::uint64_t seed = 1; seed <= 50; ++seed) {
         manual_clock clock;
@@ -158,7 +159,7 @@ TEST(llm_ramp, a_cold_start_at_full_rate_meets_burst_protection_and_a_ramp_withi
         without += server.refused;
 
         manual_clock clock2;
-        ramp r{{.first = 3, .first_most = 3, .growth = 150, .growth_most = 150}, clock2};
+        ramp r{{.first = 3, .max_first = 3, .growth = 150, .max_growth = 150}, clock2};
         weir::token_bucket<manual_clock&> cap{weir::rate{100, 1s}, 1, {.initial = 0}, clock2};
         weir::all_of both{cap, r};
         burst_server server2{seed, usual};
@@ -209,7 +210,7 @@ learning learn(std::uint64_t seed, burst_server::range range, std::uint64_t rate
     return l;
 }
 
-TEST(llm_ramp, learns_what_the_server_allows_with_few_refusals) {
+TEST(ramp, learns_what_the_server_allows_with_few_refusals) {
     std::uint64_t served = 0, ideal_served = 0, refused = 0;
     std::vector<std::uint64_t> by_round(20);
     for (std::uint64_t seed = 1; seed <= 30; ++seed) {
@@ -229,7 +230,7 @@ TEST(llm_ramp, learns_what_the_server_allows_with_few_refusals) {
     EXPECT_GT(served * 100, ideal_served * 85);
 }
 
-TEST(llm_ramp, a_burst_verdict_lowers_what_was_in_force_once_an_interval) {
+TEST(ramp, a_burst_verdict_lowers_what_was_in_force_once_an_interval) {
     manual_clock clock;
     ramp r{{.first = 8}, clock};
     auto a = r.try_acquire();
@@ -255,9 +256,9 @@ TEST(llm_ramp, a_burst_verdict_lowers_what_was_in_force_once_an_interval) {
     EXPECT_EQ(r.first(), 1U);
 }
 
-TEST(llm_ramp, a_burst_verdict_on_the_climb_lowers_growth_and_not_first) {
+TEST(ramp, a_burst_verdict_on_the_climb_lowers_growth_and_not_first) {
     manual_clock clock;
-    ramp r{{.first = 4, .first_most = 4, .growth = 200, .growth_most = 200}, clock};
+    ramp r{{.first = 4, .max_first = 4, .growth = 200, .max_growth = 200}, clock};
     while (r.current(clock.now()) < 20) {
         if (!r.try_acquire()) clock.advance(10ms);
     }
@@ -271,9 +272,9 @@ TEST(llm_ramp, a_burst_verdict_on_the_climb_lowers_growth_and_not_first) {
     EXPECT_LT(r.current(clock.now()), high);
 }
 
-TEST(llm_ramp, growth_is_earned_by_use_and_lost_by_rest) {
+TEST(ramp, growth_is_earned_by_use_and_lost_by_rest) {
     manual_clock clock;
-    ramp r{{.first = 2, .first_most = 2}, clock};
+    ramp r{{.first = 2, .max_first = 2}, clock};
     clock.advance(1h);
     EXPECT_EQ(r.current(clock.now()), 2U);
     auto const busy = clock.now() + 40s;
@@ -287,11 +288,11 @@ TEST(llm_ramp, growth_is_earned_by_use_and_lost_by_rest) {
     EXPECT_EQ(r.available(), 2U);
 }
 
-TEST(llm_ramp, after_a_refusal_what_it_had_learnt_is_felt_for_in_small_steps) {
+TEST(ramp, after_a_refusal_it_learns_in_small_steps) {
     for (bool const of_growth : {true, false}) {
         SCOPED_TRACE(of_growth);
         manual_clock clock;
-        ramp r{{.first = 4, .first_most = of_growth ? 4U : 64U, .growth = 150, .growth_most = of_growth ? 400U : 150U},
+        ramp r{{.first = 4, .max_first = of_growth ? 4U : 64U, .growth = 150, .max_growth = of_growth ? 400U : 150U},
                clock};
         clock.advance(1h);
         auto const busy = [&](nanoseconds length) {
@@ -326,9 +327,9 @@ TEST(llm_ramp, after_a_refusal_what_it_had_learnt_is_felt_for_in_small_steps) {
     }
 }
 
-TEST(llm_ramp, what_never_left_no_longer_counts) {
+TEST(ramp, what_never_left_no_longer_counts) {
     manual_clock clock;
-    ramp r{{.first = 2, .first_most = 2}, clock};
+    ramp r{{.first = 2, .max_first = 2}, clock};
     for (int i = 0; i < 5000; ++i) {
         auto d = r.try_acquire();
         ASSERT_TRUE(d);
@@ -341,11 +342,11 @@ TEST(llm_ramp, what_never_left_no_longer_counts) {
     EXPECT_TRUE(r.try_acquire());
 }
 
-TEST(llm_ramp, has_available_what_it_would_grant_and_no_more) {
+TEST(ramp, has_available_what_it_would_grant_and_no_more) {
     for (std::uint64_t seed = 0; seed < 20; ++seed) {
         std::mt19937_64 random{seed};
         manual_clock clock;
-        ramp r{{.first = 4, .first_most = 4}, clock};
+        ramp r{{.first = 4, .max_first = 4}, clock};
         for (int i = 0; i < 2'000; ++i) {
             auto const a = r.available();
             if (a != 0) {
@@ -358,11 +359,11 @@ TEST(llm_ramp, has_available_what_it_would_grant_and_no_more) {
     }
 }
 
-TEST(llm_ramp, several_at_once_leave_the_gap_that_they_would_have_taken) {
+TEST(ramp, several_at_once_leave_the_gap_that_they_would_have_taken) {
     manual_clock clock;
-    ramp r{{.first = 4, .first_most = 4}, clock};
+    ramp r{{.first = 4, .max_first = 4}, clock};
     EXPECT_TRUE(r.try_acquire(5).never());
-    EXPECT_EQ(r.try_acquire(5).retry_after(), nanoseconds::max());
+    EXPECT_TRUE(r.try_acquire(5).error() == weir::errc::does_not_fit);
     EXPECT_EQ(r.try_acquire(5).retry_at(), time_point::max());
     EXPECT_TRUE(r.try_acquire(0));
     EXPECT_TRUE(r.try_acquire(4));
@@ -379,7 +380,7 @@ TEST(llm_ramp, several_at_once_leave_the_gap_that_they_would_have_taken) {
     EXPECT_TRUE(r.check(4));
 }
 
-TEST(llm_ramp, in_all_of_a_denial_by_the_other_part_charges_nothing) {
+TEST(ramp, in_all_of_a_denial_by_the_other_part_charges_nothing) {
     manual_clock clock;
     ramp r{{.first = 2}, clock};
     weir::token_bucket<manual_clock&> bucket{weir::rate{1, 1s}, 1, {.initial = 0}, clock};
@@ -391,7 +392,7 @@ TEST(llm_ramp, in_all_of_a_denial_by_the_other_part_charges_nothing) {
     EXPECT_FALSE(r.check(1));
 }
 
-TEST(llm_ramp, refuses_bad_arguments_with_a_reason) {
+TEST(ramp, refuses_bad_arguments_with_a_reason) {
     manual_clock clock;
     EXPECT_FALSE(ramp::validate({}));
     EXPECT_TRUE(ramp::validate({.interval = 0ns}));
@@ -400,36 +401,31 @@ TEST(llm_ramp, refuses_bad_arguments_with_a_reason) {
     EXPECT_TRUE(ramp::validate({.memory = 2}));
     EXPECT_TRUE(ramp::validate({.memory = 16}));
     EXPECT_TRUE(ramp::validate({.first = 0}));
-    EXPECT_TRUE(ramp::validate({.first = 2, .first_most = 1}));
+    EXPECT_TRUE(ramp::validate({.first = 2, .max_first = 1}));
     EXPECT_TRUE(ramp::validate({.growth = 124}));
-    EXPECT_TRUE(ramp::validate({.growth = 200, .growth_most = 150}));
+    EXPECT_TRUE(ramp::validate({.growth = 200, .max_growth = 150}));
     EXPECT_TRUE(ramp::validate({.jitter = -1ns}));
     EXPECT_TRUE(ramp::validate({.interval = 1h + 1ns}));
     EXPECT_TRUE(ramp::validate({.interval = 63s}, 1s));
-    EXPECT_TRUE(ramp::validate({.first_most = 50'001}));
-    EXPECT_TRUE(ramp::validate({.growth_most = 6'001}));
+    EXPECT_TRUE(ramp::validate({.max_first = 50'001}));
+    EXPECT_TRUE(ramp::validate({.max_growth = 6'001}));
     EXPECT_TRUE(ramp::validate({.jitter = 1h + 1ns}));
-    EXPECT_FALSE(ramp::validate({.interval = 64ns,
-                                 .memory = 3,
-                                 .first = 1,
-                                 .first_most = 1,
-                                 .growth = 125,
-                                 .growth_most = 125,
-                                 .jitter = 0ns}));
+    EXPECT_FALSE(ramp::validate(
+        {.interval = 64ns, .memory = 3, .first = 1, .max_first = 1, .growth = 125, .max_growth = 125, .jitter = 0ns}));
     EXPECT_FALSE(ramp::validate({.interval = 1h,
                                  .memory = 15,
                                  .first = 50'000,
-                                 .first_most = 50'000,
+                                 .max_first = 50'000,
                                  .growth = 6'000,
-                                 .growth_most = 6'000,
+                                 .max_growth = 6'000,
                                  .jitter = 1h}));
     EXPECT_FALSE(ramp::validate({.interval = 64s}, 1s));
     EXPECT_THROW((ramp{{.first = 0}, clock}), std::invalid_argument);
 }
 
-TEST(llm_ramp, threads_together_get_no_more_than_one) {
+TEST(ramp, threads_together_get_no_more_than_one) {
     manual_clock clock;
-    ramp r{{.first = 5, .first_most = 5, .growth = 200, .growth_most = 200}, clock};
+    ramp r{{.first = 5, .max_first = 5, .growth = 200, .max_growth = 200}, clock};
     std::atomic<std::uint64_t> granted{0};
     hammer::on_threads(4, [&] {
         std::uint64_t mine = 0;
@@ -449,7 +445,7 @@ TEST(llm_ramp, threads_together_get_no_more_than_one) {
     std::uint64_t alone = 0;
     {
         manual_clock other;
-        ramp one{{.first = 5, .first_most = 5, .growth = 200, .growth_most = 200}, other};
+        ramp one{{.first = 5, .max_first = 5, .growth = 200, .max_growth = 200}, other};
         while (other.now() < clock.now()) {
             alone += one.try_acquire() ? 1 : 0;
             other.advance(100us);
@@ -459,7 +455,7 @@ TEST(llm_ramp, threads_together_get_no_more_than_one) {
     EXPECT_LE(granted.load(), alone + alone / 20 + 1);
 }
 
-TEST(llm_ramp, works_with_plain_cells_and_its_own_clock) {
+TEST(ramp, works_with_plain_cells_and_its_own_clock) {
     weir::ramp<std::chrono::steady_clock, weir::unsynchronized> plain{};
     EXPECT_TRUE(plain.try_acquire());
     weir::ramp deduced{ramp_options{}};
@@ -478,7 +474,7 @@ TEST(llm_server_queue, the_clients_timeout_grows_by_what_the_server_may_wait) {
     EXPECT_EQ(server_queue::header, "X-DashScope-Wait-Timeout");
 }
 
-TEST(llm_ramp, a_decision_that_is_moved_is_the_same_decision) {
+TEST(ramp, a_decision_that_is_moved_is_the_same_decision) {
     manual_clock clock;
     ramp r{{}, clock};
     auto a = r.try_acquire();
@@ -502,9 +498,9 @@ TEST(llm_ramp, a_decision_that_is_moved_is_the_same_decision) {
     EXPECT_FALSE(r.refund(made)) << "once";
 }
 
-TEST(llm_ramp, asks_for_one_permit_where_none_is_named) {
+TEST(ramp, asks_for_one_permit_where_none_is_named) {
     manual_clock clock;
-    ramp l{{.first = 2, .first_most = 2}, clock};
+    ramp l{{.first = 2, .max_first = 2}, clock};
     EXPECT_TRUE(l.try_acquire());
     clock.advance(l.check().retry_after());
     EXPECT_TRUE(l.check());
@@ -513,19 +509,131 @@ TEST(llm_ramp, asks_for_one_permit_where_none_is_named) {
     EXPECT_FALSE(l.check());
 }
 
-TEST(llm_ramp, has_these_defaults) {
+TEST(ramp, has_these_defaults) {
     constexpr ramp_options o;
-    static_assert(o.interval == 1s && o.memory == 10 && o.first == 2 && o.first_most == 64 && o.growth == 150 &&
-                  o.growth_most == 400 && o.jitter == 0s);
+    static_assert(o.interval == 1s && o.memory == 10 && o.first == 2 && o.max_first == 64 && o.growth == 150 &&
+                  o.max_growth == 400 && o.jitter == 0s);
 }
 
-TEST(llm_ramp, from_rest_the_second_permit_comes_half_an_interval_and_a_32nd_later_less_what_was_saved) {
+TEST(ramp, the_second_permit_comes_half_an_interval_after_the_first) {
     manual_clock clock;
-    ramp r{{.first = 2, .first_most = 2}, clock};
+    ramp r{{.first = 2, .max_first = 2}, clock};
     clock.advance(10min);
     ASSERT_TRUE(r.try_acquire());
     // 17/16 of a second for two, of which a sixteenth was saved up.
     EXPECT_EQ(r.check().retry_after(), 531'250us - 62'500us);
+}
+
+TEST(ramp, a_negative_count_is_denied_and_changes_nothing) {
+    manual_clock clock;
+    ramp r{{.first = 4}, clock};
+    int const minus = -1;
+    EXPECT_TRUE(r.try_acquire(minus).never());
+    EXPECT_TRUE(r.try_acquire(minus).error() == weir::errc::invalid_argument);
+    EXPECT_TRUE(r.check(5).error() == weir::errc::does_not_fit);
+    auto d = r.try_acquire(2);
+    EXPECT_EQ(r.refund(d, minus), 0U);
+    EXPECT_FALSE(r.settle(d, minus));
+    EXPECT_EQ(r.refund(d), 2U);
+    int const zero = 0;
+    EXPECT_TRUE(ramp::validate({.first = minus}));
+    EXPECT_TRUE(ramp::validate({.first = zero}));
+    EXPECT_THROW((ramp{{.max_first = minus}, clock}), std::invalid_argument);
+}
+
+// A twin that is never checked nor denied answers the same.
+TEST(ramp, checks_and_denials_change_nothing_at_any_time) {
+    for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+        std::mt19937_64 random{seed};
+        manual_clock clock;
+        ramp asked{{.first = 4}, clock};
+        ramp twin{{.first = 4}, clock};
+        for (int i = 0; i < 2'000; ++i) {
+            auto const t = clock.now() + nanoseconds{static_cast<std::int64_t>(random() % 20'000'000'000)};
+            (void)asked.check(1 + random() % 4, t);
+            (void)asked.try_acquire(5, t);
+            (void)asked.available(t);
+            (void)asked.current(t);
+            auto d = asked.try_acquire();
+            if (d) {
+                ASSERT_TRUE(twin.try_acquire());
+            } else {
+                ASSERT_EQ(d.retry_at(), twin.check().retry_at());
+            }
+            ASSERT_EQ(asked.limits(), twin.limits());
+            clock.advance(nanoseconds{static_cast<std::int64_t>(random() % 200'000'000)});
+        }
+    }
+}
+
+TEST(ramp, a_decision_is_a_snapshot_with_what_is_left) {
+    manual_clock clock;
+    ramp r{{.first = 4}, clock};
+    auto const a = r.try_acquire();
+    EXPECT_EQ(a.retry_after(), 0ns);
+    EXPECT_EQ(a.retry_at(), clock.now());
+    EXPECT_EQ(a.remaining(), 0U);
+    auto const b = r.try_acquire();
+    EXPECT_FALSE(b);
+    EXPECT_EQ(b.retry_after_seconds(), 1);
+    EXPECT_EQ(b.full_at(), a.full_at());
+    auto const full = a.full_at();
+    EXPECT_EQ(r.available(full), 4U);
+    EXPECT_EQ(r.available(full - 1ns), 3U);
+    clock.advance(1h);
+    (void)r.try_acquire(4);
+    EXPECT_EQ(a.full_at(), full);
+    EXPECT_EQ(b.remaining(), 0U);
+    EXPECT_EQ(r.check(1, time_point::max()).retry_after(), 0ns);
+    EXPECT_EQ(r.try_acquire(9, time_point::min()).retry_after(), ramp::duration{std::chrono::seconds{946'728'000}});
+}
+
+TEST(ramp, part_of_a_grant_is_refunded_and_settle_corrects_it_once) {
+    manual_clock clock;
+    ramp r{{.first = 8}, clock};
+    auto d = r.try_acquire(6);
+    EXPECT_EQ(r.refund(d, 2), 2U);
+    EXPECT_EQ(r.refund(d), 4U);
+    EXPECT_EQ(r.refund(d), 0U);
+    clock.advance(1h);
+    auto e = r.try_acquire(6);
+    EXPECT_TRUE(r.settle(e, 2));
+    EXPECT_FALSE(r.settle(e, 2));
+    EXPECT_EQ(r.refund(e), 0U);
+    clock.advance(1h);
+    auto f = r.try_acquire();
+    auto const before = r.try_acquire().retry_at();
+    EXPECT_TRUE(r.settle(f, 3));
+    EXPECT_GT(r.try_acquire().retry_at(), before + 200ms);
+}
+
+TEST(ramp, change_replaces_what_was_learned_and_limits_change_nothing) {
+    manual_clock clock;
+    ramp r{{.first = 4}, clock};
+    EXPECT_EQ(r.limits(), (ramp::limits_type{4, 150}));
+    EXPECT_FALSE(r.change(r.limits()));
+    EXPECT_FALSE(r.change({9, 200}));
+    EXPECT_EQ(r.first(), 9U);
+    EXPECT_EQ(r.growth(), 200U);
+    EXPECT_TRUE(r.change({65, 200}));
+    EXPECT_TRUE(r.change({0, 200}));
+    EXPECT_TRUE(r.change({9, 401}));
+    int const minus = -1;
+    EXPECT_TRUE(r.change({minus, 200}));
+    EXPECT_EQ(r.limits(), (ramp::limits_type{9, 200}));
+}
+
+TEST(ramp, owns_its_clock_or_refers_to_what_is_passed_by_ref) {
+    manual_clock clock;
+    weir::ramp r{ramp_options{}, std::ref(clock)};
+    static_assert(std::is_same_v<decltype(r), ramp>);
+    weir::ramp late{ramp_options{}, time_point{5s}, std::ref(clock)};
+    EXPECT_TRUE(late.try_acquire());
+    static_assert(std::is_same_v<decltype(weir::ramp{ramp_options{}, std::chrono::steady_clock{}}), weir::ramp<>>);
+    EXPECT_TRUE(weir::ramp<>::make({.first = 0}).error());
+    EXPECT_TRUE(ramp::make({}, std::ref(clock)));
+    EXPECT_TRUE(r.acquire(1));
+    EXPECT_FALSE(r.try_acquire_for(1, 0.0s));
 }
 
 TEST(llm_server_queue, has_these_bounds) {

@@ -540,7 +540,7 @@ TEST(llm_session_simulation, a_cold_start_at_full_rate_is_refused_and_a_ramp_is_
         p.model("m", "a", q);
         llm::session_options o{.retry = patient};
         // No more than the server's least, which is not exceeded by learning.
-        if (ramp) o.ramp = weir::ramp_options{.first = 3, .first_most = 3, .growth = 160, .growth_most = 160};
+        if (ramp) o.ramp = weir::ramp_options{.first = 3, .max_first = 3, .growth = 160, .max_growth = 160};
         p.open(o);
         w.begin();
         w.finish();

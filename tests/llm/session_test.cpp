@@ -1168,7 +1168,7 @@ TEST_F(llm_session, estimates_from_the_text_and_learns_from_usage) {
 TEST_F(llm_session, a_denial_by_the_ramp_charges_no_quota) {
     model("m", 1, {.rpm = 100, .tpm = 1000});
     open({.retry = plain,
-          .ramp = weir::ramp_options{.first = 1, .first_most = 1},
+          .ramp = weir::ramp_options{.first = 1, .max_first = 1},
           .concurrency = weir::concurrency_options{}});
     call a{*s, request{.bound = tokens{.input = 10, .output = 10}}};
     call b{*s, request{.bound = tokens{.input = 10, .output = 10}}};
@@ -1186,7 +1186,7 @@ TEST_F(llm_session, a_denial_by_the_ramp_charges_no_quota) {
 TEST_F(llm_session, a_denial_by_the_quota_takes_nothing_of_ramp_and_concurrency) {
     model("m", 1, {.rpm = 100, .tpm = 1000});
     open({.retry = plain,
-          .ramp = weir::ramp_options{.first = 1, .first_most = 1},
+          .ramp = weir::ramp_options{.first = 1, .max_first = 1},
           .concurrency = weir::concurrency_options{.start = 1}});
     {
         call a{*s, request{.bound = tokens{.input = 900, .output = 0}}};

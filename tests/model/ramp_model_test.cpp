@@ -25,7 +25,7 @@ manual_clock::time_point at(std::int64_t t) { return manual_clock::time_point{st
 /// Two permits in 800 ticks, so that grants are 425 apart.
 struct world {
     manual_clock clock;
-    ramp r{{.interval = std::chrono::nanoseconds{800}, .first = 2, .first_most = 2}, clock};
+    ramp r{{.interval = std::chrono::nanoseconds{800}, .first = 2, .max_first = 2}, clock};
     int granted = 0;
 
     void take(std::int64_t t) { granted += r.try_acquire(1, at(t)) ? 1 : 0; }
@@ -52,7 +52,7 @@ scenario refunds() {
 scenario verdicts() {
     struct volley {
         manual_clock clock;
-        ramp r{{.interval = std::chrono::nanoseconds{800}, .first = 8, .first_most = 8}, clock};
+        ramp r{{.interval = std::chrono::nanoseconds{800}, .first = 8, .max_first = 8}, clock};
         ramp::decision a = r.try_acquire(1, at(0));
         ramp::decision b = r.try_acquire(1, at(120));
     };
@@ -80,7 +80,7 @@ scenario segments() {
             }};
 }
 
-TEST(llm_ramp_model, one_is_granted_at_an_instant_and_what_never_left_is_given_back) {
+TEST(ramp_model, grants_are_spaced_and_refunds_are_given_back_once) {
     model::sees_either_way("instant", instant);
     model::sees_either_way("refunds", refunds);
     model::sees_either_way("verdicts", verdicts);

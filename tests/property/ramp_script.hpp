@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // ramp against the server of its header, by an exact log of what was granted: whenever one is granted, the last interval holds no more than
-// max(first, growth times the mean per interval of what the server remembers), rounded up; with what it has learnt of the two at most.
+// max(first, growth times the mean per interval of what the server remembers), rounded up; with what it has learned of the two at most.
 #pragma once
 
 #include "run.hpp"
@@ -34,31 +34,31 @@ public:
                                     : ns{std::chrono::milliseconds{64 + a.a % 4096U}};
         o_.memory = a.op / 4 % 16U;
         o_.first = a.b % 20U;
-        o_.first_most = o_.first + (a.b / 32U % 2 == 0 ? 0U : a.b / 64U);
+        o_.max_first = o_.first.value() + (a.b / 32U % 2 == 0 ? 0U : a.b / 64U);
         o_.growth = 100U + a.c % 400U;
-        o_.growth_most = o_.growth + (a.c / 512U % 2 == 0 ? 0U : a.c / 1024U * 100U);
+        o_.max_growth = o_.growth + (a.c / 512U % 2 == 0 ? 0U : a.c / 1024U * 100U);
         o_.jitter = b.op % 2 == 0 ? ns{0} : ns{std::chrono::microseconds{b.a}} * (1 + b.b % 64);
         bool const is_bad = o_.interval <= ns{0} || o_.interval > std::chrono::hours{1} ||
-                            std::chrono::floor<duration>(o_.interval).count() < 64 || o_.memory < 3 || o_.first == 0 ||
-                            o_.growth < 125 || o_.growth_most > 6'000;
+                            std::chrono::floor<duration>(o_.interval).count() < 64 || o_.memory < 3 || o_.first == 0U ||
+                            o_.growth < 125 || o_.max_growth > 6'000;
         ensure_equal(static_cast<bool>(shared::validate(o_)), is_bad, "refused: a ramp");
         if (is_bad) {
             ensure(*shared::validate(o_).message() != '\0', "refused without a reason");
             o_ = {.interval = std::chrono::seconds{30},
                   .memory = std::max(o_.memory, 3U),
-                  .first = 1 + o_.first % 5,
-                  .first_most = 9,
+                  .first = 1 + o_.first.value() % 5,
+                  .max_first = 9,
                   .growth = 150,
-                  .growth_most = 400};
+                  .max_growth = 400};
         }
         interval_ = std::chrono::ceil<duration>(o_.interval).count();
         jitter_ = std::chrono::ceil<duration>(o_.jitter).count();
-        log_.note("interval ", interval_, ", memory ", o_.memory, ", first ", o_.first, " to ", o_.first_most,
-                  ", growth ", o_.growth, " to ", o_.growth_most, ", jitter ", jitter_);
+        log_.note("interval ", interval_, ", memory ", o_.memory, ", first ", o_.first, " to ", o_.max_first,
+                  ", growth ", o_.growth, " to ", o_.max_growth, ", jitter ", jitter_);
         clock_.ticks = b.c % 4 == 0 ? -1'000'000'007 : b.c;
         shared_.emplace(o_, clock_);
         plain_.emplace(o_, clock_);
-        learnt();
+        learned();
     }
 
     void take(step const& s) {
@@ -96,33 +96,32 @@ private:
         bool live = true;
     };
 
-    /// What it has learnt, rounded up: the most that was in force so far.
-    void learnt() {
-        ensure(shared_->first() >= 1 && shared_->first() <= o_.first_most, "first ", shared_->first(),
+    /// What it has learned, rounded up: the most that was in force so far.
+    void learned() {
+        ensure(shared_->first() >= 1 && shared_->first() <= o_.max_first, "first ", shared_->first(),
                " is outside its bounds");
-        ensure(shared_->growth() >= 124 && shared_->growth() <= o_.growth_most, "growth ", shared_->growth(),
+        ensure(shared_->growth() >= 124 && shared_->growth() <= o_.max_growth, "growth ", shared_->growth(),
                " is outside its bounds");
-        first_ = std::max(first_, std::min(shared_->first() + 1, o_.first_most));
-        growth_ = std::max(growth_, std::min(shared_->growth() + 1, o_.growth_most));
+        first_ = std::max(first_, std::min<std::uint64_t>(shared_->first() + 1, o_.max_first));
+        growth_ = std::max(growth_, std::min(shared_->growth() + 1, o_.max_growth));
         ensure(plain_->first() == shared_->first() && plain_->growth() == shared_->growth(),
-               "with plain cells, another thing is learnt");
+               "unsynchronized, another thing is learned");
     }
 
     void attempt(std::uint64_t n, std::uint8_t pick) {
         std::int64_t const t = clock_.ticks;
         auto const now = clock_.now();
         auto const looked = shared_->check(n, now);
-        (void)plain_->check(n, now);
         auto s = shared_->try_acquire(n, now);
         auto p = plain_->try_acquire(n, now);
         log_.note("take ", n, " at ", t, s.granted() ? ": granted" : ": denied");
         ensure(looked.granted() == s.granted() && looked.retry_at() == s.retry_at(), "check at ", t,
                " answers otherwise");
-        ensure(p.granted() == s.granted() && p.retry_at() == s.retry_at(), "with plain cells at ", t,
+        ensure(p.granted() == s.granted() && p.retry_at() == s.retry_at(), "unsynchronized at ", t,
                " answers otherwise");
         ensure(n != 0 || s.granted(), "nothing is denied");
         ensure_equal(s.never(), n > o_.first, "never at ", t);
-        learnt();
+        learned();
         if (s.granted()) {
             log_of_.push_back({t, n});
             if (n != 0) keep_to_the_rule(t);
@@ -145,7 +144,7 @@ private:
         clock_.ticks = again;
         ensure(shared_->check(1, clock_.now()).granted() && plain_->check(1, clock_.now()).granted(),
                "denied at its own retry_at ", again);
-        learnt();
+        learned();
     }
 
     /// What the server would have seen at t, with all that arrive within the jitter.
@@ -177,26 +176,27 @@ private:
         if (held_.empty()) return;
         auto& h = held_[held_.size() - 1 - s.pick % std::min<std::size_t>(held_.size(), 16)];
         auto const before = std::pair{shared_->first(), shared_->growth()};
-        bool const done = refused ? shared_->burst(h.s, clock_.now()) : shared_->refund(h.s);
-        bool const done_plain = refused ? plain_->burst(h.p, clock_.now()) : plain_->refund(h.p);
+        bool const done = refused ? shared_->burst(h.s, clock_.now()) : shared_->refund(h.s) != 0;
+        bool const done_plain = refused ? plain_->burst(h.p, clock_.now()) : plain_->refund(h.p) != 0;
         log_.note(refused ? "burst" : "refund", " of what was granted at ", log_of_[h.entry].time, " at ",
                   clock_.ticks);
         ensure_equal(done, h.live, "ends once");
-        ensure_equal(done_plain, h.live, "with plain cells, ends once");
+        ensure_equal(done_plain, h.live, "unsynchronized, ends once");
         if (h.live) log_of_[h.entry].gone = clock_.ticks;
         h.live = false;
         auto const after = std::pair{shared_->first(), shared_->growth()};
         ensure(after.first <= before.first && after.second <= before.second && (refused || after == before),
                "what was in force has grown by a refusal");
         ensure(after.first == before.first || after.second == before.second, "both were lowered by one refusal");
-        learnt();
+        learned();
     }
 
     journal& log_;
     weir::ramp_options o_{};
     Clock clock_{};
     std::int64_t interval_ = 1, jitter_ = 0;
-    std::uint32_t first_ = 0, growth_ = 0;
+    std::uint64_t first_ = 0;
+    std::uint32_t growth_ = 0;
     std::optional<shared> shared_;
     std::optional<plain> plain_;
     std::vector<entry> log_of_;

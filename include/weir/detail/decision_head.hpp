@@ -3,6 +3,7 @@
 // What decisions with a known retry_at have in common, and what a receipt is live by.
 #pragma once
 
+#include <cstdint>
 #include <utility>
 
 #include "../clock/clock.hpp"
@@ -21,9 +22,8 @@ public:
     constexpr explicit operator bool() const noexcept { return granted_; }
     constexpr bool never() const noexcept { return !granted_ && retry_at_ == (time_point::max)(); }
     constexpr time_point retry_at() const noexcept { return retry_at_; }
-    constexpr duration retry_after() const noexcept {
-        return never() ? (duration::max)() : duration{saturating_sub(ticks(retry_at_), ticks(at_))};
-    }
+    constexpr duration retry_after() const noexcept { return detail::retry_after(at_, retry_at_); }
+    constexpr std::int64_t retry_after_seconds() const noexcept { return seconds_rounded_up(retry_after()); }
 
 protected:
     constexpr explicit decision_head(time_point t) noexcept : at_{t}, retry_at_{t} {}
