@@ -30,11 +30,11 @@ using std::chrono::nanoseconds;
 using weir::manual_clock;
 using window = weir::ack_window<manual_clock&>;
 using time_point = manual_clock::time_point;
-static_assert(weir::old_limiter<window>);
+static_assert(weir::limiter<window>);
 
-TEST(llm_arrival_window, a_slot_is_free_a_window_after_the_bound_of_its_arrival) {
+TEST(ack_window, a_slot_is_free_a_window_after_the_bound_of_its_arrival) {
     manual_clock clock;
-    window w{1, 1s, 30s, clock};
+    window w{1, 1s, {.max_delay = 30s}, clock};
     auto d = w.try_acquire();
     ASSERT_TRUE(d);
     clock.advance(5s);
@@ -53,16 +53,16 @@ TEST(llm_arrival_window, a_slot_is_free_a_window_after_the_bound_of_its_arrival)
     EXPECT_TRUE(w.try_acquire());
 }
 
-TEST(llm_arrival_window, without_a_bound_it_is_free_after_the_latest_arrival_and_a_window) {
+TEST(ack_window, without_a_bound_it_is_free_after_max_delay_and_a_window) {
     manual_clock clock;
-    window w{1, 1s, 30s, clock};
+    window w{1, 1s, {.max_delay = 30s}, clock};
     auto d = w.try_acquire();
     clock.advance(31s - 1ns);
     EXPECT_FALSE(w.try_acquire());
     clock.advance(1ns);
     auto e = w.try_acquire();
     EXPECT_TRUE(e);
-    EXPECT_FALSE(w.confirm(d));  // too late: another's slot
+    EXPECT_FALSE(w.confirm(d));  // too late: the slot was taken again
     EXPECT_FALSE(w.check());
     EXPECT_TRUE(w.confirm(e, time_point{0s}));  // before it was sent: as it was sent
     clock.advance(1s - 1ns);
@@ -71,9 +71,9 @@ TEST(llm_arrival_window, without_a_bound_it_is_free_after_the_latest_arrival_and
     EXPECT_TRUE(w.check());
 }
 
-TEST(llm_arrival_window, what_never_left_gives_its_slot_back_as_it_was) {
+TEST(ack_window, what_never_left_gives_its_slot_back_as_it_was) {
     manual_clock clock;
-    window w{2, 1s, 30s, clock};
+    window w{2, 1s, {.max_delay = 30s}, clock};
     auto a = w.try_acquire();
     auto b = w.try_acquire();
     ASSERT_TRUE(a && b);
@@ -85,14 +85,14 @@ TEST(llm_arrival_window, what_never_left_gives_its_slot_back_as_it_was) {
     EXPECT_FALSE(w.confirm(a));
     EXPECT_FALSE(w.try_acquire());
     EXPECT_TRUE(w.try_acquire(2).never());
-    EXPECT_EQ(w.try_acquire(2).retry_after(), nanoseconds::max());
+    EXPECT_TRUE(w.try_acquire(2).error() == weir::errc::does_not_fit);
     EXPECT_EQ(w.try_acquire(2).retry_at(), time_point::max());
     EXPECT_TRUE(w.try_acquire(0));
 }
 
-TEST(llm_arrival_window, composes_by_all_of) {
+TEST(ack_window, composes_by_all_of) {
     manual_clock clock;
-    window w{5, 1s, 30s, clock};
+    window w{5, 1s, {.max_delay = 30s}, clock};
     weir::sliding_window_log<manual_clock&> minute{2, 60s, clock};
     weir::all_of both{w, minute};
     EXPECT_TRUE(both.try_acquire());
@@ -101,26 +101,26 @@ TEST(llm_arrival_window, composes_by_all_of) {
     EXPECT_TRUE(w.check());
 }
 
-TEST(llm_arrival_window, refuses_bad_arguments_with_a_reason) {
-    EXPECT_FALSE(window::validate(10, 1s, 1s));
-    EXPECT_TRUE(window::validate(0, 1s, 1s));
-    EXPECT_TRUE(window::validate(1'000'001, 1s, 1s));
-    EXPECT_TRUE(window::validate(1, 0s, 1s));
-    EXPECT_TRUE(window::validate(1, 1s, 0s));
-    EXPECT_TRUE(window::validate(1, nanoseconds{std::int64_t{1} << 60U}, 1s));
-    EXPECT_TRUE(window::validate(1, 1s, nanoseconds{std::int64_t{1} << 60U}));
-    EXPECT_FALSE(window::validate(1, 1ns, 1ns));
+TEST(ack_window, refuses_bad_arguments_with_a_reason) {
+    EXPECT_FALSE(window::validate(10, 1s, {.max_delay = 1s}));
+    EXPECT_TRUE(window::validate(0, 1s, {.max_delay = 1s}));
+    EXPECT_TRUE(window::validate(1'000'001, 1s, {.max_delay = 1s}));
+    EXPECT_TRUE(window::validate(1, 0s, {.max_delay = 1s}));
+    EXPECT_TRUE(window::validate(1, 1s, {.max_delay = 0s}));
+    EXPECT_TRUE(window::validate(1, nanoseconds{std::int64_t{1} << 60U}, {.max_delay = 1s}));
+    EXPECT_TRUE(window::validate(1, 1s, {.max_delay = nanoseconds{std::int64_t{1} << 60U}}));
+    EXPECT_FALSE(window::validate(1, 1ns, {.max_delay = 1ns}));
     EXPECT_FALSE(window::validate(1'000'000, nanoseconds{(std::int64_t{1} << 60U) - 1},
-                                  nanoseconds{(std::int64_t{1} << 60U) - 1}));
+                                  {.max_delay = nanoseconds{(std::int64_t{1} << 60U) - 1}}));
     manual_clock clock;
-    EXPECT_THROW((window{0, 1s, 1s, clock}), std::invalid_argument);
-    weir::ack_window<std::chrono::steady_clock, weir::unsynchronized> plain{1, 1s, 1s};
+    EXPECT_THROW((window{0, 1s, {.max_delay = 1s}, clock}), std::invalid_argument);
+    weir::ack_window<std::chrono::steady_clock, weir::unsynchronized> plain{1, 1s, {.max_delay = 1s}};
     EXPECT_TRUE(plain.try_acquire());
 }
 
-TEST(llm_arrival_window, threads_together_get_a_slot_once) {
+TEST(ack_window, threads_together_get_a_slot_once) {
     manual_clock clock;
-    window w{50, 1h, 1h, clock};
+    window w{50, 1h, {.max_delay = 1h}, clock};
     std::atomic<int> granted{0};
     hammer::on_threads(4, [&] {
         for (int i = 0; i < 5000; ++i) {
@@ -136,6 +136,73 @@ TEST(llm_arrival_window, threads_together_get_a_slot_once) {
         }
     });
     EXPECT_EQ(granted.load(), 50);
+}
+
+TEST(ack_window, a_negative_count_is_denied_and_changes_nothing) {
+    manual_clock clock;
+    window w{1, 1s, {.max_delay = 30s}, clock};
+    int const minus = -1;
+    EXPECT_TRUE(w.try_acquire(minus).never());
+    EXPECT_TRUE(w.check(minus).error() == weir::errc::invalid_argument);
+    EXPECT_TRUE(window::validate(minus, 1s, {.max_delay = 1s}));
+    EXPECT_TRUE(window::validate(1, 1s, {.max_delay = 1s, .initial = minus}));
+    auto d = w.try_acquire();
+    EXPECT_EQ(w.refund(d, minus), 0U);
+    EXPECT_EQ(w.refund(d, 0), 0U);
+    EXPECT_FALSE(w.settle(d, minus));
+    EXPECT_EQ(w.refund(d, 5), 1U);
+}
+
+TEST(ack_window, a_decision_is_a_snapshot_with_what_is_left) {
+    manual_clock clock;
+    window w{2, 1s, {.max_delay = 30s}, clock};
+    EXPECT_EQ(w.check().remaining(), 1U);
+    auto a = w.try_acquire();
+    EXPECT_EQ(a.remaining(), 1U);
+    EXPECT_EQ(a.full_at(), clock.now());
+    clock.advance(1s);
+    EXPECT_EQ(w.check().remaining(), 0U);
+    auto const b = w.try_acquire();
+    EXPECT_EQ(b.remaining(), 0U);
+    EXPECT_EQ(b.full_at(), time_point{31s});
+    EXPECT_EQ(b.retry_after(), 0ns);
+    EXPECT_EQ(w.try_acquire().retry_after_seconds(), 30);
+    w.confirm(a);
+    EXPECT_EQ(b.full_at(), time_point{31s});
+    EXPECT_EQ(w.try_acquire(2, time_point::min()).retry_after_seconds(), 946'728'000);
+}
+
+TEST(ack_window, settle_confirms_or_refunds_once) {
+    manual_clock clock;
+    window w{1, 1s, {.max_delay = 30s}, clock};
+    auto a = w.try_acquire();
+    EXPECT_TRUE(w.settle(a, 0));
+    EXPECT_FALSE(w.settle(a, 0));
+    auto b = w.try_acquire();
+    ASSERT_TRUE(b);
+    EXPECT_TRUE(w.settle(b, 1));
+    EXPECT_EQ(w.check().retry_at(), time_point{1s});
+}
+
+TEST(ack_window, change_to_its_own_limits_changes_nothing_and_no_other_is_offered) {
+    manual_clock clock;
+    window w{2, 1s, {.max_delay = 30s}, clock};
+    EXPECT_FALSE(w.change(w.limits()));
+    EXPECT_TRUE(w.change({3, 1s}) == weir::errc::unsupported);
+    EXPECT_TRUE(w.change({2, 2s}) == weir::errc::unsupported);
+    EXPECT_TRUE(w.change({0, 1s}) == weir::errc::invalid_argument);
+}
+
+TEST(ack_window, slots_beyond_initial_are_free_one_window_later) {
+    manual_clock clock;
+    weir::ack_window w{3, 1.5s, {.max_delay = 0.5min, .initial = 1}, std::ref(clock)};
+    static_assert(std::is_same_v<decltype(w), window>);
+    EXPECT_TRUE(w.try_acquire());
+    EXPECT_EQ(w.try_acquire().retry_at(), time_point{1500ms});
+    clock.advance(1500ms);
+    EXPECT_TRUE(w.try_acquire());
+    EXPECT_TRUE(w.try_acquire());
+    EXPECT_FALSE(w.try_acquire());
 }
 
 /// A path: a request takes `least` to least + spread, and one in a hundred `stall` more; the answer is read `answer` and once more such a
@@ -205,7 +272,7 @@ outcome run(path const& p, Limiter& l, manual_clock& clock, std::uint64_t seed, 
     return o;
 }
 
-TEST(llm_arrival_window, wins_against_a_margin_where_the_mean_time_to_the_bound_is_below_the_jitter) {
+TEST(ack_window, wins_against_a_margin_where_the_mean_time_to_the_bound_is_below_the_jitter) {
     path const paths[] = {
         {"steady path, 40 to 60 ms; answer in 10 s, no time said", 40ms, 20ms, 0ms, 10s, false},
         {"steady path, 40 to 60 ms; answer in 10 s, time said", 40ms, 20ms, 0ms, 10s, true},
@@ -218,7 +285,7 @@ TEST(llm_arrival_window, wins_against_a_margin_where_the_mean_time_to_the_bound_
     for (std::size_t i = 0; i < std::size(paths); ++i) {
         auto const& p = paths[i];
         manual_clock clock;
-        window w{10, 1s, 60s, clock};
+        window w{10, 1s, {.max_delay = 60s}, clock};
         auto const arrival = run(p, w, clock, 1, nullptr);
         // The margin is measured beforehand, on another stretch of the same path.
         weir::jitter_estimator m{};
@@ -237,9 +304,9 @@ TEST(llm_arrival_window, wins_against_a_margin_where_the_mean_time_to_the_bound_
     }
 }
 
-TEST(llm_arrival_window, a_decision_that_is_moved_is_the_same_decision) {
+TEST(ack_window, a_decision_that_is_moved_is_the_same_decision) {
     manual_clock clock;
-    window w{1, 1s, 30s, clock};
+    window w{1, 1s, {.max_delay = 30s}, clock};
     auto a = w.try_acquire();
     clock.advance(1ms);
     auto denied = w.try_acquire();
@@ -261,9 +328,9 @@ TEST(llm_arrival_window, a_decision_that_is_moved_is_the_same_decision) {
     EXPECT_EQ(w.available(), 1U);
 }
 
-TEST(llm_arrival_window, asks_for_one_permit_where_none_is_named) {
+TEST(ack_window, asks_for_one_permit_where_none_is_named) {
     manual_clock clock;
-    window l{1, 1s, 30s, clock};
+    window l{1, 1s, {.max_delay = 30s}, clock};
     EXPECT_TRUE(l.check());
     EXPECT_FALSE(l.check(2));
     EXPECT_TRUE(l.try_acquire());

@@ -70,6 +70,7 @@ public:
     ~live_once() = default;
 
     constexpr void begin() noexcept { live_ = true; }
+    constexpr bool is_live() const noexcept { return live_; }
     constexpr bool spend() noexcept { return std::exchange(live_, false); }
 
 private:
