@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// weir in a client: a session::call for each call, asked before each send and told after each answer. These lines are meant to be copied; the
-// rest of this folder only shows that they keep their promise. A session serves all threads, an adapter like this one the thread of its client.
+// weir in a client: a session::call for each call, asked before each send and told after each answer. These lines are
+// meant to be copied; the rest of this folder only shows that they keep their promise. A session serves all threads,
+// an adapter like this one the thread of its client.
 #pragma once
 
 #include <weir/llm/session.hpp>
@@ -106,7 +107,8 @@ private:
         }
         return charge::unknown;
     }
-    // Neither the key nor the account nor the model will do, for none of those that there are: no other call need be sent.
+    // Neither the key nor the account nor the model will do, for none of those that there are: no other call need be
+    // sent.
     static bool all_would_fail(typename Session::outcome const& o, bool connected) {
         using weir::llm::cause;
         if (o.status == weir::llm::call_end::exhausted && o.last.cause == cause::transport) return !connected;

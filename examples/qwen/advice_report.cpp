@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "advice_report.hpp"
 
-#include <weir/llm/advice/advice_text.hpp>
+#include <weir/llm/advice/advice.hpp>
+#include <weir/llm/advice/letter.hpp>
+#include <weir/llm/advice/text.hpp>
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -37,11 +39,11 @@ weir::llm::setup as_it_is(advice_request const& r) {
     weir::llm::setup s;
     s.models.push_back({r.model, {{"this account", r.limits, in_millionths(r.price)}}});
     s.options = r.options;
-    s.in_flight = r.in_flight;
+    s.max_in_flight = r.in_flight;
     return s;
 }
 
-// Down the chain that users of Qwen are told: qwen3-max, qwen-plus, qwen-turbo.
+// The usual fallback chain: qwen3-max, qwen-plus, qwen-turbo.
 std::optional<weir::llm::setup_model> next_model_of(std::string_view model) {
     std::string_view const next = model == "qwen-plus"                             ? "qwen-turbo"
                                   : model == "qwen-turbo" || model == "qwen-flash" ? ""
@@ -69,8 +71,8 @@ std::optional<weir::llm::quota> limits_of(std::string_view model) {
     return std::nullopt;
 }
 
-std::chrono::nanoseconds rehearsed_time(std::vector<weir::llm::planned_call> const& calls, advice_request const& r) {
-    return weir::llm::simulate(calls, as_it_is(r)).whole;
+std::chrono::nanoseconds simulated_time(std::vector<weir::llm::planned_call> const& calls, advice_request const& r) {
+    return weir::llm::simulate(calls, as_it_is(r)).makespan;
 }
 
 std::string advice_report(std::vector<weir::llm::planned_call> const& calls, advice_request const& r) {
@@ -81,23 +83,23 @@ std::string advice_report(std::vector<weir::llm::planned_call> const& calls, adv
                                   " of the price",
                               r.limits, in_millionths(r.price, r.proxy_price)};
     std::vector<setup> remedies{with_raised_quota(now, 2000), with_accounts(now, 2)};
-    auto const lesser = next_model_of(r.model);
-    if (lesser) remedies.push_back(with_fallback(now, *lesser, r.patience));
+    auto const fallback = next_model_of(r.model);
+    if (fallback) remedies.push_back(with_fallback(now, *fallback, r.patience));
     remedies.push_back(through(now, proxy));
     remedies.push_back(with_account(now, proxy));
-    if (lesser) remedies.push_back(with_fallback(with_accounts(now, 2), *lesser, r.patience));
+    if (fallback) remedies.push_back(with_fallback(with_accounts(now, 2), *fallback, r.patience));
 
     advice_options o;
     if (r.within) {
-        o.goal.whole = r.within;
+        o.goal.makespan = r.within;
     } else {
         auto unlimited = now;
         unlimited.models.front().accounts.front().limits = {};
-        auto const at_best = simulate(calls, unlimited).whole;
-        o.goal.whole = std::max(simulate(calls, now).whole / 2, at_best + at_best / 4);
+        auto const at_best = simulate(calls, unlimited).makespan;
+        o.goal.makespan = std::max(simulate(calls, now).makespan / 2, at_best + at_best / 4);
     }
     auto const a = advise(calls, now, remedies, o);
-    money const dollars;  // of which prices are in millionths
+    money const dollars;  // prices are in millionths of a dollar
     std::string text = to_text(a, dollars);
     auto const words = letter(a, {.vendor = r.vendor, .model = r.model, .recorded = r.recorded}, dollars);
     if (!words.empty()) text += "\n--- the letter ---\n" + words + "--- ends ---\n";

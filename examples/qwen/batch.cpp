@@ -30,7 +30,8 @@ constexpr std::size_t max_line = 6U << 20U;
 }
 std::string cause(int error) { return std::error_code(error, std::generic_category()).message(); }
 
-// "[json.exception.parse_error.101] parse error at line 1, column 7: …", without what says nothing to the user: a JSONL line is line 1.
+// "[json.exception.parse_error.101] parse error at line 1, column 7: …", without what says nothing to the user: a
+// JSONL line is line 1.
 std::string parse_fault(json::parse_error const& e) {
     std::string text = e.what();
     auto const column = text.find("column ");
@@ -254,7 +255,8 @@ std::string to_line(batch_answer const& answer) {
     if (answer.status == 0) {
         line += "null";
     } else {
-        // The body as the server sent it, not as a parser would print it again. A line break in JSON is only white space.
+        // The body as the server sent it, not as a parser would print it again. A line break in JSON is only white
+        // space.
         std::string body = answer.body;
         std::replace_if(body.begin(), body.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
         if (!json::accept(body)) body = json(answer.body).dump(-1, ' ', false, json::error_handler_t::replace);
@@ -274,7 +276,8 @@ std::string to_line(batch_answer const& answer) {
 
 namespace {
 
-// Calls each(number, text) for every whole line of a file and cuts a torn last one off it. False: there is no such file.
+// Calls each(number, text) for every whole line of a file and cuts a torn last one off it. False: there is no such
+// file.
 template <class Each>
 bool for_each_line(std::string const& path, Each each) {
     std::ifstream in(path, std::ios::binary);

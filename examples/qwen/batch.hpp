@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Batches in the JSONL of OpenAI's batch API: what to ask, what was answered, and the journal from which a run that was cut off
-// goes on without sending more than the quota allows.
+// Batches in the JSONL of OpenAI's batch API: what to ask, what was answered, and the journal from which a run that
+// was cut off goes on without sending more than the quota allows.
 #pragma once
 
 #include <chrono>
@@ -41,18 +41,18 @@ struct read_options {
     std::size_t first = 0;                    ///< read only so many requests; 0: all
 };
 
-/// {"custom_id", "method": "POST", "url": "/v1/chat/completions", "body": {…}} on each line; empty lines are skipped. The vendor's rules
-/// hold: unique custom_id, one model and one url per file, at most 50,000 requests, lines of at most 6 MiB.
-/// Throws batch_error at the first fault: "FILE:LINE: what".
+/// {"custom_id", "method": "POST", "url": "/v1/chat/completions", "body": {…}} on each line; empty lines are skipped.
+/// The vendor's rules hold: unique custom_id, one model and one url per file, at most 50,000 requests, lines of at
+/// most 6 MiB. Throws batch_error at the first fault: "FILE:LINE: what".
 [[nodiscard]] batch read_batch(std::string const& path, read_options const& = {});
 
-/// The estimate of the tokens in `body`, a chat request as JSON: ceil(ASCII / 3) + one for each CJK character + half the bytes of
-/// other scripts, 4 for each message and 3. A body that knows better says so in "metadata": {"input_tokens": "1234"} (a string, as the
-/// API wants them there).
+/// The estimate of the tokens in `body`, a chat request as JSON: ceil(ASCII / 3) + one for each CJK character + half
+/// the bytes of other scripts, 4 for each message and 3. A body that knows better says so in "metadata":
+/// {"input_tokens": "1234"} (a string, as the API wants them there).
 [[nodiscard]] std::uint64_t estimate_input_tokens(std::string_view body);
 
-/// A file that is appended to line by line. Each line is written by one call of the system, so a line that was reported as written
-/// survives the end of this process.
+/// A file that is appended to line by line. Each line is written by one call of the system, so a line that was
+/// reported as written survives the end of this process.
 class line_file {
 public:
     line_file() = default;
@@ -64,7 +64,8 @@ public:
 
     [[nodiscard]] bool is_open() const noexcept { return fd_ >= 0; }
     [[nodiscard]] std::string const& path() const noexcept { return path_; }
-    /// Throws batch_error ("FILE: No space left on device"). What was written of the line is then taken back where that is possible.
+    /// Throws batch_error ("FILE: No space left on device"). What was written of the line is then taken back where
+    /// that is possible.
     void append(std::string line);
     /// Reports what the system kept back until now, on filesystems that do. Throws batch_error.
     void close();
@@ -76,7 +77,8 @@ private:
     std::string path_;
 };
 
-/// One line of an output or error file: `response` holds the server's answer, if there was one; `error` why there is none.
+/// One line of an output or error file: `response` holds the server's answer, if there was one; `error` why there is
+/// none.
 struct batch_answer {
     std::string custom_id;
     std::uint64_t number = 0;  ///< makes the line's id
@@ -86,28 +88,31 @@ struct batch_answer {
 };
 [[nodiscard]] std::string to_line(batch_answer const&);
 
-/// The custom_ids that an output file already has with status 200. A torn last line, from a process that was killed while writing, is cut off
-/// the file. A file that does not exist is empty. Throws batch_error for a line that is not an output line.
+/// The custom_ids that an output file already has with status 200. A torn last line, from a process that was killed
+/// while writing, is cut off the file. A file that does not exist is empty. Throws batch_error for a line that is not
+/// an output line.
 [[nodiscard]] std::unordered_set<std::string> finished_ids(std::string const& path);
 
 /// Times on the wall clock, in nanoseconds since the epoch, since they must survive the process.
 using wall_ns = std::int64_t;
 [[nodiscard]] wall_ns wall_now() noexcept;
 
-/// A call that an earlier process made. Without `finished` it was in flight when that process ended, as far as is known.
+/// A call that an earlier process made. Without `finished` it was in flight when that process ended, as far as is
+/// known.
 struct journal_call {
     wall_ns sent = 0;
     std::uint64_t input = 0, output = 0;  ///< as charged: the bound while in flight, then what was used
     std::optional<wall_ns> finished;
 };
 
-/// The sidecar of an output file: what was sent when, and what it used. Nothing is written between a stamp and its send, which would
-/// delay the arrival: a line *before* the attempt says that a call is about to go, one after it says when it went.
+/// The sidecar of an output file: what was sent when, and what it used. Nothing is written between a stamp and its
+/// send, which would delay the arrival: a line *before* the attempt says that a call is about to go, one after it
+/// says when it went.
 class journal {
 public:
     journal() = default;
-    /// Reads what is there, keeps the calls that were sent or finished within `horizon` before now, and goes on writing.
-    /// Throws batch_error.
+    /// Reads what is there, keeps the calls that were sent or finished within `horizon` before now, and goes on
+    /// writing. Throws batch_error.
     journal(std::string const& path, std::chrono::nanoseconds horizon);
 
     [[nodiscard]] bool is_open() const noexcept { return file_.is_open(); }

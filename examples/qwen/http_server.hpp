@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 //
-// cpp-httplib's server with what a judge of milliseconds needs. The library's own loop looks for the next request on an open connection
-// by turns of poll and sleep, gives each connection one of a few threads, has a backlog of five, and ends an idle connection only
-// when its time is over. Here a connection has its own thread, blocked in one poll; the arrival is the instant at which that poll
-// saw the first byte; an answer leaves in one write; and stop() cuts every connection.
+// cpp-httplib's server with what a judge of milliseconds needs. The library's own loop looks for the next request on
+// an open connection by turns of poll and sleep, gives each connection one of a few threads, has a backlog of five,
+// and ends an idle connection only when its time is over. Here a connection has its own thread, blocked in one poll;
+// the arrival is the instant at which that poll saw the first byte; an answer leaves in one write; and stop() cuts
+// every connection.
 #pragma once
 
 #include <httplib.h>
@@ -192,7 +193,8 @@ public:
     /// A port of 127.0.0.1, or 0 for a free one. The port, or -1.
     int bind(int port) {
         int const bound = port == 0 ? bind_to_any_port("127.0.0.1") : bind_to_port("127.0.0.1", port) ? port : -1;
-        // A second listen() changes the backlog: with five, a crowd of new clients waits a second for its SYNs to be sent again.
+        // A second listen() changes the backlog: with five, a crowd of new clients waits a second for its SYNs to be
+        // sent again.
         if (bound > 0) ::listen(svr_sock_.load(), 1'024);
         return bound;
     }

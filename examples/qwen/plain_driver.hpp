@@ -19,8 +19,9 @@
 
 namespace qwen {
 
-/// Repeats by `retry` what a 429, a 5xx, the transport or a garbled body failed; Retry-After is obeyed. Final at once: 400 and other 4xx. Fatal: 401, 403, 404 (the
-/// key, the account, the model, the URL), an account in arrears, and an endpoint that stayed unreachable for all attempts of a call.
+/// Repeats by `retry` what a 429, a 5xx, the transport or a garbled body failed; Retry-After is obeyed. Final at
+/// once: 400 and other 4xx. Fatal: 401, 403, 404 (the key, the account, the model, the URL), an account in arrears,
+/// and an endpoint that stayed unreachable for all attempts of a call.
 class plain_driver : public call_driver {
 public:
     explicit plain_driver(weir::backoff retry, std::uint64_t seed = 1,

@@ -236,8 +236,9 @@ std::size_t qwen_client::impl::on_header(char* data, std::size_t size, std::size
     return size * count;
 }
 
-// There is no way to go back in the body, on purpose: when a connection that was open turns out to be dead, libcurl would send the
-// request a second time, and the server may count both. Like this the attempt fails, and its retry takes permits of its own.
+// There is no way to go back in the body, on purpose: when a connection that was open turns out to be dead, libcurl
+// would send the request a second time, and the server may count both. Like this the attempt fails, and its retry
+// takes permits of its own.
 std::size_t qwen_client::impl::on_read(char* to, std::size_t size, std::size_t count, void* from) {
     auto& t = *static_cast<transfer*>(from);
     std::string_view const head = t.head, body = std::string_view(t.call.body).substr(t.skip);
@@ -642,7 +643,8 @@ void qwen_client::impl::end_for_good(attempt& a, std::string const& why, bool fa
                        a.message);
 }
 
-// Sleeps in the kernel while there is time, then watches the clock: a thread that sleeps wakes late, by up to milliseconds.
+// Sleeps in the kernel while there is time, then watches the clock: a thread that sleeps wakes late, by up to
+// milliseconds.
 void qwen_client::impl::wait(steady_time until) {
     if (running_ < added_) return;  // over already, seen while something was sent: no socket would wake us for it
     auto const now = steady_clock::now();

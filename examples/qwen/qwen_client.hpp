@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// A client for chat completions in the OpenAI dialect, on libcurl: many requests in flight on one thread, over connections that stay
-// open. Before each send, and after each answer, it asks a call_driver; adapter.hpp is the one for weir, and the part to copy into
-// one's own client.
+// A client for chat completions in the OpenAI dialect, on libcurl: many requests in flight on one thread, over
+// connections that stay open. Before each send, and after each answer, it asks a call_driver; adapter.hpp is the one
+// for weir, and the part to copy into one's own client.
 #pragma once
 
 #include <weir/llm/estimate.hpp>
@@ -54,7 +54,9 @@ struct attempt {
     std::string body, request_id;
     std::string headers;  ///< of the answer, a line each
     std::string code,
-        message;  ///< of the error, in any of the vendor's shapes; of the transport's failure if status is 0; of a 200 that is no answer
+        /// of the error, in any of the vendor's shapes; of the transport's failure if status is 0; of a 200 that is
+        /// no answer
+        message;
     qwen::charge charge = charge::unknown;
     weir::llm::tokens bound, usage;
     bool connected = true;  ///< false: there was no connection
@@ -135,8 +137,9 @@ struct client_options {
     std::size_t spare_connections =
         16;  ///< open ones kept ready beyond those in use, so that connecting delays no arrival
     std::chrono::microseconds spin{1500};  ///< how long before a send the client stops sleeping and watches the clock
-    /// If more than this has passed between the stamp and the moment at which the request would leave (the machine stalled), it does
-    /// not: its permits are given back, and it asks again. Half of J is a good choice; 0: it goes however late.
+    /// If more than this has passed between the stamp and the moment at which the request would leave (the machine
+    /// stalled), it does not: its permits are given back, and it asks again. Half of J is a good choice; 0: it goes
+    /// however late.
     std::chrono::nanoseconds stall{0};
     bool send_stamps = false;  ///< X-Weir-Stamp: CLOCK_MONOTONIC in ns at the stamp, for a server on this machine
 };
@@ -144,8 +147,9 @@ struct client_options {
 /// DASHSCOPE_BASE_URL and DASHSCOPE_API_KEY, else OPENAI_BASE_URL and OPENAI_API_KEY; empty where absent.
 [[nodiscard]] client_options options_from_environment();
 
-/// Sends calls in the order of submission, the first in line waiting for the driver's word and the others behind it, and again those of
-/// which the driver says so: a retry asks like any call, and before the line when it is due. A failure that the driver calls fatal ends the run.
+/// Sends calls in the order of submission, the first in line waiting for the driver's word and the others behind it,
+/// and again those of which the driver says so: a retry asks like any call, and before the line when it is due. A
+/// failure that the driver calls fatal ends the run.
 class qwen_client {
 public:
     /// Throws client_error if libcurl cannot do what is asked (no TLS, a URL that is none).
@@ -154,14 +158,15 @@ public:
     qwen_client(qwen_client const&) = delete;
     qwen_client& operator=(qwen_client const&) = delete;
 
-    /// Asks the endpoint for its list of models, which costs no quota. Throws client_error if it cannot be reached, or refuses the key.
+    /// Asks the endpoint for its list of models, which costs no quota. Throws client_error if it cannot be reached,
+    /// or refuses the key.
     void check_endpoint();
 
     /// From any thread, also from an observer.
     void submit(chat_call);
 
-    /// Sends and receives on the calling thread until every call is over or stop() was called; then what is in flight is abandoned.
-    /// Throws client_error, and whatever an observer throws; run() may be called again after neither.
+    /// Sends and receives on the calling thread until every call is over or stop() was called; then what is in flight
+    /// is abandoned. Throws client_error, and whatever an observer throws; run() may be called again after neither.
     void run();
 
     /// From any thread. Not from a signal handler.

@@ -769,7 +769,7 @@ private:
 
     // All are wanted at once; what they use is expected.
     void advise_before() const {
-        weir::llm::answer_guess guess;
+        weir::llm::answer_estimate guess;
         guess.output_per_mille = static_cast<std::uint64_t>(std::llround(s_.expect * 10));
         guess.first_token = nanoseconds{std::llround(std::min(s_.latency.first_token_s, 86'400.0) * 1e9)};
         guess.tokens_per_second = static_cast<std::uint64_t>(std::clamp(std::round(s_.latency.tokens_per_s), 1.0, 1e6));
@@ -795,10 +795,9 @@ private:
             last = std::max(last, a.done);
             auto const& item = batch_.items[a.item];
             in_order.push_back({a.item,
-                                {nanoseconds{0},
-                                 {.input = item.input_tokens, .output = item.max_tokens},
-                                 {.input = a.input, .output = a.output},
-                                 (a.done - a.stamp) * s_.speed}});
+                                {.bound = {.input = item.input_tokens, .output = item.max_tokens},
+                                 .used = {.input = a.input, .output = a.output},
+                                 .latency = (a.done - a.stamp) * s_.speed}});
         }
         if (in_order.empty()) return;
         std::sort(in_order.begin(), in_order.end(), [](auto const& x, auto const& y) { return x.first < y.first; });
@@ -807,8 +806,8 @@ private:
         auto const request = advice_request(true);
         std::printf(
             "\nWhat would have helped, from the run's %zu answers, in virtual time. First send to last answer: %.1f s "
-            "in the run, %.1f s rehearsed\n\n",
-            calls.size(), in_seconds((last - first) * s_.speed), in_seconds(qwen::rehearsed_time(calls, request)));
+            "in the run, %.1f s simulated\n\n",
+            calls.size(), in_seconds((last - first) * s_.speed), in_seconds(qwen::simulated_time(calls, request)));
         std::printf("%s", qwen::advice_report(calls, request).c_str());
     }
 

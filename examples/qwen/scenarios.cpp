@@ -499,7 +499,8 @@ scenario_result plan_gone(scenario_options const& o) {
 }
 
 scenario_result dialects(scenario_options const& o) {
-    // The server allows fewer tokens than its clients think: "insufficient_quota", which to DashScope is a throttle, to OpenAI the end of the credit.
+    // The server allows fewer tokens than its clients think: "insufficient_quota", which to DashScope is a throttle,
+    // to OpenAI the end of the credit.
     auto const one = [&](weir::llm::dialect d) {
         world w(o);
         w.server.models[0].limits.tpm = 60'000;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// What can go wrong between a client and Qwen, one scenario each, over real HTTP against a simulator that makes it go wrong. A scenario says what
-// weir promises there, and the run says whether it held.
+// What can go wrong between a client and Qwen, one scenario each, over real HTTP against a simulator that makes it go
+// wrong. A scenario says what weir promises there, and the run says whether it held.
 #pragma once
 
 #include <chrono>

@@ -21,8 +21,9 @@ struct picture_limits {
     std::optional<std::uint64_t> rpm{}, rps{}, tpm{}, tps{};
 };
 
-/// A panel for every limit, one above the other. Each shows, for every instant, what lay in the window that ended there; where a column
-/// of the picture covers many instants, the greatest. Readable on light and dark backgrounds alike.
+/// A panel for every limit, one above the other. Each shows, for every instant, what lay in the window that ended
+/// there; where a column of the picture covers many instants, the greatest. Readable on light and dark backgrounds
+/// alike.
 [[nodiscard]] std::string draw_windows(std::string const& title, std::vector<sent_call> const&, picture_limits const&);
 
 }  // namespace qwen

@@ -53,7 +53,7 @@ SURVIVORS = os.path.join(HERE, "survivors.md")
 NEAREST = {
     "cooldown": ["fallback_chain", "account_pool"],
     "account_throttle": ["session"],
-    "advice_text": ["advice"],
+    "letter": ["advice_text"], "phrases": ["advice_text"],
     "decision_head": ["ramp", "ack_window"],
     "dialect": ["verdict"],
     "error_body": ["verdict"],

@@ -4,7 +4,7 @@
 #pragma once
 
 #include <weir/llm.hpp>
-#include <weir/llm/advice/advice_text.hpp>
+#include <weir/llm/advice/letter.hpp>
 #include <weir/llm/session.hpp>
 #include <weir/weir.hpp>
 
@@ -127,9 +127,9 @@ inline bool every_limiter_works() {
         20, weir::llm::planned_call{.bound = {.input = 50, .output = 0}, .used = {.input = 50, .output = 0}});
     weir::llm::setup const now{.models = {{"m", {{"a", {.rpm = 10}}}}}};
     auto const advice =
-        weir::llm::advise(calls, now, {with_accounts(now, 2)}, {.goal = {.whole = std::chrono::seconds{1}}});
+        weir::llm::advise(calls, now, {with_accounts(now, 2)}, {.goal = {.makespan = std::chrono::seconds{1}}});
     if (!every_limiter::expect(
-            advice.remedies.front().whole.count() == 0 && !letter(advice).empty() && !to_text(advice).empty(),
+            advice.remedies.front().makespan.count() == 0 && !letter(advice).empty() && !to_text(advice).empty(),
             "does not advise", "advice"))
         return false;
     return every_limiter::all_work<weir::std_atomics>("std_atomics") &&

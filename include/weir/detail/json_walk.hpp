@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// walk_json visits the scalars of untrusted JSON text, each with the keys that lead to it. Made for error bodies: it neither allocates nor
-// copies, and reads what it can from text that is truncated or malformed.
+// walk_json visits the scalars of untrusted JSON text, each with the keys that lead to it. Made for error bodies: it
+// neither allocates nor copies, and reads what it can from text that is truncated or malformed.
 #pragma once
 
 #include "cpp20.hpp"
@@ -22,8 +22,9 @@ struct json_scalar {
     constexpr bool is_null() const noexcept { return !is_string && text == "null"; }
 };
 
-/// Calls visit(path, scalar) for each scalar in order, until it returns true. The path holds the keys from the outermost object to the
-/// scalar; an array contributes an empty key. Scalars nested deeper than 12 levels are skipped. O(size of the text).
+/// Calls visit(path, scalar) for each scalar in order, until it returns true. The path holds the keys from the
+/// outermost object to the scalar; an array contributes an empty key. Scalars nested deeper than 12 levels are skipped.
+/// O(size of the text).
 template <class Visit>
 constexpr void walk_json(std::string_view text, Visit visit) {
     constexpr std::size_t max_depth = 12;

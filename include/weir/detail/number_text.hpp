@@ -34,7 +34,8 @@ inline std::string decimal_text(std::uint64_t n, unsigned decimals, unsigned min
 /// 984 is "98.4%".
 inline std::string percent(std::uint64_t per_mille) { return decimal_text(per_mille, 1, 1) + '%'; }
 
-/// "0 s", "0.35 s", "12.3 s", "3 min 21 s", "2 h 5 min", "3 d 4 h": about three digits, rounded to nearest. A negative duration is "0 s".
+/// "0 s", "0.35 s", "12.3 s", "3 min 21 s", "2 h 5 min", "3 d 4 h": about three digits, rounded to nearest. A negative
+/// duration is "0 s".
 inline std::string duration_text(std::chrono::nanoseconds d) {
     if (d.count() <= 0) return "0 s";
     auto const ns = static_cast<std::uint64_t>(d.count());

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// dialect: whose API a client speaks. Servers use the same words for opposite things, so the meaning of an answer depends on it.
+// dialect: whose API a client speaks. Servers use the same words for opposite things, so the meaning of an answer
+// depends on it.
 #pragma once
 
 #include "../detail/cpp20.hpp"

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
-// Token counts without a tokenizer: an upper bound and an expected value computed from the text, corrected by what answers report.
-// Sources: Qwen's documentation (3 to 4 English characters per token, 1.5 to 1.8 Chinese ones), DashScope's billing page (a token is about a
-// Chinese character, or 3 to 4 English letters); byte-level BPE, which makes at most one token of each byte.
+// Token counts without a tokenizer: an upper bound and an expected value computed from the text, corrected by what
+// answers report. Sources: Qwen's documentation (3 to 4 English characters per token, 1.5 to 1.8 Chinese ones),
+// DashScope's billing page (a token is about a Chinese character, or 3 to 4 English letters); byte-level BPE, which
+// makes at most one token of each byte.
 #pragma once
 
 #include <algorithm>
@@ -103,8 +104,9 @@ struct input_estimate {
 ///     auto d = quota.try_acquire(weir::llm::tokens{.input = model.input(size).bound, .output = model.output(max_tokens)});
 ///     … model.learn(size, usage);
 ///
-/// Until `min_samples` answers have been learned, the input bound is token_bound() and the output is the default. After that the input bound is the
-/// expectation times the largest recent factor plus a quarter, and at most token_bound(). settle() corrects the charge either way.
+/// Until `min_samples` answers have been learned, the input bound is token_bound() and the output is the default.
+/// After that the input bound is the expectation times the largest recent factor plus a quarter, and at most
+/// token_bound(). settle() corrects the charge either way.
 template <class Atomics = std_atomics>
 class token_estimator {
 public:
@@ -122,7 +124,8 @@ public:
         return {(std::min)(scaled(plain, factors_.at(1, 2)), max), (std::min)(bound, max)};
     }
 
-    /// The output to reserve: max_tokens if the request has it, else the quantile numerator/denominator of the answers' outputs.
+    /// The output to reserve: max_tokens if the request has it, else the quantile numerator/denominator of the answers'
+    /// outputs.
     std::uint64_t output(std::optional<permit_count> max_tokens, std::uint32_t numerator = 99,
                          std::uint32_t denominator = 100) const noexcept {
         if (max_tokens) return max_tokens->value();

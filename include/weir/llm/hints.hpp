@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// What servers say about their limits: how long to wait, how much is left, and when it resets. Text in, values out. Malformed fields are
-// ignored, as the IETF draft on RateLimit fields requires. A value that is too large saturates; it never wraps to a short wait.
+// What servers say about their limits: how long to wait, how much is left, and when it resets. Text in, values out.
+// Malformed fields are ignored, as the IETF draft on RateLimit fields requires. A value that is too large saturates; it
+// never wraps to a short wait.
 #pragma once
 
 #include <algorithm>
@@ -23,10 +24,11 @@
 namespace weir::inline v0::llm {
 
 /// How long the server asks to wait; empty if it does not ask. The first of these that the answer has:
-/// 1. the longest of Retry-After (RFC 9110, 10.2.3), retry-after-ms (OpenAI, Azure) and Kong's X-AI-RateLimit-Retry-After;
+/// 1. the longest of Retry-After (RFC 9110, 10.2.3), retry-after-ms (OpenAI, Azure) and Kong's
+///    X-AI-RateLimit-Retry-After;
 /// 2. the wait in the body: Gemini's RetryInfo, or a message such as "Please try again in 6m0s.";
-/// 3. t of an IETF RateLimit field with r = 0.
-/// The result is a lower bound: pass it to weir::backoff unchanged, which gives up if it exceeds the deadline. `now` is the time of the answer.
+/// 3. t of an IETF RateLimit field with r = 0. The result is a lower bound: pass it to weir::backoff unchanged, which
+///    gives up if it exceeds the deadline. `now` is the time of the answer.
 constexpr std::optional<std::chrono::nanoseconds> retry_hint(headers const& h, error_body const& body,
                                                              std::chrono::sys_seconds now);
 
@@ -69,8 +71,9 @@ private:
     std::size_t size_ = 0;
 };
 
-/// Reads x-ratelimit-* (OpenAI, Azure, Groq, Mistral), anthropic-ratelimit-*, the IETF fields RateLimit-Policy and RateLimit, and their
-/// older form RateLimit-Limit, -Remaining and -Reset. An absent header reports nothing: DashScope sends none.
+/// Reads x-ratelimit-* (OpenAI, Azure, Groq, Mistral), anthropic-ratelimit-*, the IETF fields RateLimit-Policy and
+/// RateLimit, and their older form RateLimit-Limit, -Remaining and -Reset. An absent header reports nothing: DashScope
+/// sends none.
 constexpr limit_reports read_limits(headers const& h, dialect d, std::chrono::sys_seconds now);
 
 }  // namespace weir::inline v0::llm
@@ -198,8 +201,8 @@ constexpr limit_reports read_limits(headers const& h, dialect d, std::chrono::sy
     return out;
 }
 
-/// A gateway's limits for a provider, as Kong's ai-rate-limiting-advanced and APISIX send them. `window` is the gateway's name for the
-/// window ("minute", "30"); both names must be known.
+/// A gateway's limits for a provider, as Kong's ai-rate-limiting-advanced and APISIX send them. `window` is the
+/// gateway's name for the window ("minute", "30"); both names must be known.
 constexpr limit_reports read_gateway_limits(headers const& h, std::string_view window, std::string_view provider) {
     limit_reports out;
     limit_report r;

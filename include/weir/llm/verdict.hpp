@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// classify(): what an answer means, and what to do next. Takes whatever a client has of the answer. The dialect matters, since servers
-// use the same words for opposite things: insufficient_quota is a token throttle at DashScope and a billing stop at OpenAI.
-// Sources: the vendors' pages on errors; the rules are in detail/error_tables.hpp.
+// classify(): what an answer means, and what to do next. Takes whatever a client has of the answer. The dialect
+// matters, since servers use the same words for opposite things: insufficient_quota is a token throttle at DashScope
+// and a billing stop at OpenAI. Sources: the vendors' pages on errors; the rules are in detail/error_tables.hpp.
 #pragma once
 
 #include <chrono>
@@ -23,15 +23,15 @@ namespace weir::inline v0::llm {
 
 /// What went wrong.
 enum class cause : unsigned char {
-    none,          ///< nothing
-    request_rate,  ///< too many requests per minute or per second
-    token_rate,    ///< too many tokens per minute or per second
-    rate,          ///< one of the two; the server does not say which
-    burst,         ///< requests grew too fast
-    concurrency,   ///< too many calls at once
-    free_quota,    ///< the free allowance is exhausted
-    plan_quota,  ///< an allowance of hours, days, weeks or months is exhausted, until `verdict::until` where that is known
-    billing,     ///< the account has a billing problem
+    none,            ///< nothing
+    request_rate,    ///< too many requests per minute or per second
+    token_rate,      ///< too many tokens per minute or per second
+    rate,            ///< one of the two; the server does not say which
+    burst,           ///< requests grew too fast
+    concurrency,     ///< too many calls at once
+    free_quota,      ///< the free allowance is exhausted
+    plan_quota,      ///< an allowance of hours to months is exhausted, until `verdict::until` if that is known
+    billing,         ///< the account has a billing problem
     authentication,  ///< the key is not valid, or lacks a permission
     no_model,        ///< no such model, or not for this account
     bad_request,     ///< the request is refused however often it is sent
@@ -58,7 +58,8 @@ struct verdict {
     std::optional<std::chrono::nanoseconds> wait{};
     /// When the exhausted allowance is restored.
     std::optional<std::chrono::sys_seconds> until{};
-    /// The most retries that make sense; 0: as many as the backoff allows. An error that is not understood always has a bound.
+    /// The most retries that make sense; 0: as many as the backoff allows. An error that is not understood always has a
+    /// bound.
     unsigned max_retries = 0;
     /// The reason in words; static text.
     std::string_view reason{};
@@ -95,8 +96,8 @@ struct error_rule {
     unsigned max_retries = 0;
 };
 
-/// What the answer means and what to do next. `own` rules are tried before the dialect's table: a custom dialect is its rules with
-/// dialect::http. Pure; O(size of the body).
+/// What the answer means and what to do next. `own` rules are tried before the dialect's table: a custom dialect is its
+/// rules with dialect::http. Pure; O(size of the body).
 ///
 ///     auto const v = weir::llm::classify({.dialect = weir::llm::dialect::openai, .status = 429, .body = body});
 ///     if (v.retries()) retry_after(backoff.next(v.wait));

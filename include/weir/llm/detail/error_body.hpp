@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// error_body reads the body of an error: its status, code, type, message and wait, from any JSON shape that LLM servers send, or from a
-// frame of an event stream. The fields are views into the text, which must outlive them; strings keep their JSON escapes.
+// error_body reads the body of an error: its status, code, type, message and wait, from any JSON shape that LLM servers
+// send, or from a frame of an event stream. The fields are views into the text, which must outlive them; strings keep
+// their JSON escapes.
 #pragma once
 
 #include <chrono>

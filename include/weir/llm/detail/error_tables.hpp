@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The rules that classify() applies: one table per vendor, and what an HTTP status alone means. The first rule that applies decides.
-// Sources: the vendors' pages on errors, and error bodies that clients have recorded from DashScope.
+// The rules that classify() applies: one table per vendor, and what an HTTP status alone means. The first rule that
+// applies decides. Sources: the vendors' pages on errors, and error bodies that clients have recorded from DashScope.
 #pragma once
 
 #include <span>
@@ -12,7 +12,8 @@
 
 namespace weir::inline v0::llm::detail {
 
-/// The tables are hidden: an exported inline variable is a unique symbol (STB_GNU_UNIQUE), and glibc never unloads a plugin that has one.
+/// The tables are hidden: an exported inline variable is a unique symbol (STB_GNU_UNIQUE), and glibc never unloads a
+/// plugin that has one.
 struct [[gnu::__visibility__("hidden")]] error_tables {
     using enum cause;
     using enum action;

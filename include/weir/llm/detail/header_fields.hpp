@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Readers of HTTP header fields: lists and parameters of structured fields (RFC 9651, as far as the IETF draft on RateLimit fields uses
-// them), and counts. A malformed item is skipped.
+// Readers of HTTP header fields: lists and parameters of structured fields (RFC 9651, as far as the IETF draft on
+// RateLimit fields uses them), and counts. A malformed item is skipped.
 #pragma once
 
 #include <algorithm>

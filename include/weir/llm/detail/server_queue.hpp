@@ -21,8 +21,9 @@ struct server_queue {
     std::chrono::seconds wait{0};         ///< the header's value; 0: send no header
     std::chrono::nanoseconds timeout{0};  ///< of the client, for the whole answer or for the first byte of a stream
 
-    /// If `asked` is positive, it is clamped to 1 to 120 s and the timeout grows by the result; otherwise there is no queue and the timeout
-    /// is unchanged. A timeout that is not positive means none, and is unchanged. The queue helps against burst protection, not against quotas.
+    /// If `asked` is positive, it is clamped to 1 to 120 s and the timeout grows by the result; otherwise there is no
+    /// queue and the timeout is unchanged. A timeout that is not positive means none, and is unchanged. The queue helps
+    /// against burst protection, not against quotas.
     static constexpr server_queue ask(std::chrono::seconds asked, std::chrono::nanoseconds timeout) noexcept {
         if (asked <= asked.zero()) return {std::chrono::seconds{0}, timeout};
         auto const wait = std::clamp(asked, min_wait, max_wait);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Readers of times and durations as servers write them. The text is untrusted: malformed text reads as empty, a value too large for its
-// type saturates (a wait must not wrap to zero), and fractions are rounded up.
+// Readers of times and durations as servers write them. The text is untrusted: malformed text reads as empty, a value
+// too large for its type saturates (a wait must not wrap to zero), and fractions are rounded up.
 #pragma once
 
 #include <chrono>
@@ -166,8 +166,8 @@ constexpr std::optional<std::chrono::nanoseconds> parse_duration(std::string_vie
     return s.empty() ? d : std::nullopt;
 }
 
-/// A date in one of the three forms of RFC 9110, 5.6.7. `now` determines the century of a two-digit year: a date that appears to be
-/// more than 50 years ahead is in the past.
+/// A date in one of the three forms of RFC 9110, 5.6.7. `now` determines the century of a two-digit year: a date that
+/// appears to be more than 50 years ahead is in the past.
 ///
 ///     Sun, 06 Nov 1994 08:49:37 GMT      Sunday, 06-Nov-94 08:49:37 GMT      Sun Nov  6 08:49:37 1994
 constexpr std::optional<std::chrono::sys_seconds> parse_http_date(std::string_view s,
