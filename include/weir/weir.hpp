@@ -20,6 +20,7 @@
 #include "clock/tsc_clock.hpp"
 #include "clock/upper_bound_clock.hpp"
 #include "error.hpp"
+#include "http_fields.hpp"
 #include "leaky_bucket.hpp"
 #include "leaky_bucket_queue.hpp"
 #include "lease.hpp"

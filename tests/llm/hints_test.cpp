@@ -187,6 +187,7 @@ TEST(llm_hints, quotes_are_taken_off_a_value_that_has_both) {
     };
     EXPECT_EQ(what("requests"), counted::requests);
     EXPECT_EQ(what(R"("requests")"), counted::requests);
+    EXPECT_EQ(what(R"("tokens")"), counted::tokens);
     EXPECT_EQ(what(R"(xrequests")"), counted::other);
     EXPECT_EQ(what(R"("requestsx)"), counted::other);
 }

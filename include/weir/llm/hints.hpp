@@ -97,7 +97,9 @@ constexpr void read_ietf(headers const& h, limit_reports& out) {
             if (!r.limit || (parameter(p, "w") && (!w || *w == 0))) return;
             r.window = w ? nanoseconds_of(*w, 0, 1'000'000'000) : std::chrono::nanoseconds{0};
             auto const unit = parameter(p, "qu");
-            r.kind = !unit || *unit == "requests" ? counted::requests : counted::other;
+            r.kind = !unit || *unit == "requests" ? counted::requests
+                     : *unit == "tokens"          ? counted::tokens
+                                                  : counted::other;
             r.name = head;
             r.full_reset = false;
             out.add(r);
