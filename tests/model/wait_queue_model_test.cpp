@@ -246,11 +246,13 @@ TEST(waiting_line_model, who_comes_again_with_a_ticket_displaces_the_first_and_n
     p.refunds = {2};
     sees("at once, again | wait | two at once", p);
     p.refunds = {1, 1};
-    sees("at once, again | wait | refund, refund", p);
+    sees(options::sc(""), "at once, again | wait | refund, refund", p);
+    sees(options::bounded("", 1), "at once, again | wait | refund, refund, weak", p);
     p.waiters = {{1, true, true}, {1}};
     p.refunds = {2};
     p.one_stops = true;
-    sees("at once, again, or stopped | wait | two at once | stop", p);
+    sees(options::sc(""), "at once, again, or stopped | wait | two at once | stop", p);
+    sees(options::bounded("", 1), "at once, again, or stopped | wait | two at once | stop, weak", p);
 }
 
 TEST(waiting_line_model, a_full_line_refuses_and_leaves_no_trace) {
