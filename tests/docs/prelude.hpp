@@ -64,6 +64,7 @@ inline std::string const key = "secret";
 inline std::string const prompt = "Hello";
 inline weir::llm::fallback_chain<> models;
 inline std::vector<weir::llm::planned_call> const calls(3);
+inline auto const send = [](auto&) { return weir::llm::reply{}; };
 inline std::string body_for(auto&&...) { return "{}"; }
 inline weir::llm::tokens usage_in(auto&&...) { return {.input = 90, .output = 200}; }
 }  // namespace llm
