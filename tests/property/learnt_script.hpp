@@ -261,8 +261,8 @@ private:
         // What has just been seen is within the bound for its like, as far as a factor can be told.
         auto const bound = real_->input(t).bound;
         if (used.input / plain >= greatest / 2'048) return;
-        ensure(bound >= std::min<std::uint64_t>(used.input, weir::llm::token_bound(t, w_)), "bound to ", bound,
-               ", just after it was ", used.input);
+        ensure(bound >= std::min(used.input, weir::llm::token_bound(t, w_)), "bound to ", bound, ", just after it was ",
+               used.input);
     }
 
     /// So many thousandths of each, rounded up, as far as numbers go.
@@ -274,12 +274,12 @@ private:
         auto const times = [](integer const& n, std::uint64_t thousandths) {
             return ceil_div(n * thousandths, integer{1000});
         };
-        integer const known = std::min(cached, used.input.value());
-        integer const in = times(integer{used.input.value()} - known, w.input) + times(known, w.cached) +
-                           integer{images} * w.per_image;
+        integer const known = std::min(cached, used.input);
+        integer const in =
+            times(integer{used.input} - known, w.input) + times(known, w.cached) + integer{images} * w.per_image;
         auto const got = weir::llm::weighted(used, cached, images, w);
         ensure_equal(got.input, in.u64(), "input");
-        ensure_equal(got.output, times(integer{used.output.value()}, w.output).u64(), "output");
+        ensure_equal(got.output, times(integer{used.output}, w.output).u64(), "output");
     }
 
     journal& log_;
