@@ -1368,7 +1368,7 @@ TEST_F(llm_session, never_asks_for_less_than_the_least_of_its_range) {
 
 TEST_F(llm_session, the_margin_is_measured_by_stamps_and_by_what_was_heard) {
     model("m", 1, wide);
-    open({.retry = plain, .jitter = {.before = 500ms, .least = 1ms, .steps = 0ns, .enough = 10, .headroom = 0}});
+    open({.retry = plain, .jitter = {.initial = 500ms, .min_jitter = 1ms, .steps = 0ns, .min_samples = 10, .headroom = 0}});
     EXPECT_EQ(s->jitter(0, 0), 500ms);
     for (int i = 0; i < 20; ++i) {
         call c{*s, request{.bound = tokens{.input = 1, .output = 1}}};
@@ -1492,7 +1492,7 @@ TEST_F(llm_session, refuses_bad_options) {
     EXPECT_THROW(open({.adaptive = adaptive_range{.max_percent = 10'001}}), std::invalid_argument);
     EXPECT_THROW(open({.adaptive = adaptive_range{.recovery = 0s}}), std::invalid_argument);
     EXPECT_THROW(open({.concurrency = weir::concurrency_options{.least = 0}}), std::invalid_argument);
-    EXPECT_THROW(open({.jitter = {.enough = 0}}), std::invalid_argument);
+    EXPECT_THROW(open({.jitter = {.min_samples = 0}}), std::invalid_argument);
     s.reset();
     EXPECT_FALSE(adaptive_range::validate(adaptive_range{}));
     EXPECT_FALSE(adaptive_range::validate(adaptive_range{.min_percent = 1, .max_percent = 10'000}));

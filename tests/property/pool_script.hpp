@@ -339,7 +339,7 @@ private:
         }
         return numbers;
     }
-    weir::llm::tokens tokens_of(step const& s) const { return {s.a % 40U, s.b % 40U}; }
+    weir::llm::tokens tokens_of(step const& s) const { return {.input = s.a % 40U, .output = s.b % 40U}; }
 
     void keep(typename pool::choice&& c, weir::llm::tokens n) {
         if (!c) return;
@@ -556,7 +556,7 @@ private:
         auto& h = calls_[s.pick % calls_.size()];
         bool const refunds = s.a % 2 == 0;
         bool const done =
-            refunds ? c_.refund(h.c) : c_.settle(h.c, {s.b % (h.n.input + 1), s.c % (h.n.output + 1)}, clock_.now());
+            refunds ? c_.refund(h.c) : c_.settle(h.c, {.input = s.b % (h.n.input + 1), .output = s.c % (h.n.output + 1)}, clock_.now());
         ensure_equal(done, h.live, "ends once");
         if (h.live && refunds) pools_[*h.c]->refunded(*h.c.member(), h.stamp);
         h.live = false;

@@ -152,7 +152,7 @@ private:
     std::uint64_t round_ = 0;
     std::uint64_t least_ =
         (std::numeric_limits<std::uint64_t>::max)();  // mean latency of a round since the last measurement
-    std::uint32_t limit_;                           // found; half of it is in force in drain and measure
+    std::uint32_t limit_;                             // found; half of it is in force in drain and measure
     phase phase_ = phase::work;
     bool reached_ = false;
     bool cut_in_round_ = false;

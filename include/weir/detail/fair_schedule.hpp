@@ -18,7 +18,7 @@ struct fair_unit {
     /// A permit at weight 1. Weights up to 16 divide it; for the others the rest of each division is carried to the next.
     static constexpr std::uint64_t unit = 720'720;
     /// Larger grants count as this: 10^12 permits.
-    static constexpr std::uint64_t max_cost = (std::uint64_t{1} << 60) / unit;
+    [[gnu::__visibility__("hidden")]] static constexpr std::uint64_t max_cost = (std::uint64_t{1} << 60) / unit;
 };
 
 /// Which of several classes is next. Each class has the tag at which its next call starts, in permits over its weight. A
@@ -31,7 +31,7 @@ template <std::size_t Classes>
     requires(Classes > 0 && Classes <= 65'536)
 class fair_schedule : fair_unit {
 public:
-    static constexpr std::size_t none = Classes;
+    [[gnu::__visibility__("hidden")]] static constexpr std::size_t none = Classes;
 
     constexpr explicit fair_schedule(std::array<std::uint32_t, Classes> const& weights) noexcept : weights_{weights} {
         winner_.fill(none);

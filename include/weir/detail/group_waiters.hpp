@@ -43,6 +43,9 @@
 #include "mutex_of.hpp"
 #include "waiter_list.hpp"
 
+#pragma push_macro("check")  // a macro in older Apple headers
+#undef check
+
 namespace weir::inline v0::detail {
 
 /// Start tags that wrap: the order of two that are less than 2^63 apart.
@@ -496,3 +499,5 @@ private:
 };
 
 }  // namespace weir::inline v0::detail
+
+#pragma pop_macro("check")

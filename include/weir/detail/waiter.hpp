@@ -20,6 +20,9 @@
 #include "parker.hpp"
 #include "waiter_list.hpp"
 
+#pragma push_macro("check")  // a macro in older Apple headers
+#undef check
+
 namespace weir::inline v0::detail {
 
 /// A number is a count of permits, whatever its type; anything else is what it is.
@@ -246,3 +249,5 @@ private:
 };
 
 }  // namespace weir::inline v0::detail
+
+#pragma pop_macro("check")

@@ -90,7 +90,7 @@ public:
     using limiter_type = limiter;
     using atomics = Atomics;
     using amount = tokens;
-    static constexpr std::size_t none = (std::numeric_limits<std::size_t>::max)();
+    [[gnu::__visibility__("hidden")]] static constexpr std::size_t none = (std::numeric_limits<std::size_t>::max)();
 
     class choice;
 

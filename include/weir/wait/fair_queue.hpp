@@ -116,10 +116,10 @@ public:
     std::size_t waiting() const noexcept { return waiters_.length(); }
 
 private:
-    template <std::size_t... I>
-    fair_queue(Limiter& limiter, fair_class const (&classes)[Classes], std::index_sequence<I...>)
-        : waiters_{(detail::ensure(validate(classes)), std::array<std::uint32_t, Classes>{classes[I].weight...})},
-          queues_{{queue_type{limiter, classes[I].queue, waiters_, I}...}} {}
+    template <std::size_t... Index>
+    fair_queue(Limiter& limiter, fair_class const (&classes)[Classes], std::index_sequence<Index...>)
+        : waiters_{(detail::ensure(validate(classes)), std::array<std::uint32_t, Classes>{classes[Index].weight...})},
+          queues_{{queue_type{limiter, classes[Index].queue, waiters_, Index}...}} {}
 
     static std::size_t checked(std::size_t c) {
         detail::ensure(c < Classes ? error{} : error{"there is no such class"});
