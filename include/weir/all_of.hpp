@@ -73,8 +73,7 @@ public:
     explicit all_of(Args&&... args) : parts_{std::forward<Args>(args)...} {
         arrange(std::make_index_sequence<size>{});
     }
-    all_of(all_of const&) =
-        delete;  // limiters do not move: hold them in a std::deque, a std::unique_ptr, or use try_emplace
+    all_of(all_of const&) = delete;  // does not move: use try_emplace, deque or unique_ptr
     all_of& operator=(all_of const&) = delete;
 
     /// Takes n permits of every part, or what `c` says of each, if all have them. A cost of 0 passes a part over.

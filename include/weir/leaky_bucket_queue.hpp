@@ -72,8 +72,8 @@ public:
                                           time_point origin, Clock c)
         : base{prepared(r, waiting, o, c), o.initial, origin, static_cast<Clock&&>(c)} {}
 
-    leaky_bucket_queue(leaky_bucket_queue const&) =
-        delete;  // limiters do not move: hold them in a std::deque, a std::unique_ptr, or use try_emplace
+    leaky_bucket_queue(permit_count, rate) = delete;         // the rate comes first: leaky_bucket_queue{rate, waiting}
+    leaky_bucket_queue(leaky_bucket_queue const&) = delete;  // does not move: use try_emplace, deque or unique_ptr
     leaky_bucket_queue& operator=(leaky_bucket_queue const&) = delete;
 
     /// What is wrong with these arguments, as token_bucket's with a burst of waiting + 1; and a clock so coarse that one
@@ -222,6 +222,7 @@ private:
     time_point departs_at_;
 };
 
+leaky_bucket_queue(permit_count, rate) -> leaky_bucket_queue<std::chrono::steady_clock>;
 leaky_bucket_queue(rate, permit_count) -> leaky_bucket_queue<std::chrono::steady_clock>;
 leaky_bucket_queue(rate, permit_count, leaky_bucket_queue_options) -> leaky_bucket_queue<std::chrono::steady_clock>;
 template <detail::clock_or_reference C>

@@ -661,7 +661,8 @@ public:
     /// The steps of try_acquire_beside one by one, for who has several counters beside the same others: an offer of each, a claim of
     /// each, one look at the others, and each confirmed. Where a claim or a confirmation fails, nothing is charged here.
     template <class Extra>
-    [[gnu::__always_inline__]] offer make_offer_beside(permits n, time_point t, Extra extra) noexcept(noexcept(extra())) {
+    [[gnu::__always_inline__]] offer make_offer_beside(permits n, time_point t,
+                                                       Extra extra) noexcept(noexcept(extra())) {
         offer o;
         time_point latest = t;
         for (;;) {

@@ -115,7 +115,9 @@ public:
                                 time_point origin, C&& clock)
         : sliding_window_log{box{std::forward<C>(clock)}, limit, rounded(window), options, origin} {}
 
-    sliding_window_log(sliding_window_log const&) = delete;  // limiters do not move: use deque, unique_ptr, try_emplace
+    template <class Rep, class Period>
+    sliding_window_log(std::chrono::duration<Rep, Period>, permit_count) = delete;  // the limit comes first
+    sliding_window_log(sliding_window_log const&) = delete;  // does not move: use try_emplace, deque or unique_ptr
     sliding_window_log& operator=(sliding_window_log const&) = delete;
     ~sliding_window_log() = default;
 
@@ -262,6 +264,8 @@ private:
     core core_;
 };
 
+template <class Rep, class Period>
+sliding_window_log(std::chrono::duration<Rep, Period>, permit_count) -> sliding_window_log<std::chrono::steady_clock>;
 template <class Rep, class Period>
 sliding_window_log(permit_count, std::chrono::duration<Rep, Period>, sliding_window_log_options = {})
     -> sliding_window_log<>;

@@ -97,8 +97,7 @@ public:
                 static_cast<std::uint64_t>(std::chrono::ceil<duration>(o.jitter).count());
         plan_.fetch_add(first_ * permit, std::memory_order_relaxed);
     }
-    ramp(ramp const&) =
-        delete;  // limiters do not move: hold them in a std::deque, a std::unique_ptr, or use try_emplace
+    ramp(ramp const&) = delete;  // does not move: use try_emplace, deque or unique_ptr
     ramp& operator=(ramp const&) = delete;
 
     [[nodiscard("validate only reports")]] static constexpr error validate(ramp_options const& o,
