@@ -136,7 +136,7 @@ void follow(setup const& s, std::uint64_t seed) {
     std::mt19937_64 random{seed};
     auto below = [&](std::uint64_t n) { return random() % n; };
     manual_clock clock;
-    counter c{limit, nanoseconds{window}, counter_options{segments, {}}, clock};
+    counter c{limit, nanoseconds{window}, counter_options{.segments = segments}, clock};
     auto const length = c.segment_length().count();
     script::counter_model m{limit, *script::counter_cut::of<nanoseconds>(limit, window, segments), 0, ~permits{0}};
     ASSERT_EQ(c.segments(), m.cut().segments);
@@ -170,8 +170,7 @@ void follow(setup const& s, std::uint64_t seed) {
         }
         permits const n = below(6) == 0 ? 1 + below(limit) : 1 + below(limit / 8 + 1);
         ASSERT_EQ(c.used(at(t)), m.used(t));
-        m.move_to(t);
-        bool const fits = m.grants(n);
+        bool const fits = m.grants(n, t);
         ASSERT_EQ(c.check(n, at(t)).granted(), fits);
         auto d = c.try_acquire(n, at(t));
         ASSERT_EQ(d.granted(), fits);
@@ -192,8 +191,6 @@ void follow(setup const& s, std::uint64_t seed) {
             ASSERT_FALSE(c.check(n, again - 1ns));
             ASSERT_TRUE(c.check(n, again));
             now = again.time_since_epoch().count();
-            m.move_to(now - 1);
-            m.move_to(now);
         }
     }
     ASSERT_GT(denials, 50U);
@@ -284,7 +281,7 @@ TEST(sliding_window_counter, more_than_the_limit_is_never_granted) {
         EXPECT_FALSE(d);
         EXPECT_TRUE(d.never());
         EXPECT_EQ(d.retry_at(), time_point::max());
-        EXPECT_EQ(d.retry_after(), nanoseconds::max());
+        EXPECT_EQ(d.retry_after(), std::chrono::duration_cast<nanoseconds>(std::chrono::seconds{946'728'000}));
     }
     EXPECT_EQ(c.available(), 10U);
 }
@@ -369,18 +366,18 @@ TEST(sliding_window_counter, a_time_ahead_is_trusted_and_holds_the_others_to_it)
 
 TEST(sliding_window_counter, starts_with_what_it_is_told) {
     manual_clock clock;
-    counter full{10, 1s, counter_options{.segments = 10, .start = start::full()}, clock};
+    counter full{10, 1s, counter_options{.segments = 10, .initial = weir::all_permits}, clock};
     EXPECT_EQ(full.available(), 10U);
-    counter empty{10, 1s, counter_options{.segments = 10, .start = start::empty()}, clock};
+    counter empty{10, 1s, counter_options{.segments = 10, .initial = 0}, clock};
     EXPECT_EQ(empty.available(), 0U);
     auto d = empty.try_acquire(10);
     EXPECT_EQ(d.retry_at(), at(0) + 1s);
     EXPECT_FALSE(empty.try_acquire(1, at(0) + 1s - 1ns));
     EXPECT_TRUE(empty.try_acquire(10, at(0) + 1s));
-    counter part{10, 1s, counter_options{.start = start::with(3)}, clock};
+    counter part{10, 1s, counter_options{.initial = 3}, clock};
     EXPECT_FALSE(part.try_acquire(4));
     EXPECT_TRUE(part.try_acquire(3));
-    counter more{10, 1s, counter_options{.start = start::with(30)}, clock};
+    counter more{10, 1s, counter_options{.initial = 30}, clock};
     EXPECT_EQ(more.available(), 10U);
 }
 
@@ -440,14 +437,14 @@ TEST(sliding_window_counter, a_denial_refunds_nothing_and_a_stranger_refunds_not
 TEST(sliding_window_counter, a_refund_of_a_past_segment_comes_with_the_next_one) {
     manual_clock clock;
     counter c{10, 1s, counter_options{.segments = 10}, clock};
-    auto d = c.try_acquire(10, at(0));
-    ASSERT_FALSE(c.try_acquire(1, at(0) + 100ms));
-    EXPECT_EQ(c.refund(d), 10U);
+    auto d = c.try_acquire(9, at(0));
+    ASSERT_TRUE(c.try_acquire(1, at(0) + 100ms));
+    EXPECT_EQ(c.refund(d), 9U);
     EXPECT_FALSE(c.try_acquire(1, at(0) + 150ms));
-    auto denied = c.try_acquire(10, at(0) + 199ms);
+    auto denied = c.try_acquire(9, at(0) + 199ms);
     EXPECT_EQ(denied.retry_at(), at(0) + 200ms);
-    EXPECT_FALSE(c.check(10, at(0) + 200ms - 1ns));
-    EXPECT_TRUE(c.try_acquire(10, at(0) + 200ms));
+    EXPECT_FALSE(c.check(9, at(0) + 200ms - 1ns));
+    EXPECT_TRUE(c.try_acquire(9, at(0) + 200ms));
 }
 
 TEST(sliding_window_counter, a_refund_at_once_of_a_past_segment_is_seen_at_once_and_subtracted_once) {
@@ -473,7 +470,7 @@ TEST(sliding_window_counter, a_refund_of_permits_that_aged_out_frees_nobody_else
     auto const length = c.segment_length();
     auto old = c.try_acquire(10, at(0));
     ASSERT_TRUE(c.try_acquire(10, at(0) + 8 * length));
-    ASSERT_FALSE(c.try_acquire(1, at(0) + 9 * length));  // publishes the ninth
+    c.advance_to(at(0) + 9 * length);  // publishes the ninth
     EXPECT_EQ(c.refund(old), 0U);
     EXPECT_EQ(c.used(at(0) + 9 * length), 10U);
     EXPECT_FALSE(c.try_acquire(1, at(0) + 10 * length));
@@ -598,8 +595,8 @@ TEST(sliding_window_counter, alone_admits_more_than_the_limit_to_an_empty_window
     EXPECT_TRUE(c.check_alone(1000, at(0)));
     auto d = c.try_acquire_alone(1000, at(0));
     EXPECT_TRUE(d);
-    EXPECT_EQ(d.receipt().live(), 10U);
-    EXPECT_EQ(c.used(at(0)), 10U);
+    EXPECT_EQ(d.receipt().live(), 1000U);
+    EXPECT_EQ(c.used(at(0)), 1000U);
     auto again = c.try_acquire_alone(1000, at(0) + 200ms);
     EXPECT_FALSE(again);
     EXPECT_FALSE(again.never());
@@ -609,7 +606,76 @@ TEST(sliding_window_counter, alone_admits_more_than_the_limit_to_an_empty_window
     EXPECT_TRUE(one);
     EXPECT_FALSE(c.try_acquire_alone(11, at(0) + 1100ms));
     EXPECT_TRUE(c.try_acquire_alone(9, at(0) + 1100ms));
-    EXPECT_EQ(c.refund(d), 10U);
+    EXPECT_EQ(c.refund(d), 1000U);
+}
+
+TEST(sliding_window_counter, alone_counts_in_full_when_the_limit_rises) {
+    manual_clock clock;
+    counter c{2'000, 1s, clock};
+    ASSERT_TRUE(c.try_acquire_alone(3'500, at(0)));
+    ASSERT_FALSE(c.change({5'000}, at(0)));
+    EXPECT_FALSE(c.try_acquire(1'501, at(0)));
+    EXPECT_TRUE(c.try_acquire(1'500, at(0)));
+}
+
+// ---- effective time ----
+
+TEST(sliding_window_counter, a_check_or_a_denial_at_a_later_time_changes_nothing) {
+    manual_clock clock;
+    counter c{10, 60s, clock};
+    ASSERT_TRUE(c.try_acquire(10, at(0)));
+    EXPECT_TRUE(c.check(10, at(0) + 61s));
+    EXPECT_FALSE(c.try_acquire(11, at(0) + 61s));
+    EXPECT_FALSE(c.try_acquire(1, at(0) + 30s));
+    EXPECT_TRUE(c.try_acquire(0, at(0) + 61s));
+    EXPECT_FALSE(c.change({10}, at(0) + 61s));
+    EXPECT_FALSE(c.try_acquire(1, at(0) + 2ms)) << "an eleventh within 2 ms of ten";
+    EXPECT_TRUE(c.try_acquire(1, at(0) + 61s));
+    EXPECT_TRUE(c.try_acquire(9, at(0) + 2ms)) << "its effective time is the start of the segment of 61 s";
+    EXPECT_FALSE(c.try_acquire(1, at(0) + 2ms));
+}
+
+/// Grants of random time points, which go back, by an exact log of their effective times; every step is made twice, on a
+/// counter with checks and denials at later times between, and on one without.
+TEST(sliding_window_counter, keeps_its_promise_over_effective_times_that_go_back) {
+    std::mt19937_64 rng{7};
+    auto const below = [&](std::uint64_t n) { return rng() % n; };
+    for (int round = 0; round < 200; ++round) {
+        manual_clock clock;
+        permits const limit = 1 + below(20);
+        counter disturbed{limit, 1s, counter_options{.segments = 10}, clock};
+        counter quiet{limit, 1s, counter_options{.segments = 10}, clock};
+        auto const length = static_cast<std::int64_t>(disturbed.segment_length().count());
+        struct entry {
+            std::int64_t when;
+            permits n;
+        };
+        std::vector<entry> log;
+        std::int64_t open = 0;  // the start of the latest segment with a grant
+        std::int64_t now = 0;
+        for (int i = 0; i < 200; ++i) {
+            now += static_cast<std::int64_t>(below(2)) * static_cast<std::int64_t>(below(300'000'000));
+            std::int64_t const t = std::max<std::int64_t>(0, now - static_cast<std::int64_t>(below(2'000'000'000)));
+            auto const later = at(0) + nanoseconds{now + static_cast<std::int64_t>(below(3'000'000'000))};
+            (void)disturbed.check(1 + below(limit), later);
+            ASSERT_FALSE(disturbed.try_acquire(limit + 1, later));
+            if (!disturbed.check(1, later)) {
+                ASSERT_FALSE(disturbed.try_acquire(1, later));
+            }
+            permits const n = 1 + below(limit);
+            bool const granted = disturbed.try_acquire(n, at(0) + nanoseconds{t}).granted();
+            ASSERT_EQ(granted, quiet.try_acquire(n, at(0) + nanoseconds{t}).granted());
+            if (!granted) continue;
+            std::int64_t const effective = std::max(t, open);
+            open = effective - effective % length;
+            log.push_back({effective, n});
+            for (auto const& end : log) {
+                permits sum = 0;
+                for (auto const& e : log) sum += e.when > end.when - 1'000'000'000 && e.when <= end.when ? e.n : 0;
+                ASSERT_LE(sum, limit);
+            }
+        }
+    }
 }
 
 TEST(sliding_window_counter, alone_within_the_limit_is_try_acquire) {
@@ -743,6 +809,7 @@ TEST(sliding_window_counter, beside_takes_back_its_charge_when_the_second_look_f
     manual_clock clock;
     counter c{10, 1s, clock};
     int looks = 0;
+    c.advance_to(at(0));
     auto d = c.try_acquire_beside(2, at(0), [&] { return looks++ == 0 ? permits{8} : permits{9}; });
     EXPECT_FALSE(d);
     EXPECT_EQ(looks, 2);
@@ -753,8 +820,8 @@ TEST(sliding_window_counter, beside_follows_the_other_counter_to_its_segment) {
     manual_clock clock;
     counter c{10, 1s, counter_options{.segments = 10}, clock};
     counter h{10, 1s, counter_options{.segments = 10}, clock};
-    h.charge(10, at(0));
-    ASSERT_TRUE(h.check(1, at(0) + 1100ms));  // the other has moved on, and its ten have aged out
+    (void)h.charge(10, at(0));
+    h.advance_to(at(0) + 1100ms);  // the other has moved on, and its ten have aged out
     auto d = c.try_acquire_beside(10, at(0) + 50ms, [&] { return h.used_as_of(at(0) + 50ms); });
     EXPECT_TRUE(d);
     EXPECT_EQ(c.used_as_of(at(0)).as_of, at(0) + 1100ms);
@@ -825,10 +892,10 @@ TEST(sliding_window_counter, is_deduced_from_what_it_is_given) {
     manual_clock clock;
     weir::sliding_window_counter a{1'000'000, 60s};
     weir::sliding_window_counter b{10, 1s, counter_options{.segments = 250}};
-    weir::sliding_window_counter d{10, 1min, clock};
-    weir::sliding_window_counter e{10, 1s, counter_options{}, clock};
+    weir::sliding_window_counter d{10, 1min, std::ref(clock)};
+    weir::sliding_window_counter e{10, 1s, counter_options{}, std::ref(clock)};
     weir::sliding_window_counter f{10, 1s, std::chrono::steady_clock{}};
-    weir::sliding_window_counter g{10, 1s, counter_options{}, clock, at(17)};
+    weir::sliding_window_counter g{10, 1s, counter_options{}, at(17), std::ref(clock)};
     static_assert(std::is_same_v<decltype(a), weir::sliding_window_counter<>>);
     static_assert(std::is_same_v<decltype(b), weir::sliding_window_counter<>>);
     static_assert(std::is_same_v<decltype(d), counter> && std::is_same_v<decltype(e), counter> &&
@@ -922,7 +989,7 @@ TEST(sliding_window_counter, threads_never_exceed_the_limit_in_any_window_and_lo
         ASSERT_LE(exact_log::peak(all, passing_time::window + 1), limit);
         // When all is quiet, the next segment counts exactly what is live.
         std::int64_t const t = time.now() + passing_time::length;
-        c.check(1, at(t));
+        (void)c.check(1, at(t));
         auto const e = static_cast<std::uint64_t>(
             c.used_as_of(at(t)).as_of.time_since_epoch().count() / passing_time::length + passing_time::first);
         permits live = 0;

@@ -48,15 +48,15 @@
 
 namespace weir::inline v0 {
 
-/// How a sliding_window_counter is cut and what it holds at first.
+/// How a sliding_window_counter divides its window, and what it holds at the start.
 struct counter_options {
-    /// At most so many segments make a window. 125 by default: the most that divides a second, a minute and an hour in
-    /// milli-, micro- and nanoseconds and leaves its ring at 128 words, 1 KiB; it keeps up 99.2% of the limit. 250, 500 and
+    /// At most so many segments make a window. 125 by default: the largest divisor of a second, a minute and an hour in
+    /// milli-, micro- and nanoseconds whose ring has 128 words, 1 KiB; it keeps up 99.2% of the limit. 250, 500 and
     /// 1000 divide as well and keep up 99.6%, 99.8% and 99.9% with rings of 2, 4 and 8 KiB.
     std::uint32_t segments = 125;
-    /// What is not available at the start counts as taken just before it: it is available again one window later. A process that
-    /// may have forgotten its last window starts empty.
-    weir::start start{};
+    /// Permits available at the start; at most the limit counts. The others are treated as taken just before
+    /// construction and free up one window later. A process that may have forgotten its last window starts with 0.
+    permit_count initial = all_permits;
 };
 
 }  // namespace weir::inline v0
@@ -112,11 +112,11 @@ struct window_layout {
     static constexpr window_layout make(permits limit, std::int64_t window, std::uint32_t asked,
                                         std::int64_t resolution, std::uint64_t horizon) noexcept {
         window_layout p;
-        if (limit == 0) return refuse("a limit of zero permits grants nothing for ever");
-        if (window <= 0) return refuse("a window must be longer than nothing");
-        if (window >> 60U) return refuse("a window must be shorter than 2^60 ticks of its clock");
-        if (asked == 0) return refuse("a window needs at least one segment");
-        if (asked > max_segments) return refuse("a window has at most 65,536 segments");
+        if (limit == 0) return refuse("limit must be at least 1");
+        if (window <= 0) return refuse("window must be positive");
+        if (window >> 60U) return refuse("window must be shorter than 2^60 ticks of its clock");
+        if (asked == 0) return refuse("segments must be at least 1");
+        if (asked > max_segments) return refuse("segments must be at most 65,536");
         auto const w = static_cast<std::uint64_t>(window);
         auto const step = static_cast<std::uint64_t>((std::max<std::int64_t>)(resolution, 1));
         p.length = (w - 1) / asked + 1;
@@ -132,7 +132,7 @@ struct window_layout {
         auto const segment_bits = static_cast<unsigned>(std::bit_width(needed));
         p.last = (std::uint64_t{1} << segment_bits) - 1;
         if (segment_bits + 1 + version_bits + static_cast<unsigned>(std::bit_width(limit)) + 1 > 64) {
-            return refuse("the limit and 30 years of segments do not fit a word together: ask for fewer segments");
+            return refuse("the limit does not fit in one word with 30 years of segments: use fewer segments");
         }
         p.count_bits = 64 - segment_bits - 1 - version_bits;
         return p;
@@ -229,11 +229,17 @@ namespace weir::inline v0 {
 ///     weir::sliding_window_counter wide{1'000'000, 60s};
 ///     if (auto d = wide.try_acquire(250)) work(); else wait_until(d.retry_at());
 ///
-/// **Promise.** Over effective times, in any window W at most `limit` permits are granted and not refunded; a denial is one that
-/// an exact log of window (B + 1)·L would also make, or it overlaps an unfinished attempt or refund, or a refund of a past
-/// segment that the next segment will bring. The effective time of a grant is max(the time point given, start of the open
-/// segment): with a monotone clock of its own it lies between call and return. A time point before the start counts
-/// as the start; one ahead of the clock is trusted, and holds the others to it. Sums use the whole word; no rounding favours the caller.
+/// **Promise.** Over effective times, in any window W at most `limit` permits are granted and not refunded. The effective
+/// time of a grant is max(the time point given, start of the open segment). The open segment is the latest in which
+/// permits were granted (by try_acquire, settle) or the limit was changed. Only these move it: check, a denial,
+/// a refund and a query change nothing, at any time point. With a monotone clock of its own, the effective time lies
+/// between call and return. So time points that go back keep the promise over effective times, and over the time points
+/// themselves too where none goes back further than the start of the open segment. A time point ahead of the clock is
+/// trusted, and holds later calls to it. A time point before the start counts as the start.
+/// A denial is one that an exact log of window (B + 1)·L would also make; or it overlaps an unfinished attempt or
+/// refund, or a refund of a past segment that the next segment shows. An attempt that finds room, opens its segment and
+/// then loses the room to a concurrent grant is denied, and the segment stays open. Sums use the whole word; no rounding
+/// favours the caller.
 ///
 /// **Progress.** Lock-free: a thread that stops anywhere stops nobody. A grant is two loads, a third for the limit, and one
 /// compare-exchange; a denial only the loads. Who first comes in a new segment advances the counter once, O(K); the others help. Nothing is
@@ -250,6 +256,7 @@ class alignas(detail::cache_line) sliding_window_counter
     using plan = detail::window_layout;
 
 public:
+    using amount = permit_count;
     using clock_type = typename detail::clock_traits<Clock>::type;
     using duration = typename detail::clock_traits<Clock>::duration;
     using time_point = typename detail::clock_traits<Clock>::time_point;
@@ -283,40 +290,56 @@ public:
         permits live_ = 0;
     };
 
-    /// What an attempt returns; see the concept. `retry_at` is computed when asked for, from the counter as it then is: the
-    /// limiter must still live, and the cost is O(B). Exact to the tick where nobody takes or gives back meanwhile.
-    class decision {
+    /// The limits that `change` takes. The window of a counter cannot change.
+    struct limits_type {
+        permit_count limit;
+        friend constexpr bool operator==(limits_type const&, limits_type const&) = default;
+    };
+
+    /// What an attempt returns; see the concept. Of a denial, the answers are computed on request, from the counter as it
+    /// then is: the limiter must outlive it, and the cost is O(B).
+    class [[nodiscard("a decision says whether the permits were granted")]] decision {
     public:
         constexpr decision() = default;
 
         constexpr bool granted() const noexcept { return granted_; }
         constexpr explicit operator bool() const noexcept { return granted_; }
-        /// More was asked than the limit in force: no wait will do.
-        bool never() const noexcept {
-            return !granted_ && (limiter_ == nullptr || (!alone_ && asked_ > limiter_->limit()));
-        }
+        /// More permits than the limit in force, or a negative number.
+        bool never() const noexcept { return !granted_ && (limiter_ == nullptr || exceeds(limiter_->limit())); }
+        /// Why it is never granted; none where waiting helps.
+        weir::error error() const noexcept { return never() ? detail::never_granted(asked_) : weir::error{}; }
 
-        /// The time of the attempt where granted; time_point::max() where never, or beyond what the counter can count to.
+        /// When denied, the earliest time at which the attempt is granted if nobody takes or gives back; when granted, the
+        /// time of the attempt; time_point::max() when never, or beyond the last segment.
         time_point retry_at() const noexcept {
             if (granted_) return at_;
             if (limiter_ == nullptr) return (time_point::max)();
             permits const limit = limiter_->limit();
-            if (!alone_ && asked_ > limit) return (time_point::max)();
+            if (exceeds(limit)) return (time_point::max)();
             auto const t = limiter_->first_fit(limit - (std::min)(asked_, limit), at_);
             if constexpr (approximate_clock<clock_type>) {
                 if (mark_.is_approx) return detail::approx_retry_at(limiter_->clock(), t);
             }
             return t;
         }
-        /// How long that is from the attempt; duration::max() for time_point::max(). Of a refusal at a glance, whose time is not
-        /// known, from now on: it reads the clock.
+        /// How long that is from the attempt, at most 30 years. A denial by an approximate time, whose time of attempt no
+        /// clock gave, counts from now: it reads the clock.
         duration retry_after() const noexcept {
             auto const t = retry_at();
             if constexpr (approximate_clock<clock_type>) {
-                if (mark_.is_approx) return detail::approx_retry_after(limiter_->clock(), t);
+                if (mark_.is_approx && t != (time_point::max)())
+                    return detail::approx_retry_after(limiter_->clock(), t);
             }
-            if (t == (time_point::max)()) return (duration::max)();
-            return from_ticks<duration>(detail::saturating_sub(detail::ticks(t), detail::ticks(at_)));
+            return detail::retry_after(at_, t);
+        }
+        std::int64_t retry_after_seconds() const noexcept { return detail::seconds_rounded_up(retry_after()); }
+        /// What could still be taken: just after the grant, or at the time of the denied attempt.
+        permits remaining() const noexcept {
+            return granted_ ? remaining_ : limiter_ == nullptr ? 0 : limiter_->available(at_);
+        }
+        /// When the window is empty if nobody takes.
+        time_point full_at() const noexcept {
+            return limiter_ == nullptr ? (time_point::max)() : limiter_->first_fit(0, at_);
         }
         /// The time of the attempt.
         constexpr time_point at() const noexcept { return at_; }
@@ -330,12 +353,20 @@ public:
 
         constexpr decision(sliding_window_counter const* l, permits n, time_point t, bool alone) noexcept
             : limiter_{l}, at_{t}, asked_{n}, alone_{alone} {}
-        constexpr decision(sliding_window_counter const* l, std::uint64_t segment, permits taken, time_point t) noexcept
-            : limiter_{l}, at_{t}, asked_{taken}, receipt_{segment, taken}, granted_{true} {}
+        constexpr decision(sliding_window_counter const* l, std::uint64_t segment, permits taken, permits left,
+                           time_point t) noexcept
+            : limiter_{l}, at_{t}, remaining_{left}, receipt_{segment, taken}, granted_{true} {}
+
+        constexpr bool exceeds(permits limit) const noexcept {
+            return asked_ == permit_count::invalid_value || (!alone_ && asked_ > limit);
+        }
 
         sliding_window_counter const* limiter_ = nullptr;
         time_point at_{};
-        permits asked_ = 0;
+        union {
+            permits asked_ = 0;  // when denied
+            permits remaining_;  // when granted
+        };
         sliding_window_counter::receipt receipt_{};
         bool granted_ = false;
         bool alone_ = false;
@@ -360,81 +391,89 @@ public:
     static constexpr error busy{errc::busy,
                                 "the limit has been changed seven times in this segment: ask again in the next"};
 
-    /// Whether such a counter can be made, and if not, why not. Refused: a limit of 0; a window that is not positive, or of 2^60
-    /// ticks and more; no segments, or more than 65,536; a limit that does not fit beside 30 years of segments (the table at the head of
-    /// this file); a clock whose step is longer than a segment and a tenth of the window. Between the two the clock's step becomes the segment.
-    static constexpr error validate(permits limit, duration window, counter_options options = {},
-                                    duration resolution = duration{1}) noexcept {
+    /// Whether such a counter can be made. Errors: a limit of 0 or a negative one; a window that is not positive, or of
+    /// 2^60 ticks and more; no segments, or more than 65,536; a limit that does not fit in one word with 30 years of
+    /// segments (the table at the head of this file); a clock whose step is longer than a segment and a tenth of the
+    /// window. Between the two the clock's step becomes the segment.
+    static constexpr weir::error validate(permit_count limit, duration window, counter_options options = {},
+                                          duration resolution = duration{1}) noexcept {
+        if (limit.invalid() || options.initial.invalid()) return {"the number of permits must not be negative"};
         return make_plan(limit, window, options, resolution).problem;
     }
+    template <class Rep, class Period>
+        requires(!std::same_as<std::chrono::duration<Rep, Period>, duration>)
+    static constexpr weir::error validate(permit_count limit, std::chrono::duration<Rep, Period> window,
+                                          counter_options options = {}, duration resolution = duration{1}) noexcept {
+        return validate(limit, detail::saturating_ceil<duration>(window), options, resolution);
+    }
 
-    /// `limit` permits in any `window`. Time starts at the clock's now().
+    /// At most `limit` permits in any `window`. Segments count from `origin`, by default the time of construction:
+    /// counters with one origin and one division share their segments.
     /// Errors: see validate. Allocates the ring: 8 bytes for each of the segments, rounded up to a power of two.
-    sliding_window_counter(permits limit, duration window, counter_options options = {})
-        requires std::default_initializable<detail::clock_box<Clock>>
-        : sliding_window_counter{detail::clock_box<Clock>{}, limit, window, options} {}
-
-    template <class C>
+    template <class Rep, class Period, std::default_initializable Box = detail::clock_box<Clock>>
+    explicit sliding_window_counter(permit_count limit, std::chrono::duration<Rep, Period> window,
+                                    counter_options options = {})
+        : sliding_window_counter{Box{}, limit, rounded(window), options} {}
+    template <class Rep, class Period, std::default_initializable Box = detail::clock_box<Clock>>
+    explicit sliding_window_counter(permit_count limit, std::chrono::duration<Rep, Period> window,
+                                    counter_options options, time_point origin)
+        : sliding_window_counter{Box{}, limit, rounded(window), options, &origin} {}
+    template <class Rep, class Period, class C>
         requires std::constructible_from<detail::clock_box<Clock>, C&&> &&
                  (!std::same_as<std::remove_cvref_t<C>, counter_options>)
-    sliding_window_counter(permits limit, duration window, C&& clock)
-        : sliding_window_counter{detail::clock_box<Clock>{std::forward<C>(clock)}, limit, window, counter_options{}} {}
-
-    template <class C>
+    explicit sliding_window_counter(permit_count limit, std::chrono::duration<Rep, Period> window, C&& clock)
+        : sliding_window_counter{detail::clock_box<Clock>{std::forward<C>(clock)}, limit, rounded(window),
+                                 counter_options{}} {}
+    template <class Rep, class Period, class C>
         requires std::constructible_from<detail::clock_box<Clock>, C&&>
-    sliding_window_counter(permits limit, duration window, counter_options options, C&& clock)
-        : sliding_window_counter{detail::clock_box<Clock>{std::forward<C>(clock)}, limit, window, options} {}
-
-    /// As above, but time starts at `origin`: counters that share it, and cut alike, share their segments.
-    template <class C>
+    explicit sliding_window_counter(permit_count limit, std::chrono::duration<Rep, Period> window,
+                                    counter_options options, C&& clock)
+        : sliding_window_counter{detail::clock_box<Clock>{std::forward<C>(clock)}, limit, rounded(window), options} {}
+    template <class Rep, class Period, class C>
         requires std::constructible_from<detail::clock_box<Clock>, C&&>
-    sliding_window_counter(permits limit, duration window, counter_options options, C&& clock, time_point origin)
-        : sliding_window_counter{detail::clock_box<Clock>{std::forward<C>(clock)}, limit, window, options, &origin} {}
+    explicit sliding_window_counter(permit_count limit, std::chrono::duration<Rep, Period> window,
+                                    counter_options options, time_point origin, C&& clock)
+        : sliding_window_counter{detail::clock_box<Clock>{std::forward<C>(clock)}, limit, rounded(window), options,
+                                 &origin} {}
 
-    sliding_window_counter(sliding_window_counter const&) = delete;
+    sliding_window_counter(sliding_window_counter const&) = delete;  // limiters do not move: use deque, unique_ptr
     sliding_window_counter& operator=(sliding_window_counter const&) = delete;
     ~sliding_window_counter() = default;
 
-    /// The counter, or the reason why there is none.
-    static result<sliding_window_counter> make(permits limit, duration window, counter_options options = {})
-        requires std::default_initializable<detail::clock_box<Clock>>
-    {
-        detail::clock_box<Clock> const box{};
-        if (auto e = validate(limit, window, options, resolution_of(box.get()))) return e;
-        return result<sliding_window_counter>{std::in_place, limit, window, options};
-    }
-    template <class C>
-        requires std::constructible_from<detail::clock_box<Clock>, C&&>
-    static result<sliding_window_counter> make(permits limit, duration window, counter_options options, C&& clock) {
-        if (auto e = validate(limit, window, options, resolution_of(clock))) return e;
-        return result<sliding_window_counter>{std::in_place, limit, window, options, std::forward<C>(clock)};
+    /// The counter, or the reason why there is none. `more`: origin and clock, as for the constructors.
+    template <class Rep, class Period, class... More>
+    [[nodiscard("make() returns the limiter or an error")]] static result<sliding_window_counter> make(
+        permit_count limit, std::chrono::duration<Rep, Period> window, counter_options options = {}, More&&... more) {
+        duration const step = detail::resolution_among<Clock>(more...);
+        if (auto e = validate(limit, rounded(window), options, step)) return e;
+        return result<sliding_window_counter>{std::in_place, limit, window, options, std::forward<More>(more)...};
     }
 
     // ---- taking ----
 
-    /// Takes `n` permits at `t` if the window then holds no more than the limit. 0 is granted and takes nothing; more than the limit
-    /// is never granted. A denial charges nothing.
-    decision try_acquire(permits n, time_point t) noexcept { return attempt<false>(n, t); }
-    /// With a approximate_clock the window is tried at the glance first, if that is in the open segment: while nobody takes, what
-    /// the window holds never rises, so what is refused there is refused at an earlier time too.
-    decision try_acquire(permits n = 1) noexcept { return attempt_now<false>(n); }
+    /// Takes `n` permits at `t` if the window then holds no more than the limit. 0 is granted and takes nothing; more than
+    /// the limit is never granted. A denial changes nothing.
+    decision try_acquire(permit_count n, time_point t) noexcept { return attempt<false>(n, t); }
+    /// With an approximate_clock the window is tried at now_approx() first, if that is in the open segment: while nobody
+    /// takes, what the window holds never rises, so a denial at a later time is one at an earlier time too.
+    decision try_acquire(permit_count n = 1) noexcept { return attempt_now<false>(n); }
     decision try_acquire(time_point t) noexcept { return attempt<false>(1, t); }
 
-    /// As try_acquire, but where n is above the limit it is granted when the window is empty, takes all of it, `limit`
-    /// permits, and leaves no debt. What the receipt holds is what was taken.
+    /// As try_acquire, but n above the limit is granted when the window is empty, and counts in full (max_limit() at
+    /// most): nothing else is granted until it ages out or the limit is raised above it.
     decision try_acquire_alone(permits n, time_point t) noexcept { return attempt<true>(n, t); }
     decision try_acquire_alone(permits n) noexcept { return attempt_now<true>(n); }
 
-    /// What try_acquire would answer. Charges nothing (it may advance the counter to the segment of `t`).
-    decision check(permits n, time_point t) noexcept { return look<false>(n, t); }
-    decision check(permits n = 1) noexcept {
+    /// What try_acquire would answer. Changes nothing.
+    decision check(permit_count n, time_point t) const noexcept { return look<false>(n, t); }
+    decision check(permit_count n = 1) const noexcept {
         if constexpr (approximate_clock<clock_type>) {
             if (auto d = check_approx<false>(n); !d) return d;
         }
         return look<false>(n, clock().now());
     }
-    decision check(time_point t) noexcept { return look<false>(1, t); }
-    decision check_alone(permits n, time_point t) noexcept { return look<true>(n, t); }
+    decision check(time_point t) const noexcept { return look<false>(1, t); }
+    decision check_alone(permits n, time_point t) const noexcept { return look<true>(n, t); }
 
     /// Charges `n` at `t`, whatever there is: an overrun, which blocks later grants and is outside the promise. Counted in the segment of
     /// max(t, open segment). The count saturates.
@@ -456,24 +495,36 @@ public:
     /// until somebody has.
     void advance_to(time_point t) noexcept {
         // (10)
-        if (detail::ticks(t) > until_.load(std::memory_order_acquire)) [[unlikely]]
-            refresh(t);
+        if (detail::ticks(t) > until_.load(std::memory_order_acquire)) [[unlikely]] {
+            advance(segment_of(t));
+            refresh();
+        }
     }
 
     /// A look that can be taken up: the word of head on which an attempt would have been granted; none where it would not.
     class offer {
     public:
         constexpr bool granted() const noexcept { return head_ != 0; }
+        /// It would be granted in a segment that is not open yet: there is nothing to claim.
+        constexpr bool is_later() const noexcept { return head_ == later; }
 
     private:
         friend sliding_window_counter;
-        word head_ = 0;  // a head is never 0: segments are numbered from the ring's size on
+        static constexpr word later = 1;
+        word head_ = 0;  // a head is neither 0 nor 1: segments are numbered from the ring's size on
     };
 
     /// As check, and `accept` can take it up: for composites, which look at all their parts before they charge any.
-    [[gnu::__always_inline__]] offer make_offer(permits n, time_point t) noexcept {
+    [[gnu::__always_inline__]] offer make_offer(permits n, time_point t) const noexcept {
         offer o;
-        look<false>(n, t, [&](word h) { o.head_ = h; });
+        o.head_ = peek<false>(n, t).head;
+        return o;
+    }
+
+    /// As check_alone, where `others` is what other counters hold of the same limit: it must be nothing.
+    [[gnu::__noinline__]] offer make_offer_alone(permits n, time_point t, usage others) const noexcept {
+        offer o;
+        if (others.used == 0 && fits<true>(n, (std::max)(t, others.as_of))) o.head_ = offer::later;
         return o;
     }
 
@@ -482,9 +533,7 @@ public:
     [[gnu::__always_inline__]] bool accept(offer o, permits n, time_point t, receipt& r) noexcept {
         if (claim(o, n, r)) [[likely]]
             return true;
-        decision d = attempt<false>(n, t);
-        r = std::move(d.receipt_);
-        return d.granted_;
+        return attempt_again(n, t, r);
     }
 
     // ---- giving back ----
@@ -494,7 +543,28 @@ public:
     /// of a past segment become available with the next one, at most one segment late. Only what certainly was not used may be given back.
     /// A release: whoever sees the lowered sum through used() or a beside-verb also sees what came before.
     permits refund(decision& d) noexcept { return d.limiter_ == this ? refund(d.receipt_) : 0; }
-    permits refund(decision& d, permits k) noexcept { return d.limiter_ == this ? refund(d.receipt_, k) : 0; }
+    permits refund(decision& d, permit_count k) noexcept {
+        return d.limiter_ == this && !k.invalid() ? refund(d.receipt_, k) : 0;
+    }
+    /// Corrects a grant to what was really used, once: what is left goes back as by refund; more is charged at `t` even
+    /// above the limit, and blocks later grants. False when it was settled or refunded before, or actual is negative.
+    [[nodiscard("settle() is false if the grant was settled or refunded before")]] bool settle(decision& d,
+                                                                                               permit_count actual,
+                                                                                               time_point t) noexcept {
+        if (d.limiter_ != this || d.receipt_.live_ == 0 || actual.invalid()) return false;
+        permits const taken = d.receipt_.live_;
+        if (actual > taken) {
+            (void)put(actual - taken, t);
+        } else {
+            refund(d.receipt_, taken - actual);
+        }
+        d.receipt_.live_ = 0;
+        return true;
+    }
+    [[nodiscard("settle() is false if the grant was settled or refunded before")]] bool settle(
+        decision& d, permit_count actual) noexcept {
+        return settle(d, actual, clock().now());
+    }
     permits refund(receipt& r) noexcept { return refund(r, r.live_); }
     permits refund(receipt& r, permits k) noexcept {
         k = (std::min)(k, r.live_);
@@ -510,8 +580,10 @@ public:
     /// Why it is safe: head was seen at segment e before the ring's word was lowered, so closed at e had been summed by then, of
     /// words that had been published and not yet lowered by this: it counts them. Noted under e, they are subtracted from closed
     /// at e and from no other.
-    permits refund_visible(receipt& r) noexcept {
-        permits const k = std::exchange(r.live_, permits{0});
+    permits refund_visible(receipt& r) noexcept { return refund_visible(r, r.live_); }
+    permits refund_visible(receipt& r, permits k) noexcept {
+        k = (std::min)(k, r.live_);
+        r.live_ -= k;
         return k == 0 ? 0 : lower<true>(r.segment_, k);
     }
 
@@ -559,12 +631,29 @@ public:
 
     // ---- changing ----
 
+    /// The limit in force.
+    limits_type limits() const noexcept { return {limit()}; }
+    /// Puts another limit in force; permits already taken stay taken. The limit in force changes nothing; another one
+    /// moves the open segment to that of `t`, as a grant does. Errors: a limit of 0 or a negative one
+    /// (invalid_argument); above max_limit() (does_not_fit); busy, when it was changed seven times in this segment.
+    [[nodiscard("change() returns an error when it changed nothing")]] weir::error change(limits_type to,
+                                                                                          time_point t) noexcept {
+        if (to.limit.invalid()) return {"the number of permits must not be negative"};
+        if (to.limit == limit()) return {};
+        return change_limit(to.limit, t);
+    }
+    [[nodiscard("change() returns an error when it changed nothing")]] weir::error change(limits_type to) noexcept {
+        return change(to, clock().now());
+    }
+
     /// Puts another limit in force; what was taken stays taken. Every attempt is decided by one of the two whole: the version in
     /// head names the limit, and the exchange that grants covers it. Errors: 0; above max_limit(); `busy`, when the limit has
     /// been changed seven times in the segment of now. Lock-free: a change that another thread left half done is finished.
     error change_limit(permits limit, time_point t) noexcept {
-        if (limit == 0) return {"a limit of zero permits grants nothing for ever"};
-        if (limit > max_limit()) return {"the limit does not fit beside 30 years of segments"};
+        if (limit == 0) return {"limit must be at least 1"};
+        if (limit > max_limit()) {
+            return {errc::does_not_fit, "the limit does not fit in one word with 30 years of segments"};
+        }
         std::uint64_t want = segment_of(t);
         bool written = false;
         for (;;) {
@@ -644,42 +733,48 @@ public:
         for (;;) {
             offer const o = make_offer_beside(n, t, extra);
             if (!o.granted()) return decision{this, n, t, false};
+            if (o.is_later()) {
+                if (n == 0) return nothing_taken(t);
+                usage const x = as_usage(extra());
+                permits const sum = n + x.used < n ? permit_count::invalid_value : n + x.used;
+                if (!enter<false>(sum, (std::max)(t, x.as_of))) return decision{this, n, t, false};
+                continue;
+            }
             receipt r;
             if (!claim(o, n, r)) continue;
             outcome const did = n == 0 ? outcome::yes : look_again(r, as_usage(extra()));
-            if (did == outcome::yes) return decision{this, words_.segment(o.head_), n, t};
+            if (did == outcome::yes) return decision{this, words_.segment(o.head_), n, 0, t};
             if (did == outcome::no) return decision{this, n, t, false};
         }
     }
 
     /// What try_acquire_beside would answer; charges nothing.
     template <class Extra>
-    decision check_beside(permits n, time_point t, Extra extra) noexcept(noexcept(extra())) {
-        return make_offer_beside(n, t, extra).granted() ? decision{this, 0, 0, t} : decision{this, n, t, false};
+    decision check_beside(permits n, time_point t, Extra extra) const noexcept(noexcept(extra())) {
+        return make_offer_beside(n, t, extra).granted() ? decision{this, 0, 0, 0, t} : decision{this, n, t, false};
     }
 
     /// The steps of try_acquire_beside one by one, for who has several counters beside the same others: an offer of each, a claim of
     /// each, one look at the others, and each confirmed. Where a claim or a confirmation fails, nothing is charged here.
     template <class Extra>
-    [[gnu::__always_inline__]] offer make_offer_beside(permits n, time_point t,
-                                                       Extra extra) noexcept(noexcept(extra())) {
+    [[gnu::__always_inline__]] offer make_offer_beside(permits n, time_point t, Extra extra) const
+        noexcept(noexcept(extra())) {
         offer o;
-        time_point latest = t;
-        for (;;) {
-            // (10)
-            std::int64_t const until = until_.load(std::memory_order_acquire);
-            // (1)
-            word const h = head_.load(std::memory_order_acquire);
-            usage const x = as_usage(extra());
-            latest = (std::max)(latest, x.as_of);
-            word const c = ceiling_.load(std::memory_order_relaxed);
-            if (detail::ticks(latest) <= until && words_.under(h, c)) [[likely]] {
-                permits const room = words::room(h, c);
-                if (n == 0 || (n <= room && x.used <= room - n)) o.head_ = h;
-                return o;
-            }
-            refresh(latest);
+        // (10)
+        std::int64_t const until = until_.load(std::memory_order_acquire);
+        // (1)
+        word const h = head_.load(std::memory_order_acquire);
+        usage const x = as_usage(extra());
+        time_point const latest = (std::max)(t, x.as_of);
+        word const c = ceiling_.load(std::memory_order_relaxed);
+        if (detail::ticks(latest) <= until && words_.under(h, c)) [[likely]] {
+            permits const room = words::room(h, c);
+            if (n == 0 || (n <= room && x.used <= room - n)) o.head_ = h;
+            return o;
         }
+        permits const sum = n + x.used < n ? permit_count::invalid_value : n + x.used;
+        if (n == 0 || fits<false>(sum, latest)) o.head_ = offer::later;
+        return o;
     }
     [[gnu::__always_inline__]] bool claim(offer o, permits n, receipt& r) noexcept {
         word h = o.head_;
@@ -730,18 +825,22 @@ private:
         atomic_word words[size]{};
     };
 
-    static constexpr plan make_plan(permits limit, duration window, counter_options options,
+    static constexpr plan make_plan(permit_count limit, duration window, counter_options options,
                                     duration resolution) noexcept {
         return plan::make(limit, static_cast<std::int64_t>(window.count()), options.segments,
                           static_cast<std::int64_t>(resolution.count()), plan::template horizon<duration>());
     }
 
+    template <class Rep, class Period>
+    static constexpr duration rounded(std::chrono::duration<Rep, Period> d) noexcept {
+        return detail::saturating_ceil<duration>(d);
+    }
     static constexpr plan checked(plan p) {
         detail::ensure(p.problem);
         return p;
     }
 
-    sliding_window_counter(detail::clock_box<Clock> box, permits limit, duration window, counter_options options,
+    sliding_window_counter(detail::clock_box<Clock> box, permit_count limit, duration window, counter_options options,
                            time_point const* origin = nullptr)
         : plan_{checked(make_plan(limit, window, options, resolution_of(box.get())))},
           words_{plan_.count_bits},
@@ -752,12 +851,12 @@ private:
           clock_{std::move(box)},
           origin_{detail::ticks(origin != nullptr ? *origin : time_point{clock_.get().now()})} {
         std::uint64_t const e = plan_.first();
-        permits const taken = limit - (std::min)(limit, options.start.available);
+        permits const taken = limit - (std::min)(limit.value(), options.initial.value());
         // Not shared yet: any order will do.
         for (std::uint64_t s = 0; s < e; ++s) {
             at(s).exchange(words_.cell(s, s == e - 1 ? taken : 0), std::memory_order_relaxed);
         }
-        limits_[0].exchange(words_.cell(0, limit), std::memory_order_relaxed);
+        limits_[0].exchange(words_.cell(0, limit.value()), std::memory_order_relaxed);
         closed_.exchange(words_.cell(e, taken), std::memory_order_relaxed);
         head_.exchange(words_.open(e, 0), std::memory_order_relaxed);
     }
@@ -795,7 +894,7 @@ private:
     }
 
     atomic_word& at(std::uint64_t segment) const noexcept {
-        std::size_t const i = detail::to<std::size_t>(segment) & ring_mask_;
+        std::size_t const i = static_cast<std::size_t>(segment) & ring_mask_;
         return ring_[i / ring_line::size].words[i % ring_line::size];
     }
 
@@ -838,7 +937,7 @@ private:
                 }
             }
         }
-        return decision{this, 0, 0, t};
+        return decision{this, 0, 0, 0, t};
     }
 
     template <bool Alone>
@@ -853,46 +952,102 @@ private:
                 word const c = ceiling_.load(std::memory_order_relaxed);
                 if (words_.under(h, c)) [[likely]] {
                     permits const room = words::room(h, c);
+                    word desired = words::charged(h, n);
                     if (n > room) {
-                        if (!Alone || room < limit_at(h)) return decision{this, n, t, Alone};
-                        n = room;
+                        if (!Alone || room < limit_at(h) || n == permit_count::invalid_value)
+                            return decision{this, n, t, Alone};
+                        desired = words_.overcharged(h, (std::min)(n, max_limit()));
                     }
                     // Relaxed: it publishes nothing, and what it covers (segment, open, version, count) is one word; equal words
                     // mean equal totals and limits, so that a word that came back is no danger. Continues the release
                     // sequences of (2), (3) and (6).
-                    if (head_.compare_exchange_weak(h, words::charged(h, n), std::memory_order_relaxed,
-                                                    std::memory_order_relaxed)) [[likely]] {
-                        return decision{this, words_.segment(h), n, t};
+                    if (head_.compare_exchange_weak(h, desired, std::memory_order_relaxed, std::memory_order_relaxed))
+                        [[likely]] {
+                        return decision{this, words_.segment(h), desired - h, n > room ? 0 : room - n, t};
                     }
                     continue;
                 }
             }
-            refresh(t);
+            if (n == 0) return nothing_taken(t);
+            if (!enter<Alone>(n, t)) return decision{this, n, t, Alone};
         }
     }
+    [[gnu::__noinline__]] bool attempt_again(permits n, time_point t, receipt& r) noexcept {
+        decision d = attempt<false>(n, t);
+        r = std::move(d.receipt_);
+        return d.granted_;
+    }
 
-    /// Calls yes(head's word) where an attempt would be granted. Returns whether it did.
-    template <bool Alone, class Yes>
-    [[gnu::__always_inline__]] bool look(permits n, time_point t, Yes yes) noexcept {
+    /// A grant of 0 permits: it opens no segment.
+    decision nothing_taken(time_point t) const noexcept { return decision{this, 0, 0, available(t), t}; }
+
+    /// Opens the segment of `t` if an attempt of n would then be granted. False: it would not, and nothing has changed.
+    ///
+    /// A sum of the segments of the ring never rises while they age, and the exchange that closes head's segment fails
+    /// unless the count is the one that was summed. So when it succeeds there is room for n in the new segment, and
+    /// only a grant made there since can have taken it.
+    template <bool Alone>
+    [[gnu::__noinline__]] bool enter(permits n, time_point t) noexcept {
+        std::uint64_t const want = reachable(t);
         for (;;) {
-            // (10)
-            if (detail::ticks(t) <= until_.load(std::memory_order_acquire)) [[likely]] {
-                // (1)
-                word const h = head_.load(std::memory_order_acquire);
-                word const c = ceiling_.load(std::memory_order_relaxed);
-                if (words_.under(h, c)) [[likely]] {
-                    permits const room = words::room(h, c);
-                    if (n > room && (!Alone || room < limit_at(h))) return false;
-                    yes(h);
-                    return true;
-                }
+            // (1)
+            word h = head_.load(std::memory_order_acquire);
+            bool const closing = words_.is_closing(h);
+            if (!closing && words_.segment(h) >= want) {
+                refresh();
+                return true;
             }
-            refresh(t);
+            std::uint64_t const g = (std::max)(want, words_.segment(h) + (closing ? 1U : 0U));
+            permits used = 0;
+            if (!sum_ahead(h, g, used)) continue;
+            if (!has_room<Alone>(n, used, limit_at(h))) return false;
+            if (!closing) {
+                // Relaxed: it freezes the count, which is in the same word.
+                if (!head_.compare_exchange_weak(h, words_.closing(h), std::memory_order_relaxed,
+                                                 std::memory_order_relaxed)) {
+                    continue;
+                }
+                h = words_.closing(h);
+            }
+            help(h, g);
         }
     }
     template <bool Alone>
-    decision look(permits n, time_point t) noexcept {
-        return look<Alone>(n, t, [](word) {}) ? decision{this, 0, 0, t} : decision{this, n, t, Alone};
+    static constexpr bool has_room(permits n, permits used, permits limit) noexcept {
+        permits const room = limit - (std::min)(used, limit);
+        return n <= room || (Alone && room == limit && n != permit_count::invalid_value);
+    }
+    /// Whether the window at `t` has room for n.
+    template <bool Alone>
+    [[gnu::__noinline__]] bool fits(permits n, time_point t) const noexcept {
+        return has_room<Alone>(n, sum_at(t).used, limit());
+    }
+
+    struct peeked {
+        word head;
+        permits room;
+    };
+    /// Where an attempt would be granted: the word of head, or offer::later where its segment is not open; 0 where it would
+    /// be denied.
+    template <bool Alone>
+    [[gnu::__always_inline__]] peeked peek(permits n, time_point t) const noexcept {
+        // (10)
+        if (detail::ticks(t) <= until_.load(std::memory_order_acquire)) [[likely]] {
+            // (1)
+            word const h = head_.load(std::memory_order_acquire);
+            word const c = ceiling_.load(std::memory_order_relaxed);
+            if (words_.under(h, c)) [[likely]] {
+                permits const room = words::room(h, c);
+                return {n <= room || (Alone && room >= limit_at(h)) ? h : 0, room};
+            }
+        }
+        return {n == 0 || fits<Alone>(n, t) ? offer::later : 0, 0};
+    }
+    template <bool Alone>
+    decision look(permits n, time_point t) const noexcept {
+        auto const p = peek<Alone>(n, t);
+        if (p.head == 0 || (Alone && n == permit_count::invalid_value)) return decision{this, n, t, Alone};
+        return decision{this, 0, 0, p.head == offer::later ? available(t) : p.room, t};
     }
 
     /// Charges whatever there is; the word of head that did it.
@@ -916,33 +1071,28 @@ private:
 
     // ---- the protocol: time moves on ----
 
-    /// Advances to the segment of `t` and notes the ceiling and the end of the open segment. Both only save the next
-    /// attempts the way here: what a race loses is time.
-    [[gnu::__noinline__]] void refresh(time_point t) noexcept {
-        std::uint64_t const want = segment_of(t);
-        for (;;) {
-            advance(want);
-            // (14) - this acquire-load synchronizes-with the release-CAS (14): head is then as new as who wrote this saw it, so
-            // that ceilings follow each other as heads do, and two threads cannot undo each other's for ever
-            word old = ceiling_.load(std::memory_order_acquire);
-            // (1)
-            word const h = head_.load(std::memory_order_acquire);
-            // (7) - this acquire-load synchronizes-with the release-CAS (7): where closed is of a later segment than head was,
-            // the next look shows a head that has moved, so that nobody waits here for what is on its way
-            word const c = closed_.load(std::memory_order_acquire);
-            if (!words_.agree(h, c)) continue;
-            word const known = words_.ceiling(h, words_.total(c), limit_at(h));
-            // (14) - relaxed on failure: then there is a newer one
-            if (old != known) {
-                ceiling_.compare_exchange_strong(old, known, std::memory_order_release, std::memory_order_relaxed);
-            }
-            std::int64_t const end = end_of(words_.segment(h));
-            std::int64_t until = until_.load(std::memory_order_relaxed);
-            // (11) - this release-CAS synchronizes-with the acquire-load (10); until only grows
-            while (until < end &&
-                   !until_.compare_exchange_weak(until, end, std::memory_order_release, std::memory_order_relaxed)) {
-            }
-            return;
+    /// Notes the ceiling and the end of the open segment, unless it is being closed. Both only save the next attempts the way
+    /// here: what a race loses is time.
+    [[gnu::__noinline__]] void refresh() noexcept {
+        // (14) - this acquire-load synchronizes-with the release-CAS (14): head is then as new as who wrote this saw it, so
+        // that ceilings follow each other as heads do, and two threads cannot undo each other's for ever
+        word old = ceiling_.load(std::memory_order_acquire);
+        // (1)
+        word const h = head_.load(std::memory_order_acquire);
+        // (7) - this acquire-load synchronizes-with the release-CAS (7): where closed is of a later segment than head was,
+        // the next look shows a head that has moved, so that nobody waits here for what is on its way
+        word const c = closed_.load(std::memory_order_acquire);
+        if (!words_.agree(h, c)) return;
+        word const known = words_.ceiling(h, words_.total(c), limit_at(h));
+        // (14) - relaxed on failure: then there is a newer one
+        if (old != known) {
+            ceiling_.compare_exchange_strong(old, known, std::memory_order_release, std::memory_order_relaxed);
+        }
+        std::int64_t const end = end_of(words_.segment(h));
+        std::int64_t until = until_.load(std::memory_order_relaxed);
+        // (11) - this release-CAS synchronizes-with the acquire-load (10); until only grows
+        while (until < end &&
+               !until_.compare_exchange_weak(until, end, std::memory_order_release, std::memory_order_relaxed)) {
         }
     }
 
@@ -1091,19 +1241,27 @@ private:
             word const c = closed_.load(std::memory_order_relaxed);
             std::uint64_t const e = words_.segment(h);
             if (want <= e && words_.agree(h, c)) return {total_of(h, c), e};
-            std::uint64_t const g = (std::max)(want, e);
-            std::uint64_t const from = g - plan_.segments;
-            permits used = e >= from ? words_.count(h) : 0;
-            std::uint64_t newest = 0;
-            for (std::uint64_t i = 0; i < plan_.ring; ++i) {
-                // (8) - synchronizes-with (5) too: who sees a newer tenant will see the newer head that allowed it
-                word const w = at(i).load(std::memory_order_acquire);
-                std::uint64_t const s = words_.segment(w);
-                newest = (std::max)(newest, s);
-                if (s >= from && s < e) used += words_.total(w);
-            }
-            if (newest <= e) return {used, g};
+            // A closing segment is followed by a later one: what comes now comes there.
+            std::uint64_t const g = (std::max)(want, e + (words_.is_closing(h) ? 1U : 0U));
+            permits used = 0;
+            if (sum_ahead(h, (std::min)(g, plan_.last), used)) return {used, g};
         }
+    }
+
+    /// What the window at segment g holds, later than head's, of which h was read. False: head has moved on since.
+    bool sum_ahead(word h, std::uint64_t g, permits& used) const noexcept {
+        std::uint64_t const e = words_.segment(h);
+        std::uint64_t const from = g - plan_.segments;
+        used = e >= from ? words_.count(h) : 0;
+        std::uint64_t newest = 0;
+        for (std::uint64_t i = 0; i < plan_.ring; ++i) {
+            // (8) - synchronizes-with (5) too: who sees a newer tenant will see the newer head that allowed it
+            word const w = at(i).load(std::memory_order_acquire);
+            std::uint64_t const s = words_.segment(w);
+            newest = (std::max)(newest, s);
+            if (s >= from && s < e) used += words_.total(w);
+        }
+        return newest <= e;
     }
 
     /// The first segment, not before `want`, at whose start the window holds at most `budget`.
@@ -1149,18 +1307,22 @@ private:
 };
 
 template <class Rep, class Period>
-sliding_window_counter(permits, std::chrono::duration<Rep, Period>)
-    -> sliding_window_counter<std::chrono::steady_clock>;
+sliding_window_counter(permit_count, std::chrono::duration<Rep, Period>, counter_options = {})
+    -> sliding_window_counter<>;
 template <class Rep, class Period>
-sliding_window_counter(permits, std::chrono::duration<Rep, Period>, counter_options)
-    -> sliding_window_counter<std::chrono::steady_clock>;
-template <class Rep, class Period, clock C>
-sliding_window_counter(permits, std::chrono::duration<Rep, Period>, C&&) -> sliding_window_counter<C>;
-template <class Rep, class Period, clock C>
-sliding_window_counter(permits, std::chrono::duration<Rep, Period>, counter_options, C&&) -> sliding_window_counter<C>;
-template <class Rep, class Period, clock C, class TimePoint>
-sliding_window_counter(permits, std::chrono::duration<Rep, Period>, counter_options, C&&, TimePoint)
-    -> sliding_window_counter<C>;
+sliding_window_counter(permit_count, std::chrono::duration<Rep, Period>, counter_options,
+                       std::chrono::steady_clock::time_point) -> sliding_window_counter<>;
+template <class Rep, class Period, detail::clock_or_reference C>
+sliding_window_counter(permit_count, std::chrono::duration<Rep, Period>, C)
+    -> sliding_window_counter<detail::clock_argument_t<C>>;
+template <class Rep, class Period, detail::clock_or_reference C>
+sliding_window_counter(permit_count, std::chrono::duration<Rep, Period>, counter_options, C)
+    -> sliding_window_counter<detail::clock_argument_t<C>>;
+template <class Rep, class Period, class Origin, detail::clock_or_reference C>
+sliding_window_counter(permit_count, std::chrono::duration<Rep, Period>, counter_options, Origin, C)
+    -> sliding_window_counter<detail::clock_argument_t<C>>;
+
+static_assert(limiter<sliding_window_counter<>>);
 
 }  // namespace weir::inline v0
 

@@ -421,8 +421,8 @@ outcome run(plan const& p) {
                 while (!theirs.empty() && theirs.front() < t - 130s) theirs.pop_front();
                 quota const charged = feed.charged(now);
                 if (*charged.rpm > theirs.size() || *charged.tpm > 500 * theirs.size()) ++out.charged_in_vain;
-                own.settle(c.d, used, now);
-                unfed.settle(c.shadow, used, now);
+                (void)own.settle(c.d, used, now);
+                (void)unfed.settle(c.shadow, used, now);
                 if (!c.place) paused = t + 1s;
                 break;
             }

@@ -48,7 +48,8 @@ using past_call = limiter::past_call;
 
 static_assert(
     std::is_same_v<decltype(weir::llm::quota_limiter{quota{}}), weir::llm::quota_limiter<std::chrono::steady_clock>>);
-static_assert(std::is_same_v<decltype(weir::llm::quota_limiter{quota{}, std::declval<manual_clock&>()}), limiter>);
+static_assert(
+    std::is_same_v<decltype(weir::llm::quota_limiter{quota{}, std::ref(std::declval<manual_clock&>())}), limiter>);
 static_assert(!std::is_copy_constructible_v<limiter> && !std::is_move_constructible_v<limiter>);
 static_assert(!std::is_copy_constructible_v<limiter::decision>);
 static_assert(std::is_nothrow_move_constructible_v<limiter::decision> &&
@@ -56,7 +57,7 @@ static_assert(std::is_nothrow_move_constructible_v<limiter::decision> &&
 static_assert(weir::old_decision<limiter::decision>);
 static_assert(alignof(limiter) == weir::detail::cache_line);
 
-constexpr std::uint64_t most = std::numeric_limits<std::uint64_t>::max();
+constexpr std::uint64_t most = std::numeric_limits<std::uint64_t>::max() - 1;
 
 time_point at(nanoseconds since_start) { return time_point{since_start}; }
 
@@ -214,15 +215,15 @@ TEST(quota_limiter, keeps_tokens_per_minute_and_per_second) {
 TEST(quota_limiter, one_number_is_held_until_it_is_settled) {
     manual_clock clock;
     limiter l{{.tpm = 100}, clock};
-    auto d = l.try_acquire(60);
+    auto d = l.try_acquire(tokens{.output = 60});
     EXPECT_TRUE(d);
     EXPECT_EQ(d.asked(), (tokens{.input = 0, .output = 60}));
-    EXPECT_FALSE(l.try_acquire(41));
-    EXPECT_TRUE(l.check(40));
-    EXPECT_TRUE(l.check(40, clock.now()));
+    EXPECT_FALSE(l.try_acquire(tokens{.output = 41}));
+    EXPECT_TRUE(l.check(tokens{.output = 40}));
+    EXPECT_TRUE(l.check(tokens{.output = 40}, clock.now()));
     clock.advance(100s);
-    EXPECT_FALSE(l.try_acquire(42)) << "still in flight, but for the one that was counted at once";
-    EXPECT_TRUE(l.settle(d, 10));
+    EXPECT_FALSE(l.try_acquire(tokens{.output = 42})) << "still in flight, but for the one that was counted at once";
+    EXPECT_TRUE(l.settle(d, tokens{.output = 10}));
     EXPECT_EQ(l.available().tpm, 90U);
     clock.advance(60s + slack(60s));
     EXPECT_EQ(l.available().tpm, 100U);
@@ -279,7 +280,7 @@ TEST(quota_limiter, never_grants_more_than_a_limit_holds) {
         EXPECT_FALSE(d);
         EXPECT_TRUE(d.never());
         EXPECT_EQ(d.retry_at(), time_point::max());
-        EXPECT_EQ(d.retry_after(), nanoseconds::max());
+        EXPECT_EQ(d.retry_after(), std::chrono::seconds{946'728'000});
         EXPECT_EQ(d.denied_by(), limit::tpm);
         EXPECT_FALSE(d.awaits_settlement());
         EXPECT_TRUE(l.try_acquire(tokens{.input = most, .output = most}).never());
@@ -312,11 +313,35 @@ TEST(quota_limiter, admits_what_is_larger_than_a_limit_alone_and_lets_it_take_th
         clock.advance(500ms);
         EXPECT_TRUE(l.settle(big, tokens{.input = 100'000, .output = 20}));
         clock.advance(1s);
-        EXPECT_FALSE(l.try_acquire(tokens{.input = 100'000, .output = 50}))
-            << "what it used above the limit counts from the reply";
+        if (how != accounting::reserve) {
+            EXPECT_FALSE(l.try_acquire(tokens{.input = 100'000, .output = 50})) << "its output counts from the reply";
+        }
         clock.advance(slack(1s));
         EXPECT_EQ(l.available().tps, 125U);
         EXPECT_TRUE(l.try_acquire(tokens{.input = 100'000, .output = 50}));
+    }
+}
+
+TEST(quota_limiter, a_call_above_the_limit_counts_in_full_when_the_limit_rises) {
+    for (auto how : {accounting::any, accounting::actual, accounting::input_strict, accounting::reserve}) {
+        manual_clock clock;
+        limiter l{{.tpm = 2'000}, {.accounting = how, .oversize = oversize::alone}, clock};
+        ASSERT_TRUE(l.try_acquire(tokens{.input = 500, .output = 3'000}));
+        ASSERT_FALSE(l.change({.tpm = 5'000}));
+        EXPECT_FALSE(l.check(tokens{.input = 1'501}));
+        EXPECT_TRUE(l.check(tokens{.input = 1'500}));
+    }
+}
+
+TEST(quota_limiter, a_check_or_a_denial_at_a_later_time_changes_nothing) {
+    for (auto how : {accounting::any, accounting::reserve}) {
+        manual_clock clock;
+        limiter l{{.rpm = 10, .tpm = 1'000}, {.accounting = how}, clock};
+        for (int i = 0; i < 10; ++i) ASSERT_TRUE(l.try_acquire(tokens{.input = 1, .output = 1}));
+        EXPECT_TRUE(l.check(tokens{.input = 1, .output = 1}, at(61s)));
+        EXPECT_FALSE(l.try_acquire(tokens{.input = 2'000}, at(61s)));
+        EXPECT_FALSE(l.try_acquire(tokens{.input = 1, .output = 1}, at(30s)));
+        EXPECT_FALSE(l.try_acquire(tokens{.input = 1, .output = 1}, at(2ms)));
     }
 }
 
@@ -1019,7 +1044,7 @@ TEST(quota_limiter, holds_given_back_at_once_are_never_given_back_twice) {
 TEST(quota_limiter, a_decision_that_is_moved_is_the_same_decision) {
     manual_clock clock;
     limiter l{{.rpm = 9, .rps = 9, .tpm = 3, .tps = 3}, clock};
-    moved::is_the_same_decision(l, clock, 1ms, [&](std::uint64_t n) { return l.try_acquire(n); });
+    moved::is_the_same_decision(l, clock, 1ms, [&](std::uint64_t n) { return l.try_acquire(tokens{.output = n}); });
 }
 
 TEST(quota_limiter, has_these_defaults) {

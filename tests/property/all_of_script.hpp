@@ -43,12 +43,12 @@ public:
         clock_.ticks = origin_ = static_cast<std::int64_t>(setup[1].c);
         log_.note(counted, " and ", logged, " in ", window, " ticks, clock ", Clock::period::num, '/',
                   Clock::period::den, " s");
-        weir::counter_options const options{.segments = 6, .start = {}};
+        weir::counter_options const options{.segments = 6};
         shared_.reset(new shared{decltype(shared::bucket){config.r.rate, config.burst, clock_},
-                                 {counted, duration{window}, options, clock_},
+                                 decltype(shared::counter){counted, duration{window}, options, clock_},
                                  decltype(shared::log){logged, duration{window}, clock_}});
         plain_.reset(new plain{decltype(plain::bucket){config.r.rate, config.burst, clock_},
-                               {counted, duration{window}, options, clock_},
+                               decltype(plain::counter){counted, duration{window}, options, clock_},
                                decltype(plain::log){logged, duration{window}, clock_}});
         auto const g = gcra_model::make<duration>(config.r, config.burst);
         bucket_.emplace(g, ~std::uint64_t{0}, g.ticks);
@@ -101,44 +101,37 @@ private:
         } else if (auto const d = shared_->all.check(1 + s.a % 6U, clock_.now()); !d.granted()) {
             // Every part looks, for its retry_at; so the counter follows.
             auto const again = d.retry_at();
-            counter_->move_to(before);
             (void)plain_->counter.check(1, at<time_point>(before));
             if (again != time_point::max()) clock_.ticks = std::max(before, ticks(again) - (s.pick % 8 < 4 ? 1 : 0));
         } else {
-            counter_->move_to(before);
             (void)plain_->counter.check(1, at<time_point>(before));
         }
         log_.note("the clock goes to ", clock_.ticks);
     }
-
-    static std::array<weir::permit_count, 4> asked(costs const& c) { return {c[0], c[1], c[2], c[3]}; }
 
     void attempt(costs const& c, bool looks) {
         std::int64_t const t = clock_.ticks;
         auto const now = clock_.now();
         auto const cost = merged(c);
         if (looks) {
-            auto const d = shared_->all.check(asked(c), now);
-            (void)plain_->all.check(asked(c), now);
+            auto const d = shared_->all.check(c, now);
+            (void)plain_->all.check(c, now);
             // It may have stopped before the counter: let that look too.
             (void)shared_->counter.check(1, now);
             (void)plain_->counter.check(1, now);
-            counter_->move_to(t);
             ensure_equal(d.granted(), grants(cost), "check at ", t);
         }
-        auto s = shared_->all.try_acquire(asked(c), now);
-        auto p = plain_->all.try_acquire(asked(c), now);
+        auto s = shared_->all.try_acquire(c, now);
+        auto p = plain_->all.try_acquire(c, now);
         if (cost[1] != 0) {
             (void)shared_->counter.check(1, now);
             (void)plain_->counter.check(1, now);
-            counter_->move_to(t);
         }
         bool const all = grants(cost);
         log_.note("take ", c[0], ", ", c[1], ", ", c[2], ", ", c[3], " at ", t, all ? ": granted" : ": denied");
         ensure_equal(s.granted(), all, "grants ", c[0], ", ", c[1], ", ", c[2], ", ", c[3], " at ", t);
         ensure_equal(p.granted(), all, "with plain cells, grants");
-        std::array<weir::permits, 3> const left{shared_->bucket.available(now), shared_->counter.available(now),
-                                                shared_->log.available(now)};
+        auto const left = s.left();
         if (all) {
             ensure(s.retry_at() == now && s.denied_by() == 4, "a grant's retry_at or denied_by");
             held h{std::move(s), std::move(p), cost, bucket_->take(cost[0], since()), counter_->take(cost[1], t),
@@ -148,9 +141,9 @@ private:
             return;
         }
         ensure(left[0] == bucket_->available(since()) && left[1] == counter_->available(t) &&
-                   left[2] == logged_->available(stamp()),
+                   left[2] == logged_->available(stamp()) && left[3] == left[0],
                "what is left");
-        ensure(shared_->all.refund(s) == 0, "a denial is refunded");
+        ensure(!shared_->all.refund(s), "a denial is refunded");
         // The latest of the parts that deny, and the first of those.
         integer latest = -integer::power(70);
         std::size_t which = 4;
@@ -166,7 +159,7 @@ private:
         consider(0, !bucket_->grants(cost[0], since()),
                  by_bucket ? std::optional{integer{origin_} + *by_bucket} : std::nullopt);
         auto const by_counter = counter_->retry(cost[1], t);
-        consider(1, !counter_->grants(cost[1]), by_counter ? std::optional{integer{*by_counter}} : std::nullopt);
+        consider(1, !counter_->grants(cost[1], t), by_counter ? std::optional{integer{*by_counter}} : std::nullopt);
         auto const by_log = logged_->retry(cost[2], stamp());
         consider(2, !logged_->grants(cost[2], stamp()),
                  by_log ? std::optional{integer{origin_} + *by_log} : std::nullopt);
@@ -184,7 +177,7 @@ private:
         return {sum, c[1], c[2], 0};
     }
     bool grants(costs const& c) const {
-        return bucket_->grants(c[0], since()) && counter_->grants(c[1]) && logged_->grants(c[2], stamp());
+        return bucket_->grants(c[0], since()) && counter_->grants(c[1], clock_.ticks) && logged_->grants(c[2], stamp());
     }
 
     void others(step const& s) {
@@ -198,8 +191,7 @@ private:
             (void)plain_->bucket.try_acquire(n, now);
             if (there) bucket_->take(n, since());
         } else if (s.pick % 3 == 1) {
-            counter_->move_to(t);
-            bool const there = counter_->grants(n);
+            bool const there = counter_->grants(n, t);
             ensure_equal(shared_->counter.try_acquire(n, now).granted(), there, "the counter grants ", n);
             (void)plain_->counter.try_acquire(n, now);
             if (there) counter_->take(n, t);
@@ -215,9 +207,11 @@ private:
         held* const picked = held_.pick(s);
         if (picked == nullptr) return;
         auto& h = *picked;
+        bool const any = h.c[0] != 0 || h.c[1] != 0 || h.c[2] != 0;
         log_.note("refund ", h.c[0], ", ", h.c[1], ", ", h.c[2]);
-        ensure_equal(shared_->all.refund(h.s), plain_->all.refund(h.p), "unsynchronized, refunds");
-        ensure(shared_->all.refund(h.s) == 0, "refunds twice");
+        ensure_equal(shared_->all.refund(h.s), any, "refunds");
+        ensure_equal(plain_->all.refund(h.p), any, "with plain cells, refunds");
+        ensure(!shared_->all.refund(h.s), "refunds twice");
         bucket_->refund(h.bucket, h.bucket.live, since());
         counter_->refund(h.counter, h.counter.live);
         if (h.x + logged_->window() > stamp()) logged_->give_back(h.c[2], h.x);

@@ -83,10 +83,12 @@ public:
         return (at + origin_).clamped<std::int64_t>();
     }
 
-    /// What an attempt, granted or not, does first.
+    /// What a grant of more than nothing does first.
     void move_to(std::int64_t t) { advance(std::min(segment_of(t), cut_.last)); }
 
-    bool grants(std::uint64_t n) const { return n == 0 || (n <= limit() && used_open() <= limit() - n); }
+    bool grants(std::uint64_t n, std::int64_t t) const { return n == 0 || (n <= limit() && used(t) <= limit() - n); }
+    /// Larger than the limit, it needs an empty window.
+    bool grants_alone(std::uint64_t n, std::int64_t t) const { return grants(std::min(n, limit()), t); }
     std::uint64_t used_open() const { return closed_ + count_; }
     std::uint64_t used(std::int64_t t) const {
         std::uint64_t const want = std::min(segment_of(t), cut_.last);
@@ -116,9 +118,10 @@ public:
     }
 
     receipt take(std::uint64_t n, std::int64_t t) {
+        if (n != 0) move_to(t);
         count_ += n;
         if (n == 0) return {open_, 0, 0};
-        log_.push_back({effective(t), n, true});
+        log_.push_back({effective(t), n, n <= limit()});
         keep_promise();
         return {open_, n, log_.size() - 1};
     }

@@ -67,7 +67,7 @@ struct quota_options {
 /// All limits of a quota at once, for calls of one request and so many tokens.
 ///
 ///     weir::llm::quota_limiter quota{weir::llm::quota{.rpm = 600, .rps = 10, .tpm = 1'000'000}};
-///     if (auto d = quota.try_acquire({input_bound, max_tokens})) { auto used = call(); quota.settle(d, used); }
+///     if (auto d = quota.try_acquire({.input = input_bound, .output = max_tokens})) { auto used = call(); quota.settle(d, used); }
 ///     else log(to_string(d.denied_by()), d.retry_after());
 ///
 /// Lock-free; nothing is allocated after construction. Memory order: as sliding_window_counter's.
@@ -75,10 +75,12 @@ template <class Clock = std::chrono::steady_clock, class Atomics = std_atomics>
     requires clock<Clock>
 class alignas(weir::detail::cache_line) quota_limiter : public weir::detail::blocking<quota_limiter<Clock, Atomics>> {
 public:
-    using amount = tokens;
     using clock_type = typename weir::detail::clock_traits<Clock>::type;
     using time_point = typename clock_type::time_point;
     using duration = typename clock_type::duration;
+    using amount = tokens;
+    using limits_type = quota;
+    using remaining = quota;  ///< what each limit has left; absent where it is not enforced
     using atomics = Atomics;
     class decision;
 
@@ -87,14 +89,6 @@ public:
         time_point sent;                       ///< its stamp
         tokens charge;                         ///< what it used, or, without an end, its bounds
         std::optional<time_point> finished{};  ///< when its reply was read
-    };
-
-    /// What each limit has left; absent where it is not enforced.
-    struct remaining {
-        std::optional<std::uint64_t> rpm{};
-        std::optional<std::uint64_t> rps{};
-        std::optional<std::uint64_t> tpm{};
-        std::optional<std::uint64_t> tps{};
     };
 
     /// Throws std::invalid_argument for what `validate` names. Allocates its windows, some 8 KiB for each limit.
@@ -113,18 +107,18 @@ public:
         duration const tick = resolution_of(clock_.get());
         duration const minute = window(std::chrono::minutes{1}, o);
         duration const second = window(std::chrono::seconds{1}, o);
-        if (q.rpm) rpm_.emplace(*q.rpm, minute, cut(*q.rpm, minute, o, tick), clock_.get(), begin);
-        if (q.rps) rps_.emplace(*q.rps, second, cut(*q.rps, second, o, tick), clock_.get(), begin);
+        if (q.rpm) rpm_.emplace(*q.rpm, minute, cut(*q.rpm, minute, o, tick), begin, clock_.get());
+        if (q.rps) rps_.emplace(*q.rps, second, cut(*q.rps, second, o, tick), begin, clock_.get());
         counter* held = nullptr;
         if (holds(q, o)) {
             auto const [most, cut_holds] = plan_holds(q, o, tick);
-            held = &held_.emplace(most, hold_window(q, o), cut_holds, clock_.get(), begin);
+            held = &held_.emplace(most, hold_window(q, o), cut_holds, begin, clock_.get());
             if (o.start == quota_start::full_in_flight) {
                 held->restore((std::max)(q.tpm.value_or(0), q.tps.value_or(0)), begin);
             }
         }
-        if (q.tpm) tpm_.emplace(*q.tpm, minute, cut(*q.tpm, minute, o, tick), clock_.get(), begin, held);
-        if (q.tps) tps_.emplace(*q.tps, second, cut(*q.tps, second, o, tick), clock_.get(), begin, held);
+        if (q.tpm) tpm_.emplace(*q.tpm, minute, cut(*q.tpm, minute, o, tick), begin, clock_.get(), held);
+        if (q.tps) tps_.emplace(*q.tps, second, cut(*q.tps, second, o, tick), begin, clock_.get(), held);
     }
 
     quota_limiter(quota_limiter const&) = delete;
@@ -168,49 +162,67 @@ public:
         return result<quota_limiter>{std::in_place, q, o, std::forward<Args>(args)...};
     }
 
-    /// One request and the tokens it may use at most. Tokens of 0 ask for a request alone. One number counts as output:
-    /// held until it is settled; say what is input where it is known. O(1), but for the first in a new segment.
-    decision try_acquire(tokens t) noexcept { return try_acquire(t, clock_.get().now()); }
-    decision try_acquire(tokens n, time_point t) noexcept { return attempt(n, t, true); }
-    decision try_acquire(std::uint64_t total) noexcept { return try_acquire(tokens{.input = 0, .output = total}); }
-    decision try_acquire(std::uint64_t total, time_point t) noexcept {
-        return try_acquire(tokens{.input = 0, .output = total}, t);
+    /// One request and the tokens that it may use at most. Tokens of 0 ask for a request alone; a negative number is denied
+    /// for good. Where the split is not known, name all of it as output. A denial changes nothing. O(1), but for the first
+    /// in a new segment.
+    decision try_acquire(tokens n) noexcept { return try_acquire(n, clock_.get().now()); }
+    decision try_acquire(tokens n, time_point t) noexcept {
+        prepared const p = prepare(n, t);
+        decision d{this, n, t};
+        d.never_ = p.never;
+        if (p.granted) commit(d, p);
+        return d;
     }
 
-    /// What try_acquire would answer. Charges nothing.
-    decision check(tokens n) noexcept { return check(n, clock_.get().now()); }
-    decision check(tokens n, time_point t) noexcept { return attempt(n, t, false); }
-    decision check(std::uint64_t total) noexcept { return check(tokens{.input = 0, .output = total}); }
-    decision check(std::uint64_t total, time_point t) noexcept { return check(tokens{.input = 0, .output = total}, t); }
+    /// What try_acquire would answer. Changes nothing.
+    decision check(tokens n) const noexcept { return check(n, clock_.get().now()); }
+    decision check(tokens n, time_point t) const noexcept {
+        prepared const p = prepare(n, t);
+        decision d{this, n, t};
+        d.never_ = p.never;
+        d.granted_ = p.granted;
+        return d;
+    }
 
     /// The reply was read, and this is what the call used. Holds end; what was overestimated is given back where it was
     /// charged; more than was asked for is debt, charged now: it blocks later calls and is outside the promise. Once: false
-    /// when `d` was settled or refunded before, or is another limiter's.
-    bool settle(decision& d, tokens used) noexcept { return settle(d, used, clock_.get().now()); }
-    bool settle(decision& d, tokens used, time_point now) noexcept {
-        if (d.limiter_ != this || !std::exchange(d.live_, false)) return false;
+    /// when `d` was settled or refunded before, or is another limiter's, and for a negative number.
+    [[nodiscard("settle() is false if the call was settled or refunded before")]] bool settle(decision& d,
+                                                                                              tokens used) noexcept {
+        return settle(d, used, clock_.get().now());
+    }
+    [[nodiscard("settle() is false if the call was settled or refunded before")]] bool settle(decision& d, tokens used,
+                                                                                              time_point now) noexcept {
+        if (d.limiter_ != this || used.invalid() || !std::exchange(d.live_, false)) return false;
         if (tpm_) tpm_->settle(d.tpm_, used, now);
         if (tps_) tps_->settle(d.tps_, used, now);
         if (held_) held_->refund_visible(d.held_);
         return true;
     }
-    /// The same for a total: it counts as output, as in try_acquire(total).
-    bool settle(decision& d, std::uint64_t used) noexcept { return settle(d, tokens{.input = 0, .output = used}); }
-    bool settle(decision& d, std::uint64_t used, time_point now) noexcept {
-        return settle(d, tokens{.input = 0, .output = used}, now);
-    }
 
-    /// The request certainly never left: gives back all of it, exactly, once.
+    /// The request certainly never left: gives back all of it, exactly, once. False when it was settled or refunded before.
     bool refund(decision& d) noexcept {
         if (d.limiter_ != this || !std::exchange(d.live_, false)) return false;
         give_back(d);
         return true;
     }
+    /// Gives back some of the tokens, at most those that were asked for; the request and the others stay taken.
+    bool refund(decision& d, tokens some) noexcept {
+        if (d.limiter_ != this || !d.live_ || some.invalid()) return false;
+        some.input = (std::min)(some.input.value(), d.asked_.input.value());
+        some.output = (std::min)(some.output.value(), d.asked_.output.value());
+        d.asked_ = {.input = d.asked_.input - some.input, .output = d.asked_.output - some.output};
+        permits const counted = held_ ? some.input.value() : some.total();
+        if (tpm_) tpm_->counted.refund(d.tpm_, counted);
+        if (tps_) tps_->counted.refund(d.tps_, counted);
+        if (held_) held_->refund_visible(d.held_, some.output);
+        return true;
+    }
 
     /// What each limit has left. A number that is negative by debt is 0.
-    remaining available() const noexcept { return available(clock_.get().now()); }
-    remaining available(time_point t) const noexcept {
-        remaining r;
+    quota available() const noexcept { return available(clock_.get().now()); }
+    quota available(time_point t) const noexcept {
+        quota r;
         if (rpm_) r.rpm = rpm_->available(t);
         if (rps_) r.rps = rps_->available(t);
         if (tpm_) r.tpm = tpm_->available(t);
@@ -264,8 +276,10 @@ public:
     /// Puts other limits in force. Which limits there are cannot change, only their size. What was charged stays charged; a lowered
     /// limit admits again when enough has aged out. Each limit changes at once for all threads, one after the other; the
     /// error "changed seven times" (busy) may leave the later ones unchanged: ask again. Other errors change nothing.
-    error change(quota q) noexcept { return change(q, clock_.get().now()); }
-    error change(quota q, time_point t) noexcept {
+    [[nodiscard("change() returns an error when it changed nothing")]] error change(quota q) noexcept {
+        return change(q, clock_.get().now());
+    }
+    [[nodiscard("change() returns an error when it changed nothing")]] error change(quota q, time_point t) noexcept {
         if (auto e = quota::validate(q)) return e;
         if (q.rpm.has_value() != rpm_.has_value() || q.rps.has_value() != rps_.has_value() ||
             q.tpm.has_value() != tpm_.has_value() || q.tps.has_value() != tps_.has_value()) {
@@ -276,10 +290,10 @@ public:
             return {"a limit is too large for the words of its window: make another limiter for it"};
         }
         error e{};
-        if (q.rpm && !e) e = rpm_->change_limit(*q.rpm, t);
-        if (q.rps && !e) e = rps_->change_limit(*q.rps, t);
-        if (q.tpm && !e) e = tpm_->counted.change_limit(*q.tpm, t);
-        if (q.tps && !e) e = tps_->counted.change_limit(*q.tps, t);
+        if (q.rpm && !e) e = rpm_->change({*q.rpm}, t);
+        if (q.rps && !e) e = rps_->change({*q.rps}, t);
+        if (q.tpm && !e) e = tpm_->counted.change({*q.tpm}, t);
+        if (q.tps && !e) e = tps_->counted.change({*q.tps}, t);
         return e;
     }
 
@@ -317,7 +331,7 @@ private:
     static constexpr counter_options cut(std::uint64_t limit, duration w, quota_options const& o,
                                          duration resolution) noexcept {
         return {.segments = segments_for(limit, w, resolution),
-                .start = o.start == quota_start::empty ? start::full() : start::empty()};
+                .initial = o.start == quota_start::empty ? all_permits : 0};
     }
 
     static duration hold_window(quota const& q, quota_options const& o) noexcept {
@@ -348,6 +362,7 @@ private:
         std::uint64_t count = 0;
         std::uint64_t own = 0;
         bool never = false;
+        bool alone = false;  // larger than the limit: it needs an empty window, and counts in full
     };
 
     /// A token limit: what counts, and beside it what all calls in flight hold, which is the same for every token limit.
@@ -355,16 +370,20 @@ private:
         counter counted;
         counter* held;  // none where nothing is ever held
 
-        token_part(std::uint64_t limit, duration w, counter_options const& o, clock_type const& c, time_point begin,
+        token_part(std::uint64_t limit, duration w, counter_options const& o, time_point begin, clock_type const& c,
                    counter* beside)
-            : counted{limit, w, o, c, begin}, held{beside} {}
+            : counted{limit, w, o, begin, c}, held{beside} {}
 
         [[gnu::__always_inline__]] token_plan plan_for(tokens n, std::uint64_t hold,
                                                        quota_options const& o) const noexcept {
             std::uint64_t const limit = counted.limit();
             std::uint64_t const total = n.total();
             bool const strict = o.accounting == accounting::any || o.accounting == accounting::reserve;
-            if ((strict ? total : n.input.value()) > limit) return {limit, hold, o.oversize == oversize::refuse};
+            if ((strict ? total : n.input.value()) > limit) {
+                bool const all = held == nullptr || hold == 0;
+                return {(std::min)(all ? total : (std::max<std::uint64_t>)(n.input, 1), counted.max_limit()), hold,
+                        o.oversize == oversize::refuse, true};
+            }
             if (held == nullptr || hold == 0) return {total, 0, false};
             // An exchange on the window's word is what makes an admission one event: at least one token is counted.
             return {n.input == 0 ? 1 : n.input.value(), strict ? 0 : hold, false};
@@ -372,12 +391,22 @@ private:
 
         [[gnu::__always_inline__]] typename counter::offer make_offer(token_plan const& p, std::uint64_t hold,
                                                                       typename counter::usage others,
-                                                                      time_point t) noexcept {
+                                                                      time_point t) const noexcept {
+            if (p.alone) [[unlikely]]
+                return counted.make_offer_alone(p.count, t, with(others, hold - p.own, 0));
             if (held == nullptr) return counted.make_offer(p.count, t);
             return counted.make_offer_beside(p.count, t, [&] { return with(others, hold - p.own, 0); });
         }
         [[gnu::__noinline__]] bool charge_beside(token_plan const& p, time_point t,
                                                  typename counter::receipt& r) noexcept {
+            if (p.alone) {
+                auto d = counted.try_acquire_alone(p.count, t);
+                r = std::move(d.receipt());
+                if (!d.granted() || held == nullptr || with(held->used_as_of(t), 0, p.own).used == 0)
+                    return d.granted();
+                counted.refund(r);
+                return false;
+            }
             auto d = counted.try_acquire_beside(p.count, t, [&] { return with(held->used_as_of(t), 0, p.own); });
             r = std::move(d.receipt());
             return d.granted();
@@ -423,7 +452,7 @@ private:
         time_point first_fit(token_plan const& p, std::uint64_t own_hold, time_point t) const noexcept {
             if (held == nullptr) return first_fit_without_holds(p, own_hold, t);
             std::uint64_t const limit = counted.limit();
-            std::uint64_t const needed = p.count + (own_hold - p.own);
+            std::uint64_t const needed = p.alone ? limit : p.count + (own_hold - p.own);
             if (p.never || needed > limit) return (time_point::max)();
             std::uint64_t const budget = limit - needed;
             time_point low = held->first_fit(budget, t);
@@ -446,7 +475,7 @@ private:
         /// The first time at which it fits if all that is in flight were settled at nothing.
         time_point first_fit_without_holds(token_plan const& p, std::uint64_t own_hold, time_point t) const noexcept {
             std::uint64_t const limit = counted.limit();
-            std::uint64_t const needed = p.count + (own_hold - p.own);
+            std::uint64_t const needed = p.alone ? limit : p.count + (own_hold - p.own);
             return p.never || needed > limit ? (time_point::max)() : counted.first_fit(limit - needed, t);
         }
 
@@ -458,48 +487,59 @@ private:
         }
     };
 
-    /// What a call of n holds until it is settled. Beyond the greatest limit it makes no difference: nothing fits beside it.
+    /// What a call of n holds until it is settled. Beyond the greatest limit that `change` accepts it makes no difference.
     [[gnu::__always_inline__]] std::uint64_t hold_for(tokens n) const noexcept {
         if (!held_ || n.output == 0) return 0;
-        std::uint64_t most = tpm_ ? tpm_->counted.limit() : 0;
-        if (tps_) most = (std::max)(most, tps_->counted.limit());
+        permits const most = held_->max_limit();
         return (std::min)(n.input == 0 ? n.output - 1 : n.output.value(), most);
     }
 
-    [[gnu::__always_inline__]] decision attempt(tokens n, time_point t, bool take) noexcept {
-        using offer = typename counter::offer;
-        decision d{this, n, t};
+    /// Phase one of a call: what each window would do, of one time point. Nothing is changed.
+    struct prepared {
+        token_plan minute{}, second{};
+        std::uint64_t hold = 0;
+        typename counter::offer rps{}, rpm{}, tpm{}, tps{};
+        bool never = false;
+        bool granted = false;
+    };
+    [[gnu::__always_inline__]] prepared prepare(tokens n, time_point t) const noexcept {
+        prepared p;
+        if (n.invalid()) [[unlikely]] {
+            p.never = true;
+            return p;
+        }
         bool const counts_tokens = n.input != 0 || n.output != 0;
-        std::uint64_t const hold = hold_for(n);
-        token_plan const minute = tpm_ && counts_tokens ? tpm_->plan_for(n, hold, options_) : token_plan{};
-        token_plan const second = tps_ && counts_tokens ? tps_->plan_for(n, hold, options_) : token_plan{};
-        d.never_ = minute.never || second.never;
-        if (d.never_) return d;
+        p.hold = hold_for(n);
+        if (tpm_ && counts_tokens) p.minute = tpm_->plan_for(n, p.hold, options_);
+        if (tps_ && counts_tokens) p.second = tps_->plan_for(n, p.hold, options_);
+        p.never = p.minute.never || p.second.never;
+        if (p.never) return p;
+        if (rps_ && !(p.rps = rps_->make_offer(1, t)).granted()) return p;
+        if (rpm_ && !(p.rpm = rpm_->make_offer(1, t)).granted()) return p;
         typename counter::usage others{};
-        if (held_ && counts_tokens) {
-            held_->advance_to(t);
-            others = held_->used_as_of(t);
-        }
-        // Look at all, then charge what was seen.
-        offer rps, rpm, tpm, tps;
-        if (rps_ && !(rps = rps_->make_offer(1, t)).granted()) return d;
-        if (rpm_ && !(rpm = rpm_->make_offer(1, t)).granted()) return d;
-        if (minute.count != 0 && !(tpm = tpm_->make_offer(minute, hold, others, t)).granted()) return d;
-        if (second.count != 0 && !(tps = tps_->make_offer(second, hold, others, t)).granted()) return d;
-        if (!take) {
-            d.granted_ = true;
-            return d;
-        }
-        if ((!rpm_ || rpm_->accept(rpm, 1, t, d.rpm_)) && (!rps_ || rps_->accept(rps, 1, t, d.rps_)) &&
-            (held_ ? charge_beside_holds(d, minute, second, tpm, tps, hold, t)
-                   : (minute.count == 0 || tpm_->counted.accept(tpm, minute.count, t, d.tpm_)) &&
-                         (second.count == 0 || tps_->counted.accept(tps, second.count, t, d.tps_)))) [[likely]] {
+        if (held_ && counts_tokens) others = held_->used_as_of(t);
+        if (p.minute.count != 0 && !(p.tpm = tpm_->make_offer(p.minute, p.hold, others, t)).granted()) return p;
+        if (p.second.count != 0 && !(p.tps = tps_->make_offer(p.second, p.hold, others, t)).granted()) return p;
+        p.granted = true;
+        return p;
+    }
+    /// Phase two: charges what was prepared, or nothing.
+    [[gnu::__always_inline__]] void commit(decision& d, prepared const& p) noexcept {
+        time_point const t = d.at_;
+        if (held_ && (p.minute.count != 0 || p.second.count != 0)) held_->advance_to(t);
+        if ((!rpm_ || rpm_->accept(p.rpm, 1, t, d.rpm_)) && (!rps_ || rps_->accept(p.rps, 1, t, d.rps_)) &&
+            charge_tokens(d, p, t)) [[likely]] {
             d.granted_ = true;
             d.live_ = true;
         } else {
             give_back(d);
         }
-        return d;
+    }
+    [[gnu::__always_inline__]] bool charge_tokens(decision& d, prepared const& p, time_point t) noexcept {
+        if (held_ || p.minute.alone || p.second.alone)
+            return charge_beside_holds(d, p.minute, p.second, p.tpm, p.tps, p.hold, t);
+        return (p.minute.count == 0 || tpm_->counted.accept(p.tpm, p.minute.count, t, d.tpm_)) &&
+               (p.second.count == 0 || tps_->counted.accept(p.tps, p.second.count, t, d.tps_));
     }
 
     /// The hold first, then what counts, then one look at what is held, for both token limits. Where that does not do, somebody
@@ -508,7 +548,7 @@ private:
                              typename counter::offer tpm, typename counter::offer tps, std::uint64_t hold,
                              time_point t) noexcept {
         if (hold != 0) d.held_ = held_->book(hold, t);
-        if ((minute.count == 0 || tpm_->counted.claim(tpm, minute.count, d.tpm_)) &&
+        if (!minute.alone && !second.alone && (minute.count == 0 || tpm_->counted.claim(tpm, minute.count, d.tpm_)) &&
             (second.count == 0 || tps_->counted.claim(tps, second.count, d.tps_))) [[likely]] {
             auto const held = held_->used_as_of(t);
             if ((minute.count == 0 || tpm_->counted.confirm(d.tpm_, token_part::with(held, 0, minute.own))) &&
@@ -544,7 +584,7 @@ private:
 /// to its limiter, which must outlive it. What is asked of a denial is computed then, from the limiter as it then is; O(segments).
 template <class Clock, class Atomics>
     requires clock<Clock>
-class quota_limiter<Clock, Atomics>::decision {
+class [[nodiscard("a decision says whether the call may be sent")]] quota_limiter<Clock, Atomics>::decision {
 public:
     decision(decision const&) = delete;
     decision& operator=(decision const&) = delete;
@@ -579,16 +619,33 @@ public:
 
     bool granted() const noexcept { return granted_; }
     explicit operator bool() const noexcept { return granted_; }
-    /// The call is larger than a limit, and such calls are refused.
+    /// The call is larger than a limit, and such calls are refused; or a number of tokens is negative.
     bool never() const noexcept { return never_; }
+    /// Why it is never granted; none where waiting helps.
+    weir::error error() const noexcept {
+        if (!never_) return {};
+        return weir::detail::never_granted(asked_.invalid() ? permit_count::invalid_value : 0);
+    }
+    /// What each limit has left at the time of the attempt.
+    quota remaining() const noexcept { return limiter_->available(at_); }
+    /// When all windows are empty if nobody takes and nothing in flight is settled.
+    time_point full_at() const noexcept {
+        time_point t = at_;
+        for (auto const* c : {&limiter_->rpm_, &limiter_->rps_, &limiter_->held_}) {
+            if (*c) t = (std::max)(t, (*c)->first_fit(0, at_));
+        }
+        for (auto const* p : {&limiter_->tpm_, &limiter_->tps_}) {
+            if (*p) t = (std::max)(t, (*p)->counted.first_fit(0, at_));
+        }
+        return t;
+    }
 
     /// The earliest instant at which the same attempt is granted, if nobody takes and nothing in flight is settled; the time
     /// of the attempt when granted, time_point::max() when never.
-    time_point retry_at() const noexcept { return granted_ ? at_ : latest().when; }
-    duration retry_after() const noexcept {
-        time_point const t = retry_at();
-        return t == (time_point::max)() ? (duration::max)() : t - at_;
-    }
+    time_point retry_at() const noexcept { return granted_ ? at_ : never_ ? (time_point::max)() : latest().when; }
+    /// How long that is from the attempt, at most 30 years.
+    duration retry_after() const noexcept { return weir::detail::retry_after(at_, retry_at()); }
+    std::int64_t retry_after_seconds() const noexcept { return weir::detail::seconds_rounded_up(retry_after()); }
     /// The limit that keeps it waiting longest; none when granted.
     limit denied_by() const noexcept { return granted_ ? limit::none : latest().which; }
     /// Outputs of calls in flight are what it waits for: a settle may let it in before retry_at. Under accounting::reserve these
@@ -658,14 +715,13 @@ private:
     bool never_ = false;
 };
 
-quota_limiter(quota) -> quota_limiter<std::chrono::steady_clock>;
-quota_limiter(quota, quota_options) -> quota_limiter<std::chrono::steady_clock>;
-template <class C>
-    requires clock<C>
-quota_limiter(quota, C&&) -> quota_limiter<C>;
-template <class C>
-    requires clock<C>
-quota_limiter(quota, quota_options, C&&) -> quota_limiter<C>;
+quota_limiter(quota, quota_options = {}) -> quota_limiter<>;
+template <weir::detail::clock_or_reference C>
+quota_limiter(quota, C) -> quota_limiter<weir::detail::clock_argument_t<C>>;
+template <weir::detail::clock_or_reference C>
+quota_limiter(quota, quota_options, C) -> quota_limiter<weir::detail::clock_argument_t<C>>;
+
+static_assert(weir::limiter<quota_limiter<>>);
 
 }  // namespace weir::inline v0::llm
 
