@@ -148,7 +148,7 @@ std::vector<step> leased(unsigned threads, permits slice, Extra&... extra) {
     return all;
 }
 
-/// The rate and the burst in as many parts as threads; who finds its own empty looks at the others.
+/// The rate and the burst in as many parts as threads; a thread that finds its own empty tries the others.
 std::vector<step> sharded(unsigned threads) {
     using bucket = weir::token_bucket<no_clock>;
     auto shards = std::make_shared<std::deque<bucket>>();

@@ -30,7 +30,7 @@ LIMITERS = [
     ("token_bucket by upper_bound_clock", "weir::token_bucket<weir::upper_bound_clock const&>", "upper_bound_clock.hpp"),
     ("token_bucket, unsynchronized", "weir::token_bucket<std::chrono::steady_clock, weir::unsynchronized>", "token_bucket.hpp"),
 ]
-# What a limiter allocates beside its object.
+# What a limiter allocates in addition to its object.
 ALLOCATES = {
     "sliding_window_log": "8 bytes a permit, and a 16th more",
     "sliding_window_counter": "8 bytes a segment, to a power of two: 1 KiB",
@@ -97,7 +97,7 @@ def main():
     versions = {c: subprocess.run([c, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
                 for _, c, _ in present}
 
-    text = ["# What weir takes", "", "Written by `bench/size.py`: run it again rather than edit this. Compiled with "
+    text = ["# What weir takes", "", "Read this page if memory, code size or compile time matter to you. After it you know what each limiter takes.", "", "Written by `bench/size.py`: run it again rather than edit this. Compiled with "
             "`-std=c++20 -O2 -DNDEBUG` by:", ""]
     text += [f"- {title}: {versions[c]}" for title, c, _ in present]
     if absent:

@@ -318,6 +318,7 @@ def circumstances(results, again, kept, rounds):
 
 def write_markdown(path, results, present, arguments):
     lines = ["# The race", "",
+             "Read this page if you compare weir with another limiter. After it you know how they were measured, and where weir is not ahead.", "",
              "weir's `token_bucket` and what else there is, in one run on one machine. Written by `bench/peers/race.py`; the notes on method "
              "are below the tables. ![throughput](race.svg)", ""]
     lines += ["## Ratios", "",
@@ -387,14 +388,14 @@ def write_markdown(path, results, present, arguments):
               "Each limiter is called as its users call it: `if (bucket.try_acquire())`, `Allow()`, `tryAcquire()`, `Request(1, IO_HIGH, …)`. Each reads "
               "its own clock, except where the table says that all read the same. RocksDB's `Request` waits where the others refuse, so it "
               "is measured granted only, at a rate at which it never has to wait (its own count of waits is among the surprises); it refills every 100 ms and "
-              "reads no clock in between, hence its row stands beside weir's by `coarse_clock`.",
+              "reads no clock in between, so its row is compared with weir's by `coarse_clock`.",
               "",
               "The C++ buckets (`bench/peers/buckets.hpp`) read the clock before they lock, divide nowhere and fill a cache line of their own. The mutex is "
               "glibc's `std::mutex`. The spinlock tests before it sets, backs off exponentially with `pause`, and yields its core after some 10 µs. The exchanged "
               "`double` is folly's `TokenBucket` without its division, with relaxed orders.",
               "",
               "A runner per language stays alive over the whole race and is warmed up by a repetition that does not count. Every repetition visits all limiters for "
-              "each column, in an order shuffled anew, 42 to 80 ms each. A round of a column in which other programs had more than 3% of the machine is run again, "
+              "each column, in a newly shuffled order, 42 to 80 ms each. A round of a column in which other programs had more than 3% of the machine is run again, "
               "up to as many rounds as there are repetitions. Throughput is measured without any timer in the loop. Latencies are taken in runs of "
               "their own by the time-stamp counter between fences (Java: `System.nanoTime`); where the counter itself advances in "
               "steps (10 ns on this processor family), so do they. Goroutines run on as many system threads as there are cores, as Go does it; Java's are platform threads.",

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The C++ limiters of the race that need the standard library alone: weir's, and the buckets beside this file.
+// The C++ limiters of the race that need the standard library alone: weir's, and the buckets in this folder.
 #include <weir/clock/coarse_clock.hpp>
 #include <weir/clock/hybrid_clock.hpp>
 #include <weir/clock/tsc_clock.hpp>
