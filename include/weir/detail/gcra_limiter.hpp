@@ -4,7 +4,6 @@
 // decisions that answers.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <limits>
 
@@ -145,7 +144,10 @@ protected:
         constexpr auto longest = detail::retry_after((time_point::min)(), (time_point::max)());
         if (at == (time_point::max)()) return longest;
         if constexpr (approximate_clock<clock_type>) {
-            if ((flags_ & flag_approx) != 0) return (std::min)(approx_retry_after(limiter_->clock(), at), longest);
+            if ((flags_ & flag_approx) != 0) {
+                duration const d = approx_retry_after(limiter_->clock(), at);
+                return d < longest ? d : longest;
+            }
         }
         return detail::retry_after(t_, at);
     }
