@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Coroutines of standalone Asio that wait in line for a limiter, beside a thread that waits in the same line.
+// Coroutines of standalone Asio and a thread wait for a limiter in one queue.
 #include <weir/token_bucket.hpp>
 #include <weir/wait/wait_queue.hpp>
 
@@ -100,9 +100,9 @@ int main() {
             asio::detached);
     }
     bool thread_was_served = false;
-    std::thread beside{[&] { thread_was_served = line.acquire(1).granted(); }};
+    std::thread sleeper{[&] { thread_was_served = line.acquire(1).granted(); }};
     context.run();
-    beside.join();
+    sleeper.join();
 
     auto const took = bucket.clock().now() - start;
     std::printf("%d coroutines and a thread, one every 5 ms: %.1f ms\n", coroutines,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A crawler: each host has a pace of its own, all hosts together have another, and no host holds up the others. No network
-// here: a page takes a moment.
+// A crawler: each host has a pace of its own, all hosts together have another, and no host holds up the others. No
+// network here: a page takes a moment.
 #include <weir/all_of.hpp>
 #include <weir/token_bucket.hpp>
 #include <weir/wait/queue_group.hpp>

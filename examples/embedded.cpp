@@ -1,6 +1,6 @@
-// SPDX-License-Identifier: MIT
-// A limiter as a member of another project's class. The clock is a parameter of that class, so that its tests need not
-// sleep. A class that lives on one thread takes plain cells and pays for no atomics.
+// SPDX-License-Identifier: MIT A limiter as a member of a class. The clock is a template parameter of that class, so
+// that its tests need not sleep. A class that is used by one thread takes weir::unsynchronized and pays for no
+// atomics.
 #include <weir/clock/manual_clock.hpp>
 #include <weir/token_bucket.hpp>
 
@@ -10,39 +10,39 @@
 
 using namespace std::chrono_literals;
 
-// Alarms that page somebody: three at once, then one a minute. What is held back is counted and told with the next one.
+// Sends alarms: three at once, then one per minute. Alarms above the limit are counted and reported with the next one.
 template <class Clock = std::chrono::steady_clock>
 class pager {
 public:
     pager() = default;
     explicit pager(Clock clock) : limit_{weir::rate{1, 1min}, 3, clock} {}
 
-    bool alarm(std::string_view what) {
+    bool alarm(std::string_view text) {
         if (!limit_.try_acquire()) {
-            ++held_back_;
+            ++suppressed_;
             return false;
         }
-        std::printf("paged: %.*s (%d held back)\n", static_cast<int>(what.size()), what.data(), held_back_);
-        held_back_ = 0;
+        std::printf("paged: %.*s (%d suppressed)\n", static_cast<int>(text.size()), text.data(), suppressed_);
+        suppressed_ = 0;
         return true;
     }
-    int held_back() const { return held_back_; }
+    int suppressed() const { return suppressed_; }
 
 private:
     weir::token_bucket<Clock, weir::unsynchronized> limit_{weir::rate{1, 1min}, 3};
-    int held_back_ = 0;
+    int suppressed_ = 0;
 };
 
 int main() {
-    pager<> in_production;
-    if (!in_production.alarm("disk full")) return 1;
+    pager<> production;
+    if (!production.alarm("disk full")) return 1;
 
     weir::manual_clock clock;
     pager<weir::manual_clock&> under_test{clock};
     for (int i = 0; i < 3; ++i) {
         if (!under_test.alarm("disk full")) return 1;
     }
-    if (under_test.alarm("disk still full") || under_test.held_back() != 1) return 1;
+    if (under_test.alarm("disk still full") || under_test.suppressed() != 1) return 1;
     clock.advance(1min);
-    return under_test.alarm("disk full for a minute") && under_test.held_back() == 0 ? 0 : 1;
+    return under_test.alarm("disk full for a minute") && under_test.suppressed() == 0 ? 0 : 1;
 }

@@ -1,34 +1,43 @@
 // SPDX-License-Identifier: MIT
-// A limit per route in a cpp-httplib server: what exceeds it is answered 429 with Retry-After before any handler runs.
+// A limit for each route of a cpp-httplib server. A request above the limit is answered 429 with Retry-After before any
+// handler runs.
 #include <httplib.h>
 
 #include <weir/token_bucket.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <functional>
-#include <map>
+#include <deque>
 #include <string>
 #include <thread>
+#include <utility>
 
 using namespace std::chrono_literals;
 
+// Limiters do not move. A std::deque constructs its elements in place and never moves them.
+struct route_limit {
+    route_limit(std::string p, weir::rate r, weir::permit_count burst) : path{std::move(p)}, limit{r, burst} {}
+
+    std::string path;
+    weir::token_bucket<> limit;
+};
+
 int main() {
-    std::map<std::string, weir::token_bucket<>, std::less<>> limits;  // filled before the server starts, then only read
-    limits.try_emplace("/search", weir::rate{5, 1min}, 5U);
-    limits.try_emplace("/report", weir::rate{1, 1min}, 2U);
+    std::deque<route_limit> limits;  // filled before the server starts, then only read
+    limits.emplace_back("/search", weir::rate{5, 1min}, 5);
+    limits.emplace_back("/report", weir::rate{1, 1min}, 2);
 
     httplib::Server server;
     server.set_pre_routing_handler([&](httplib::Request const& request, httplib::Response& response) {
         using result = httplib::Server::HandlerResponse;
-        auto const limit = limits.find(request.path);
-        if (limit == limits.end()) return result::Unhandled;
-        auto const d = limit->second.try_acquire();
+        auto const route =
+            std::find_if(limits.begin(), limits.end(), [&](route_limit const& r) { return r.path == request.path; });
+        if (route == limits.end()) return result::Unhandled;
+        auto const d = route->limit.try_acquire();
         if (d) return result::Unhandled;
         response.status = 429;
-        // Whole seconds, rounded up: who waits that long is not refused again.
-        response.set_header("Retry-After",
-                            std::to_string(std::chrono::ceil<std::chrono::seconds>(d.retry_after()).count()));
+        response.set_header("Retry-After", std::to_string(d.retry_after_seconds()));
         return result::Handled;
     });
     for (auto const* route : {"/search", "/report", "/health"}) {

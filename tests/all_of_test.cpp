@@ -23,7 +23,7 @@ using weir::permits;
 using bucket = weir::token_bucket<manual_clock&>;
 using counter = weir::sliding_window_counter<manual_clock&>;
 
-static_assert(weir::old_limiter<weir::all_of<bucket&, counter&>>);
+static_assert(weir::limiter<weir::all_of<bucket&, bucket&>>);
 static_assert(!std::is_copy_constructible_v<weir::all_of<bucket&>::decision>);
 
 TEST(all_of, grants_only_what_every_part_has) {
@@ -75,7 +75,8 @@ TEST(all_of, charges_each_part_its_own_cost) {
     weir::all_of both{requests, tokens};
     auto d = both.try_acquire({1, 400});
     ASSERT_TRUE(d);
-    EXPECT_EQ(d.left(), (std::array<permits, 2>{4, 600}));
+    EXPECT_EQ(d.remaining_of_each(), (std::array<std::optional<permits>, 2>{4, 600}));
+    EXPECT_EQ(d.remaining(), 4U);
     EXPECT_EQ(d.denied_by(), both.size);
     EXPECT_FALSE(both.try_acquire({1, 601}));
     EXPECT_TRUE(both.try_acquire({0, 600}));
@@ -98,7 +99,7 @@ TEST(all_of, denies_until_the_latest_retry_at_of_its_parts_and_grants_at_it) {
             if (d.granted()) continue;
             if (d.never()) {
                 EXPECT_TRUE(n > a.burst() || n > b.burst() || n > c.limit());
-                EXPECT_EQ(d.retry_after(), manual_clock::duration::max());
+                EXPECT_EQ(d.retry_after_seconds(), 30 * 31'557'600LL);
                 continue;
             }
             EXPECT_FALSE(all.check(n, d.retry_at() - 1ns));
@@ -135,7 +136,7 @@ TEST(all_of, flattens_what_is_nested_and_merges_across_the_nesting) {
     EXPECT_EQ(a.available(), 2U);
     EXPECT_EQ(b.available(), 8U);
     EXPECT_EQ(outer.available(), 1U);
-    EXPECT_TRUE(outer.refund(d));
+    EXPECT_GT(outer.refund(d), 0U);
     EXPECT_EQ(a.available(), 4U);
     EXPECT_EQ(b.available(), 9U);
 }
@@ -143,11 +144,62 @@ TEST(all_of, flattens_what_is_nested_and_merges_across_the_nesting) {
 TEST(all_of, owns_what_it_is_given_in_place_or_by_pointer) {
     manual_clock clock;
     bucket shared{weir::rate{1, 1s}, 9, clock};
-    weir::all_of all{weir::own([&] { return bucket{weir::rate{1, 1s}, 2, clock}; }),
+    weir::all_of all{weir::own_part{[&] { return bucket{weir::rate{1, 1s}, 2, clock}; }},
                      std::make_unique<counter>(permits{3}, 1s, clock), shared};
     EXPECT_TRUE(all.try_acquire(2));
     EXPECT_FALSE(all.try_acquire());
     EXPECT_EQ(shared.available(), 7U);
+}
+
+TEST(all_of, answers_do_not_change_when_the_parts_do) {
+    manual_clock clock;
+    bucket a{weir::rate{1, 1s}, 2, clock};
+    bucket b{weir::rate{1, 2s}, 1, clock};
+    weir::all_of both{a, b};
+    ASSERT_TRUE(both.try_acquire());
+    auto const d = both.try_acquire();
+    ASSERT_FALSE(d);
+    auto const then = d.retry_at();
+    clock.advance(1s);
+    ASSERT_FALSE(b.change({weir::rate{100, 1s}, 50}));
+    static_cast<void>(a.try_acquire());
+    EXPECT_EQ(d.retry_at(), then);
+    EXPECT_EQ(d.denied_by(), 1U);
+    EXPECT_EQ(d.remaining_of_each(), (std::array<std::optional<permits>, 2>{1, 0}));
+    EXPECT_EQ(d.full_at() - then, 0s);
+}
+
+TEST(all_of, gives_back_a_part_and_settles_once) {
+    manual_clock clock;
+    bucket a{weir::rate{1, 1s}, 9, clock};
+    bucket b{weir::rate{1, 1s}, 9, clock};
+    weir::all_of both{a, b};
+    auto d = both.try_acquire(6);
+    EXPECT_EQ(both.refund(d, -1), 0U);
+    EXPECT_EQ(both.refund(d, 2), 2U);
+    EXPECT_EQ(both.available(), 5U);
+    EXPECT_TRUE(both.settle(d, 1));
+    EXPECT_EQ(both.available(), 8U);
+    EXPECT_FALSE(both.settle(d, 1));
+    auto seen = both.check(3);
+    EXPECT_EQ(both.refund(seen), 0U) << "a check took nothing";
+    EXPECT_EQ(both.try_acquire(-1).error(), weir::errc::invalid_argument);
+}
+
+TEST(all_of, changes_the_limits_of_all_parts_or_of_none) {
+    manual_clock clock;
+    bucket a{weir::rate{1, 1s}, 9, clock};
+    bucket b{weir::rate{1, 1s}, 9, clock};
+    weir::all_of both{a, b};
+    auto limits = both.limits();
+    std::get<0>(limits).burst = 5;
+    EXPECT_FALSE(both.change(limits));
+    EXPECT_EQ(a.limits().burst, 5U);
+    EXPECT_EQ(b.limits().burst, 9U);
+    std::get<0>(limits).burst = 7;
+    std::get<1>(limits).burst = 0;
+    EXPECT_EQ(both.change(limits), weir::errc::invalid_argument);
+    EXPECT_EQ(a.limits().burst, 5U) << "changed back";
 }
 
 TEST(all_of, gives_back_once) {
@@ -157,13 +209,13 @@ TEST(all_of, gives_back_once) {
     weir::all_of both{a, b};
     weir::all_of other{a, b};
     auto d = both.try_acquire(2);
-    EXPECT_FALSE(other.refund(d));
-    EXPECT_TRUE(both.refund(d));
-    EXPECT_FALSE(both.refund(d));
+    EXPECT_EQ(other.refund(d), 0U);
+    EXPECT_EQ(both.refund(d), 2U);
+    EXPECT_EQ(both.refund(d), 0U);
     EXPECT_EQ(a.available(), 5U);
     EXPECT_EQ(b.available(), 5U);
     auto denied = both.try_acquire(6);
-    EXPECT_FALSE(both.refund(denied));
+    EXPECT_EQ(both.refund(denied), 0U);
 }
 
 TEST(all_of, grants_nothing_asked_for_and_takes_nothing) {
@@ -250,7 +302,7 @@ TEST(all_of, parts_of_every_kind_keep_their_promises_whatever_the_threads_do) {
                     auto d = all.try_acquire(n, t);
                     if (!d) continue;
                     if (random() % 4 == 0) {
-                        EXPECT_TRUE(all.refund(d));
+                        static_cast<void>(all.refund(d));
                     } else {
                         // A counter's effective time may be later than the time point, by what others knew meanwhile.
                         granted[id].push_back(

@@ -80,15 +80,15 @@ TEST(layout, objects_are_no_larger_than_docs_size_says) {
 }
 
 TEST(layout, decisions_are_no_larger_than_docs_size_says) {
-    EXPECT_AT_MOST(bucket::decision, 72);
-    EXPECT_AT_MOST(bucket::reservation, 88);
-    EXPECT_AT_MOST(meter::decision, 72);
-    EXPECT_AT_MOST(queue::decision, 80);
+    EXPECT_AT_MOST(bucket::decision, 64);
+    EXPECT_AT_MOST(bucket::reservation, 80);
+    EXPECT_AT_MOST(meter::decision, 64);
+    EXPECT_AT_MOST(queue::decision, 72);
     EXPECT_AT_MOST(window_log::decision, 64);
     EXPECT_AT_MOST(window_counter::decision, 48);
     EXPECT_AT_MOST(window_counter::receipt, 16);
     EXPECT_AT_MOST(quota::decision, 120);
-    EXPECT_AT_MOST(lease::decision, 32);
+    EXPECT_AT_MOST(lease::decision, 64);
 }
 
 TEST(layout, now_approx_reads_one_cache_line) { EXPECT_EQ(sizeof(weir::upper_bound_clock), line); }

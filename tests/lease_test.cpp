@@ -38,7 +38,7 @@ static_assert(weir::leasable<weir::leaky_bucket<>>);
 static_assert(weir::leasable<weir::sliding_window_log<>>);
 static_assert(weir::leasable<weir::sliding_window_counter<>>);
 static_assert(!std::is_copy_constructible_v<lease<bucket>>);
-static_assert(weir::old_decision<lease<bucket>::decision>);
+static_assert(weir::decision<lease<bucket>::decision> && weir::limiter<lease<bucket>>);
 
 /// Spends until it is refused; returns how many.
 template <class Lease>
@@ -160,6 +160,65 @@ TEST(lease, a_refusal_is_the_limiters) {
     EXPECT_TRUE(mine.try_acquire(4).never());
     EXPECT_FALSE(mine.try_acquire(0).never());
     EXPECT_TRUE(mine.try_acquire(0));
+}
+
+TEST(lease, answers_of_a_decision_stay_as_they_were) {
+    manual_clock clock;
+    bucket b{rate{10, 1s}, 3, clock};
+    lease mine{b, {.slice = 2, .age = 1s}};
+    auto const first = mine.try_acquire();
+    EXPECT_EQ(first.retry_at(), clock.now());
+    EXPECT_EQ(first.retry_after(), 0s);
+    ASSERT_TRUE(mine.try_acquire(2));
+    auto const denied = mine.try_acquire(3);
+    auto const never = mine.try_acquire(4);
+    clock.advance(1h);
+    ASSERT_TRUE(mine.try_acquire());
+    EXPECT_FALSE(b.change({rate{1, 1h}, 9}));
+    EXPECT_EQ(denied.retry_at() - first.retry_at(), 300ms);
+    EXPECT_EQ(denied.retry_after(), 300ms);
+    EXPECT_EQ(denied.retry_after_seconds(), 1);
+    EXPECT_EQ(denied.remaining(), 0U);
+    EXPECT_TRUE(never.never());
+    EXPECT_EQ(never.error(), weir::errc::does_not_fit);
+    EXPECT_EQ(first.retry_at(), manual_clock::time_point{});
+}
+
+TEST(lease, settles_a_spend_out_of_its_slice_and_charges_the_rest_as_debt) {
+    manual_clock clock;
+    bucket b{rate{1, 1h}, 100, clock};
+    lease mine{b, {.slice = 4, .age = 1s}};
+    while (mine.left() < 2) ASSERT_TRUE(mine.try_acquire());
+    permits const left = mine.left();
+    permits const shared = b.available();
+    auto less = mine.try_acquire(2);
+    EXPECT_TRUE(mine.settle(less, 1));
+    EXPECT_FALSE(mine.settle(less, 1));
+    EXPECT_EQ(mine.left(), left - 1);
+    EXPECT_FALSE(mine.settle(less, -1));
+    auto more = mine.try_acquire();
+    permits const has = mine.left();
+    EXPECT_TRUE(mine.settle(more, 1 + has + 5)) << "the slice has some of it, and the limiter charges 5";
+    EXPECT_EQ(mine.left(), 0U);
+    EXPECT_EQ(b.available(), shared - 5);
+    EXPECT_EQ(mine.give_back(), 0U);
+}
+
+TEST(lease, check_answers_by_the_slice_or_the_limiter_and_takes_nothing) {
+    manual_clock clock;
+    bucket b{rate{1, 1h}, 10, clock};
+    lease mine{b, {.slice = 4, .age = 1s}};
+    auto const& look = mine;
+    EXPECT_TRUE(look.check(10));
+    EXPECT_EQ(look.available(), 10U);
+    while (mine.left() < 2) ASSERT_TRUE(mine.try_acquire());
+    permits const left = mine.left();
+    EXPECT_TRUE(look.check(left));
+    EXPECT_TRUE(look.check(11).never());
+    EXPECT_EQ(mine.left(), left);
+    EXPECT_EQ(look.limits(), b.limits());
+    EXPECT_FALSE(mine.change({rate{1, 1h}, 20}));
+    EXPECT_EQ(b.burst(), 20U);
 }
 
 TEST(lease, a_spend_is_refunded_into_its_slice_once) {

@@ -2,12 +2,14 @@
 //
 // all_of: several limiters as one. An attempt is granted by all of them or charged to none.
 //
-// Promise: each part keeps its own; a denial charges nothing. All parts are first looked at with one time point; only when all
-// would grant are they charged, windows first (their refunds are exact) and buckets last, each kind in the order of their
-// addresses, so that crossed composites meet in one order and do not starve each other. A part that then refuses has lost a
-// race; the ones charged before are given back: a window exactly, a bucket what is certain, so that a lost race may cost a
-// bucket at most what it refilled during the attempt. The part charged last is never given back.
-// Parts may be nested all_ofs, which are flattened; a limiter that appears twice is charged once, with the sum of its costs.
+// Promise: each part keeps its own promise, and a denial charges nothing.
+// - All parts are first checked with one time point. They are charged only if all would grant: windows first (their
+//   refunds are exact), buckets last, each kind in the order of addresses, so that crossed composites do not starve each
+//   other.
+// - A part that then refuses has lost a race. The parts charged before it are given back: a window exactly, a bucket what
+//   is certain. So a lost race may cost a bucket at most what it refilled during the attempt. The part charged last is
+//   never given back.
+// - Nested all_ofs are flattened. A limiter that appears twice is charged once, with the sum of its costs.
 #pragma once
 
 #include <algorithm>
@@ -23,6 +25,7 @@
 #include <utility>
 
 #include "clock/clock.hpp"
+#include "detail/all_of_parts.hpp"
 #include "detail/blocking.hpp"
 #include "limiter.hpp"
 
@@ -31,108 +34,24 @@
 
 namespace weir::inline v0 {
 
-/// Makes a part that the all_of owns, in place, from what `make` returns: limiters cannot be moved.
-///
-///     weir::all_of both{weir::own([] { return weir::token_bucket{weir::rate{100, 1s}, 20}; }), everyone};
-template <class F>
-class own {
-public:
-    explicit own(F make) : make_{std::move(make)} {}
-    operator std::invoke_result_t<F&>() { return make_(); }
-
-private:
-    F make_;
-};
-
-template <class... Parts>
-class all_of;
-
-}  // namespace weir::inline v0
-
-namespace weir::inline v0::detail {
-
-/// How a constructor argument is kept: an lvalue is referred to; `own` is built in place; a pointer-like that owns (a
-/// std::unique_ptr, std::shared_ptr) is moved in.
-template <class P>
-struct part_of {
-    using type = P;
-};
-template <class F>
-struct part_of<own<F>> {
-    using type = std::invoke_result_t<F&>;
-};
-
-template <class P>
-class part_holder {
-public:
-    template <class T>
-        requires(!std::same_as<std::remove_cvref_t<T>, part_holder>)
-    explicit part_holder(T&& t) : value_(std::forward<T>(t)) {}
-    part_holder(part_holder const&) = delete;
-    part_holder& operator=(part_holder const&) = delete;
-
-    auto& get() noexcept {
-        if constexpr (requires { typename std::remove_reference_t<P>::decision; }) {
-            return value_;
-        } else {
-            return *value_;
-        }
-    }
-
-private:
-    P value_;
-};
-template <class P>
-class part_holder<P&> {
-public:
-    explicit part_holder(P& p) noexcept : value_{&p} {}
-    P& get() noexcept { return *value_; }
-
-private:
-    P* value_;
-};
-
-template <class L>
-inline constexpr bool is_all_of = false;
-template <class... P>
-inline constexpr bool is_all_of<all_of<P...>> = true;
-
-/// Whether a refund gives back all that was taken, at any time.
-template <class L>
-inline constexpr bool refunds_in_full = requires { requires L::refunds_in_full; };
-
-/// The limiters that a part consists of, as a tuple of pointers.
-template <class L>
-constexpr auto flatten(L& part) noexcept {
-    if constexpr (is_all_of<L>) {
-        return part.leaves();
-    } else {
-        return std::tuple<L*>{&part};
-    }
-}
-
-template <class P>
-using leaves_of = decltype(flatten(std::declval<part_holder<P>&>().get()));
-
-}  // namespace weir::inline v0::detail
-
-namespace weir::inline v0 {
-
-/// All or none of its parts.
+/// All or none of its parts. A limiter that is passed as an lvalue is referred to and must outlive the all_of; own_part
+/// builds one inside; a std::unique_ptr or std::shared_ptr is moved in.
 ///
 ///     auto both = weir::all_of{per_user, everyone};
 ///     if (auto d = both.try_acquire()) serve();
 ///     else log("denied by part {} for {}", d.denied_by(), d.retry_after());
 ///
-/// Parts are numbered as they stand, nested ones in place. They must be of one clock; the first one's is read. It is a limiter
-/// itself. Complexity: the sum of the parts'. Lock-free if they are. Memory order: the parts'.
+/// Parts are numbered in the order of the arguments, nested ones in place. The clock that is read is the first part's.
+/// Complexity: the sum of the parts'. Progress: lock-free if they are. Memory order: the parts'.
 template <class... Parts>
 class all_of : public detail::blocking<all_of<Parts...>> {
-    static_assert(sizeof...(Parts) > 0, "an all_of of nothing grants everything");
+    static_assert(sizeof...(Parts) > 0, "an all_of needs at least one limiter");
     using leaf_pointers = decltype(std::tuple_cat(std::declval<detail::leaves_of<Parts>>()...));
 
-    template <std::size_t Index>
-    using leaf = std::remove_pointer_t<std::tuple_element_t<Index, leaf_pointers>>;
+    template <std::size_t I>
+    using leaf = std::remove_pointer_t<std::tuple_element_t<I, leaf_pointers>>;
+    static_assert(detail::same_clocks<leaf_pointers>,
+                  "the parts of an all_of must have one clock: give each the same type of clock");
 
 public:
     /// How many limiters there are, nested ones counted one by one.
@@ -141,8 +60,11 @@ public:
     using clock_type = typename leaf<0>::clock_type;
     using time_point = typename leaf<0>::time_point;
     using duration = typename leaf<0>::duration;
-    /// What an attempt costs each of them.
-    using costs = std::array<permits, size>;
+    using amount = permit_count;
+    /// What an attempt costs each part.
+    using costs = std::array<permit_count, size>;
+    /// The limits of the parts, in their order.
+    using limits_type = detail::limits_of<leaf_pointers>;
     class decision;
 
     template <class... Args>
@@ -151,73 +73,117 @@ public:
     explicit all_of(Args&&... args) : parts_{std::forward<Args>(args)...} {
         arrange(std::make_index_sequence<size>{});
     }
-    all_of(all_of const&) = delete;
+    all_of(all_of const&) = delete;  // does not move: use try_emplace, deque or unique_ptr
     all_of& operator=(all_of const&) = delete;
 
-    /// Takes n of every part, or what `c` says of each, if all have it. A cost of 0 passes a part over.
-    decision try_acquire(permits n = 1) noexcept { return try_acquire(n, clock().now()); }
+    /// Takes n permits of every part, or what `c` says of each, if all have them. A cost of 0 passes a part over.
+    decision try_acquire(permit_count n = 1) noexcept { return try_acquire(n, clock().now()); }
     decision try_acquire(time_point t) noexcept { return try_acquire(1, t); }
-    decision try_acquire(permits n, time_point t) noexcept { return try_acquire(every(n), t); }
+    decision try_acquire(permit_count n, time_point t) noexcept { return try_acquire(every(n), t); }
     decision try_acquire(costs const& c) noexcept { return try_acquire(c, clock().now()); }
     decision try_acquire(costs const& c, time_point t) noexcept {
-        decision d{this, merged(c), t};
-        if (!look(d)) return d;
-        d.granted_ = true;
-        for (std::size_t k = 0; k < size && d.granted_; ++k) {
-            visit(order_[k], [&]<std::size_t Index>(auto& l) {
-                if (d.costs_[Index] == 0) return;
-                auto r = l.try_acquire(d.costs_[Index], t);
-                if (r.granted()) {
-                    std::get<Index>(d.taken_).emplace(std::move(r));
-                } else {
-                    d.granted_ = false;
-                }
-            });
+        decision d = check(c, t);
+        if (!d) return d;
+        if (!charge(d)) {
+            look(d);
+            d.granted_ = false;  // even where all parts would grant again by now: then retry_at is the attempt's time
         }
-        if (!d.granted_) give_back(d);
         return d;
     }
 
     /// What try_acquire would answer. Charges nothing.
-    decision check(permits n = 1) noexcept { return check(n, clock().now()); }
-    decision check(permits n, time_point t) noexcept { return check(every(n), t); }
-    decision check(costs const& c, time_point t) noexcept {
+    decision check(permit_count n = 1) const noexcept { return check(n, clock().now()); }
+    decision check(time_point t) const noexcept { return check(1, t); }
+    decision check(permit_count n, time_point t) const noexcept { return check(every(n), t); }
+    decision check(costs const& c) const noexcept { return check(c, clock().now()); }
+    decision check(costs const& c, time_point t) const noexcept {
         decision d{this, merged(c), t};
-        d.granted_ = look(d);
+        look(d);
         return d;
     }
 
-    /// Gives back what a grant took of every part, as each part does, once. True when there was anything to give back.
-    bool refund(decision& d) noexcept { return d.all_ == this && give_back(d); }
+    /// Gives back what a grant took of every part, or n permits of each, once, by each part's rule. Returns the least that
+    /// a part gave back; 0 after a second refund. To refund one part alone, give d.part<I>() to it.
+    permits refund(decision& d) noexcept {
+        permits const n = of_least(d, [](auto& l, auto& r) { return l.refund(r); });
+        d.charged_ = d.charged_ && d.all_ != this;
+        return n;
+    }
+    permits refund(decision& d, permit_count n) noexcept {
+        if (n.invalid()) return 0;
+        return of_least(d, [n](auto& l, auto& r) { return l.refund(r, n); });
+    }
 
-    /// What an attempt of the same cost for every part could take: the least of the parts' (a part that appears k times has a k-th).
+    /// Corrects a grant to `actual` permits of every part (or c[i] of part i), once: see the parts' settle. False where a
+    /// part was settled or refunded before. A part that the grant passed over is not charged.
+    [[nodiscard("false: it was settled or refunded before")]] bool settle(decision& d, permit_count actual) noexcept {
+        return settle(d, every(actual));
+    }
+    [[nodiscard("false: it was settled or refunded before")]] bool settle(decision& d, costs const& c) noexcept {
+        if (d.all_ != this || !d.charged_) return false;
+        bool all = true;
+        auto const actual = merged(c);
+        for_each([&]<std::size_t I>(auto& l) {
+            if (auto& r = std::get<I>(d.decisions_)) all = l.settle(*r, actual[I]) && all;
+        });
+        return all;
+    }
+
+    /// Changes the limits of every part. Where a part refuses, the parts changed before it are changed back, and its
+    /// error is returned; what a part lost by becoming smaller meanwhile stays lost.
+    [[nodiscard("an error says that nothing was changed")]] error change(limits_type const& to) noexcept {
+        return change(to, clock().now());
+    }
+    [[nodiscard("an error says that nothing was changed")]] error change(limits_type const& to, time_point t) noexcept {
+        limits_type const before = limits();
+        error e{};
+        std::size_t changed = 0;
+        for_each([&]<std::size_t I>(auto& l) {
+            if (e) return;
+            e = l.change(std::get<I>(to), t);
+            if (!e) ++changed;
+        });
+        if (!e) return e;
+        for_each([&]<std::size_t I>(auto& l) {
+            if (I < changed) static_cast<void>(l.change(std::get<I>(before), t));
+        });
+        return e;
+    }
+    limits_type limits() const noexcept {
+        return std::apply([](auto*... l) { return limits_type{l->limits()...}; }, leaves_);
+    }
+
+    /// What an attempt of the same cost for every part could take: the least of the parts' (of a part that appears k
+    /// times, a k-th).
     permits available() const noexcept { return available(clock().now()); }
     permits available(time_point t) const noexcept {
-        costs const ones = merged(every(1));
-        permits least = (std::numeric_limits<permits>::max)();
-        for_each([&]<std::size_t Index>(auto& l) {
-            if (ones[Index] != 0) least = (std::min<permits>)(least, l.available(t) / ones[Index]);
+        auto const ones = merged(every(1));
+        permits least = all_permits;
+        for_each([&]<std::size_t I>(auto& l) {
+            if (ones[I] != 0) least = (std::min<permits>)(least, l.available(t) / ones[I]);
         });
         return least;
     }
 
     clock_type const& clock() const noexcept { return std::get<0>(leaves_)->clock(); }
 
-    /// The limiters it consists of, as a tuple of pointers.
-    leaf_pointers leaves() noexcept { return leaves_; }
+    /// The limiters that it consists of, as a tuple of pointers.
+    leaf_pointers leaves() const noexcept { return leaves_; }
 
 private:
-    static constexpr costs every(permits n) noexcept {
-        costs c{};
-        c.fill(n);
-        return c;
+    using amounts = std::array<permits, size>;
+
+    static constexpr costs every(permit_count n) noexcept {
+        return [n]<std::size_t... I>(std::index_sequence<I...>) {
+            return costs{((void)I, n)...};
+        }(std::make_index_sequence<size>{});
     }
 
-    template <std::size_t... Index>
-    void arrange(std::index_sequence<Index...>) noexcept {
+    template <std::size_t... I>
+    void arrange(std::index_sequence<I...>) noexcept {
         leaves_ = std::apply([](auto&... p) { return std::tuple_cat(detail::flatten(p.get())...); }, parts_);
-        void const* const address[] = {static_cast<void const*>(std::get<Index>(leaves_))...};
-        bool const bucket[] = {!detail::refunds_in_full<leaf<Index>>...};
+        void const* const address[] = {static_cast<void const*>(std::get<I>(leaves_))...};
+        bool const bucket[] = {!detail::refunds_in_full<leaf<I>>...};
         for (std::size_t i = 0; i < size; ++i) {
             order_[i] = i;
             first_[i] = i;
@@ -231,47 +197,79 @@ private:
         });
     }
 
-    /// Costs with those of a limiter that appears again added to its first place. A sum that does not fit can never be had.
-    costs merged(costs const& c) const noexcept {
-        costs m{};
+    /// The costs, with those of a limiter that appears again added to its first place. A negative cost, and a sum that
+    /// does not fit, can never be granted.
+    amounts merged(costs const& c) const noexcept {
+        amounts m{};
         for (std::size_t i = 0; i < size; ++i) {
             permits const sum = m[first_[i]] + c[i];
-            m[first_[i]] = sum < c[i] ? (std::numeric_limits<permits>::max)() : sum;
+            m[first_[i]] = sum < c[i] ? permit_count::invalid_value : sum;
         }
         return m;
     }
 
     template <class F>
     void for_each(F f) const {
-        [&]<std::size_t... Index>(std::index_sequence<Index...>) {
-            (f.template operator()<Index>(*std::get<Index>(leaves_)), ...);
+        [&]<std::size_t... I>(std::index_sequence<I...>) {
+            (f.template operator()<I>(*std::get<I>(leaves_)), ...);
         }(std::make_index_sequence<size>{});
     }
     template <class F>
     void visit(std::size_t i, F f) const {
-        for_each([&]<std::size_t Index>(auto& l) {
-            if (Index == i) f.template operator()<Index>(l);
+        for_each([&]<std::size_t I>(auto& l) {
+            if (I == i) f.template operator()<I>(l);
         });
     }
 
-    static bool look(decision const& d) noexcept {
-        bool all = true;
-        d.all_->for_each([&]<std::size_t Index>(auto& l) {
-            if (all && d.costs_[Index] != 0) all = l.check(d.costs_[Index], d.at_).granted();
+    /// Asks every part that costs anything, so that the decision knows the latest of their answers.
+    void look(decision& d) const noexcept {
+        d.granted_ = true;
+        for_each([&]<std::size_t I>(auto& l) {
+            auto& r = std::get<I>(d.decisions_);
+            if (d.costs_[I] == 0) return r.reset();
+            r.emplace(l.check(d.costs_[I], d.at_));
+            d.granted_ = r->granted() && d.granted_;
         });
-        return all;
+        if (d.granted_) return;
+        // What a part that would have granted has left is asked for without the cost.
+        for_each([&]<std::size_t I>(auto& l) {
+            auto& r = std::get<I>(d.decisions_);
+            if (r && r->granted()) r.emplace(l.check(permits{0}, d.at_));
+        });
     }
 
-    static bool give_back(decision& d) noexcept {
-        bool any = false;
-        d.all_->for_each([&]<std::size_t Index>(auto& l) {
-            if (auto& r = std::get<Index>(d.taken_)) {
-                l.refund(*r);
-                r.reset();
-                any = true;
+    /// Charges the parts in their order. False where one refuses: then those before it are given back.
+    bool charge(decision& d) noexcept {
+        for (std::size_t k = 0; k < size; ++k) {
+            bool granted = true;
+            visit(order_[k], [&]<std::size_t I>(auto& l) {
+                auto& r = std::get<I>(d.decisions_);
+                if (!r) return;
+                r.emplace(l.try_acquire(d.costs_[I], d.at_));
+                granted = r->granted();
+            });
+            if (!granted) {
+                while (k-- > 0) {
+                    visit(order_[k], [&]<std::size_t I>(auto& l) {
+                        if (auto& r = std::get<I>(d.decisions_)) static_cast<void>(l.refund(*r));
+                    });
+                }
+                return false;
             }
+        }
+        d.charged_ = true;
+        return true;
+    }
+
+    /// The least of what f returns for the parts that were charged.
+    template <class F>
+    permits of_least(decision& d, F f) noexcept {
+        if (d.all_ != this || !d.charged_) return 0;
+        permits least = permit_count::invalid_value;
+        for_each([&]<std::size_t I>(auto& l) {
+            if (auto& r = std::get<I>(d.decisions_)) least = (std::min<permits>)(least, f(l, *r));
         });
-        return any;
+        return least == permit_count::invalid_value ? 0 : least;
     }
 
     std::tuple<detail::part_holder<Parts>...> parts_;
@@ -280,39 +278,64 @@ private:
     std::array<std::size_t, size> first_{};  // where the same limiter appears first
 };
 
-/// What an attempt returned. It refers to its all_of, which must outlive it. What is asked of a denial is found out then, by
-/// looking at every part again with the time of the attempt.
+/// What an attempt returned: the decision of every part that it cost anything. It refers to its all_of, which must outlive
+/// it if it is refunded or settled. Of parts that were passed over, nothing is known.
 template <class... Parts>
-class all_of<Parts...>::decision {
+class [[nodiscard("a denial must be obeyed")]] all_of<Parts...>::decision {
 public:
     decision(decision const&) = delete;
     decision& operator=(decision const&) = delete;
     decision(decision&&) = default;
     decision& operator=(decision&&) = default;
+    ~decision() = default;
 
     bool granted() const noexcept { return granted_; }
     explicit operator bool() const noexcept { return granted_; }
+    /// No waiting helps, because it does not help with a part.
     bool never() const noexcept { return retry_at() == (time_point::max)(); }
-
-    /// The latest of the parts': the earliest instant at which all would grant, if nobody takes.
-    time_point retry_at() const noexcept { return granted_ ? at_ : latest().when; }
-    duration retry_after() const noexcept {
-        time_point const t = retry_at();
-        return t == (time_point::max)() ? (duration::max)() : t - at_;
+    /// Of the first part that can never grant it.
+    weir::error error() const noexcept {
+        weir::error e{};
+        each([&](std::size_t, auto const& r) {
+            if (!e) e = r.error();
+        });
+        return granted_ ? weir::error{} : e;
     }
-    /// The number of the part that keeps it waiting longest; `size` when granted.
+
+    /// The latest of the parts': the earliest instant at which all would grant, if no other caller takes permits.
+    time_point retry_at() const noexcept { return granted_ ? at_ : latest().when; }
+    duration retry_after() const noexcept { return detail::retry_after(at_, retry_at()); }
+    std::int64_t retry_after_seconds() const noexcept { return detail::seconds_rounded_up(retry_after()); }
+    /// The number of the part that is waited for longest; `size` when granted.
     std::size_t denied_by() const noexcept { return granted_ ? size : latest().part; }
-    /// What each part has left, at the time of the attempt.
-    std::array<permits, size> left() const noexcept {
-        std::array<permits, size> a{};
-        all_->for_each([&]<std::size_t Index>(auto& l) { a[Index] = l.available(at_); });
+
+    /// What an attempt of one permit of each could still take: the least of the parts'.
+    permits remaining() const noexcept {
+        permits least = all_permits;
+        each([&](std::size_t, auto const& r) { least = (std::min<permits>)(least, r.remaining()); });
+        return least;
+    }
+    /// What each part had left; absent for a part that was passed over.
+    std::array<std::optional<permits>, size> remaining_of_each() const noexcept {
+        std::array<std::optional<permits>, size> a{};
+        each([&](std::size_t i, auto const& r) { a[i] = r.remaining(); });
         return a;
     }
+    /// When all of every part is available again, if no one takes.
+    time_point full_at() const noexcept {
+        time_point t = at_;
+        each([&](std::size_t, auto const& r) { t = (std::max)(t, r.full_at()); });
+        return t;
+    }
 
-    /// What part I granted, to be refunded or settled with it alone; empty where it cost nothing.
-    template <std::size_t Index>
+    /// What part I answered, to be refunded or settled with that part alone; empty where it cost nothing.
+    template <std::size_t I>
     auto& part() noexcept {
-        return std::get<Index>(taken_);
+        return std::get<I>(decisions_);
+    }
+    template <std::size_t I>
+    auto const& part() const noexcept {
+        return std::get<I>(decisions_);
     }
 
 private:
@@ -323,27 +346,32 @@ private:
         std::size_t part;
     };
 
-    template <std::size_t... Index>
-    static auto taken_type(std::index_sequence<Index...>)
-        -> std::tuple<std::optional<typename leaf<Index>::decision>...>;
+    template <std::size_t... I>
+    static auto decisions_type(std::index_sequence<I...>) -> std::tuple<std::optional<typename leaf<I>::decision>...>;
 
-    decision(all_of const* all, costs const& c, time_point t) noexcept : all_{all}, costs_{c}, at_{t} {}
+    decision(all_of const* all, amounts const& c, time_point t) noexcept : all_{all}, costs_{c}, at_{t} {}
+
+    template <class F>
+    void each(F f) const {
+        [&]<std::size_t... I>(std::index_sequence<I...>) {
+            ((std::get<I>(decisions_) ? f(I, *std::get<I>(decisions_)) : void()), ...);
+        }(std::make_index_sequence<size>{});
+    }
 
     bound latest() const noexcept {
         bound b{at_, size};
-        all_->for_each([&]<std::size_t Index>(auto& l) {
-            if (costs_[Index] == 0) return;
-            auto const d = l.check(costs_[Index], at_);
-            if (!d.granted() && (b.part == size || d.retry_at() > b.when)) b = {d.retry_at(), Index};
+        each([&](std::size_t i, auto const& r) {
+            if (!r.granted() && (b.part == size || r.retry_at() > b.when)) b = {r.retry_at(), i};
         });
         return b;
     }
 
     all_of const* all_;
-    costs costs_;
+    amounts costs_;
     time_point at_;
-    decltype(taken_type(std::make_index_sequence<size>{})) taken_{};
+    decltype(decisions_type(std::make_index_sequence<size>{})) decisions_{};
     bool granted_ = false;
+    bool charged_ = false;  // not a check's
 };
 
 template <class... Args>

@@ -59,6 +59,8 @@ public:
         return make(drain, capacity, leaky_bucket_options{}, std::forward<C>(c)...);
     }
 
+    leaky_bucket(permit_count, rate) = delete;  // the rate comes first: leaky_bucket{rate, capacity}
+
     using base::acquire;
     using base::available;
     using base::check;
@@ -87,6 +89,7 @@ public:
     constexpr permits level(time_point t) const noexcept { return capacity() - available(t); }
 };
 
+leaky_bucket(permit_count, rate) -> leaky_bucket<std::chrono::steady_clock>;
 leaky_bucket(rate, permit_count) -> leaky_bucket<std::chrono::steady_clock>;
 leaky_bucket(rate, permit_count, leaky_bucket_options) -> leaky_bucket<std::chrono::steady_clock>;
 template <detail::clock_or_reference C>

@@ -72,8 +72,8 @@ public:
                                           time_point origin, Clock c)
         : base{prepared(r, waiting, o, c), o.initial, origin, static_cast<Clock&&>(c)} {}
 
-    leaky_bucket_queue(leaky_bucket_queue const&) =
-        delete;  // limiters do not move: hold them in a std::deque, a std::unique_ptr, or use try_emplace
+    leaky_bucket_queue(permit_count, rate) = delete;         // the rate comes first: leaky_bucket_queue{rate, waiting}
+    leaky_bucket_queue(leaky_bucket_queue const&) = delete;  // does not move: use try_emplace, deque or unique_ptr
     leaky_bucket_queue& operator=(leaky_bucket_queue const&) = delete;
 
     /// What is wrong with these arguments, as token_bucket's with a burst of waiting + 1; and a clock so coarse that one
@@ -128,19 +128,15 @@ public:
         return d;
     }
 
-    /// Cancels a booking, or the last k permits of it, once. Returns the permits given back: k where it is the last
-    /// booking, else 0, since those behind it have their times already; 0 after a change of limits. Lock-free.
-    ///
-    /// Its place is given back later, when all that is booked behind it has been cancelled too, in whatever order: when
-    /// every booking made since some moment is cancelled, the queue is as if none of them had been made. A gap that stays
-    /// between bookings that departed is unused, and so is one where, after a departure, a neighbour in the same part of
-    /// the queue (a half to a quarter of it) had been cancelled before. After a change of limits a gap stays a gap.
+    /// Cancels a booking, or the last k permits of it, once. Returns the permits given back: all of them where it is the
+    /// last booking, else 0, and its gap stays unused, since those behind it have their times already; 0 after a change
+    /// of limits. Lock-free.
     constexpr permits refund(decision& d) noexcept { return refund(d, d.live_.count()); }
     constexpr permits refund(decision& d, permit_count k) noexcept {
         if (!d.is_of(this) || k == 0U || k.invalid()) return 0;
         permits const live = d.live_.count();
         auto receipt = d.made();
-        permits const given = state_.cancel(receipt, live, d.live_.take(k), base::ticks_now());
+        permits const given = state_.cancel(receipt, live, d.live_.take(k));
         d.set_made(receipt);
         return given;
     }
@@ -226,6 +222,7 @@ private:
     time_point departs_at_;
 };
 
+leaky_bucket_queue(permit_count, rate) -> leaky_bucket_queue<std::chrono::steady_clock>;
 leaky_bucket_queue(rate, permit_count) -> leaky_bucket_queue<std::chrono::steady_clock>;
 leaky_bucket_queue(rate, permit_count, leaky_bucket_queue_options) -> leaky_bucket_queue<std::chrono::steady_clock>;
 template <detail::clock_or_reference C>

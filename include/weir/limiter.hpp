@@ -58,7 +58,7 @@ private:
 };
 
 /// All that a limiter may hold: the default of the options `initial`, what is available at the start.
-inline constexpr permits all_permits = (std::numeric_limits<permits>::max)() - 1;
+[[gnu::__visibility__("hidden")]] inline constexpr permits all_permits = (std::numeric_limits<permits>::max)() - 1;
 
 /// What a limiter holds when it is made. To be replaced by each limiter's options.
 struct start {

@@ -894,7 +894,7 @@ private:
     }
 
     atomic_word& at(std::uint64_t segment) const noexcept {
-        std::size_t const i = static_cast<std::size_t>(segment) & ring_mask_;
+        std::size_t const i = detail::to<std::size_t>(segment) & ring_mask_;
         return ring_[i / ring_line::size].words[i % ring_line::size];
     }
 

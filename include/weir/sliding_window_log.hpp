@@ -115,7 +115,9 @@ public:
                                 time_point origin, C&& clock)
         : sliding_window_log{box{std::forward<C>(clock)}, limit, rounded(window), options, origin} {}
 
-    sliding_window_log(sliding_window_log const&) = delete;  // limiters do not move: use deque, unique_ptr, try_emplace
+    template <class Rep, class Period>
+    sliding_window_log(std::chrono::duration<Rep, Period>, permit_count) = delete;  // the limit comes first
+    sliding_window_log(sliding_window_log const&) = delete;  // does not move: use try_emplace, deque or unique_ptr
     sliding_window_log& operator=(sliding_window_log const&) = delete;
     ~sliding_window_log() = default;
 
@@ -203,21 +205,21 @@ public:
 
     /// How many permits could be taken at `t`. O(N).
     permits available(time_point t) const noexcept {
-        return core_.slots().count_free(core_.stamp_of(t), core_.slots().capacity());
+        return core_.entries().count_free(core_.stamp_of(t), core_.entries().capacity());
     }
     permits available() const noexcept { return available(clock().now()); }
 
     limits_type limits() const noexcept { return {limit(), window()}; }
-    permits limit() const noexcept { return core_.slots().limit(); }
+    permits limit() const noexcept { return core_.entries().limit(); }
     duration window() const noexcept { return core_.window(); }
     /// The greatest limit that `change` accepts.
-    permits capacity() const noexcept { return core_.slots().capacity(); }
+    permits capacity() const noexcept { return core_.entries().capacity(); }
     clock_type const& clock() const noexcept { return core_.clock(); }
 
     /// Calls f(time_point) for each permit that counts at `t`, in no order: what `restore` takes after a restart. O(N).
     template <class F>
     void for_each_held(time_point t, F f) const {
-        core_.slots().for_each_held(core_.stamp_of(t), [&](auto stamp) { f(core_.time_of(stamp)); });
+        core_.entries().for_each_held(core_.stamp_of(t), [&](auto stamp) { f(core_.time_of(stamp)); });
     }
 
     // ---- changing ----
@@ -233,7 +235,7 @@ public:
         if (to.limit == 0 || to.limit.invalid()) return {"limit must be at least 1"};
         if (to.limit > capacity()) return {errc::does_not_fit, "limit must be at most the capacity"};
         if (to.window != window()) return {errc::unsupported, "the window of a log cannot change: make another log"};
-        if (!core_.slots().change_limit(static_cast<std::uint32_t>(to.limit.value()))) return detail::busy_changing();
+        if (!core_.entries().change_limit(static_cast<std::uint32_t>(to.limit.value()))) return detail::busy_changing();
         return {};
     }
     /// The change takes effect at once: it needs no time point.
@@ -262,6 +264,8 @@ private:
     core core_;
 };
 
+template <class Rep, class Period>
+sliding_window_log(std::chrono::duration<Rep, Period>, permit_count) -> sliding_window_log<std::chrono::steady_clock>;
 template <class Rep, class Period>
 sliding_window_log(permit_count, std::chrono::duration<Rep, Period>, sliding_window_log_options = {})
     -> sliding_window_log<>;

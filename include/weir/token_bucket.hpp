@@ -75,8 +75,8 @@ public:
                                     Clock c)
         : base{prepared(r, burst, o, c), o.initial, origin, static_cast<Clock&&>(c)} {}
 
-    token_bucket(token_bucket const&) =
-        delete;  // limiters do not move: hold them in a std::deque, a std::unique_ptr, or use try_emplace
+    token_bucket(permit_count, rate) = delete;   // the rate comes first: token_bucket{rate, burst}
+    token_bucket(token_bucket const&) = delete;  // does not move: use try_emplace, deque or unique_ptr
     token_bucket& operator=(token_bucket const&) = delete;
 
     /// What is wrong with these arguments: a burst of 0; a rate and burst that 30 years cannot count; a clock so coarse
@@ -265,6 +265,7 @@ private:
     std::uint64_t wait_;
 };
 
+token_bucket(permit_count, rate) -> token_bucket<std::chrono::steady_clock>;
 token_bucket(rate, permit_count) -> token_bucket<std::chrono::steady_clock>;
 token_bucket(rate, permit_count, token_bucket_options) -> token_bucket<std::chrono::steady_clock>;
 template <detail::clock_or_reference C>

@@ -31,7 +31,7 @@ using time_point = manual_clock::time_point;
 constexpr nanoseconds offset = 1'700'000'000s;  // the server's clock against ours
 
 TEST(llm_margin, is_the_cautious_one_until_enough_was_measured) {
-    jitter_estimator m{{.before = 300ms, .enough = 10}};
+    jitter_estimator m{{.initial = 300ms, .min_samples = 10}};
     EXPECT_EQ(m.jitter(), 300ms);
     for (int i = 0; i < 9; ++i) {
         m.arrived(i * 1s, offset + i * 1s + 50ms);
@@ -43,7 +43,7 @@ TEST(llm_margin, is_the_cautious_one_until_enough_was_measured) {
 }
 
 TEST(llm_margin, before_that_a_wider_range_counts_at_once) {
-    jitter_estimator m{{.before = 300ms, .enough = 10}};
+    jitter_estimator m{{.initial = 300ms, .min_samples = 10}};
     m.arrived(0s, offset);
     m.arrived(1s, offset + 1s + 900ms);
     EXPECT_GE(m.jitter(), 901ms);
@@ -51,7 +51,7 @@ TEST(llm_margin, before_that_a_wider_range_counts_at_once) {
 
 TEST(llm_margin, where_the_clocks_stand_does_not_matter) {
     for (nanoseconds const o : {nanoseconds{0}, offset, -offset}) {
-        jitter_estimator m{{.enough = 2}};
+        jitter_estimator m{{.min_samples = 2}};
         m.arrived(5s, o + 5s);
         m.arrived(6s, o + 6s + 20ms);
         EXPECT_EQ(m.jitter(), 26'250us);
@@ -59,7 +59,7 @@ TEST(llm_margin, where_the_clocks_stand_does_not_matter) {
 }
 
 TEST(llm_margin, without_stamps_it_is_the_greatest_time_to_an_answer_less_what_the_server_took) {
-    jitter_estimator m{{.enough = 3}};
+    jitter_estimator m{{.min_samples = 3}};
     m.answered(0s, 100ms);
     m.answered(1s, 1s + 80ms);
     m.answered(2s, 2s + 5s, 4950ms);
@@ -71,7 +71,7 @@ TEST(llm_margin, without_stamps_it_is_the_greatest_time_to_an_answer_less_what_t
 }
 
 TEST(llm_margin, stamps_are_preferred_once_they_are_enough) {
-    jitter_estimator m{{.enough = 3}};
+    jitter_estimator m{{.min_samples = 3}};
     for (int i = 0; i < 5; ++i) m.answered(i * 1s, i * 1s + 2s);
     EXPECT_GE(m.jitter(), 2s);
     for (int i = 0; i < 3; ++i) m.arrived(i * 1s, offset + i * 1s + i * 1ms);
@@ -79,7 +79,7 @@ TEST(llm_margin, stamps_are_preferred_once_they_are_enough) {
 }
 
 TEST(llm_margin, forgets_extremes_after_two_memories_and_never_for_fewer_measurements) {
-    jitter_estimator m{{.memory = 10s, .enough = 10}};
+    jitter_estimator m{{.memory = 10s, .min_samples = 10}};
     auto const calm = [&](nanoseconds from, int n) {
         for (int i = 0; i < n; ++i) m.arrived(from + i * 1s, offset + from + i * 1s);
     };
@@ -93,17 +93,17 @@ TEST(llm_margin, forgets_extremes_after_two_memories_and_never_for_fewer_measure
 }
 
 TEST(llm_margin, what_is_known_is_kept_while_calls_are_rare_and_for_a_memory_where_they_are_not) {
-    jitter_estimator rare{{.before = 2ms, .memory = 10s, .enough = 10}};
+    jitter_estimator rare{{.initial = 2ms, .memory = 10s, .min_samples = 10}};
     for (int i = 0; i < 10; ++i) rare.arrived(i * 1s, offset + i * 1s + (i == 0 ? 700ms : 0ms));
     for (int i = 1; i <= 4; ++i) rare.arrived(i * 1h, offset + i * 1h);
     EXPECT_GE(rare.jitter(), 700ms);
-    jitter_estimator often{{.memory = 10s, .enough = 10}};
+    jitter_estimator often{{.memory = 10s, .min_samples = 10}};
     for (int i = 0; i < 50; ++i) often.arrived(1h + i * 100ms, offset + 1h + i * 100ms + (i == 0 ? 700ms : 0ms));
     EXPECT_GE(often.jitter(), 700ms);
 }
 
 TEST(llm_margin, stays_within_its_least_and_its_most) {
-    jitter_estimator m{{.before = 10ms, .least = 5ms, .most = 50ms, .enough = 2}};
+    jitter_estimator m{{.initial = 10ms, .min_jitter = 5ms, .max_jitter = 50ms, .min_samples = 2}};
     m.arrived(0s, 0s);
     m.arrived(1s, 1s);
     EXPECT_EQ(m.jitter(), 5ms);
@@ -115,19 +115,25 @@ TEST(llm_margin, stays_within_its_least_and_its_most) {
 
 TEST(llm_margin, refuses_bad_arguments_with_a_reason) {
     EXPECT_FALSE(jitter_estimator::validate({}));
-    EXPECT_TRUE(jitter_estimator::validate({.least = -1ns}));
-    EXPECT_TRUE(jitter_estimator::validate({.before = 1ms, .least = 2ms}));
-    EXPECT_TRUE(jitter_estimator::validate({.before = 2s, .most = 1s}));
-    EXPECT_TRUE(jitter_estimator::validate({.most = 2h}));
+    EXPECT_TRUE(jitter_estimator::validate({.min_jitter = -1ns}));
+    EXPECT_TRUE(jitter_estimator::validate({.initial = 1ms, .min_jitter = 2ms}));
+    EXPECT_TRUE(jitter_estimator::validate({.initial = 2s, .max_jitter = 1s}));
+    EXPECT_TRUE(jitter_estimator::validate({.max_jitter = 2h}));
     EXPECT_TRUE(jitter_estimator::validate({.steps = -1ns}));
     EXPECT_TRUE(jitter_estimator::validate({.memory = 0s}));
-    EXPECT_TRUE(jitter_estimator::validate({.enough = 1}));
+    EXPECT_TRUE(jitter_estimator::validate({.min_samples = 1}));
     EXPECT_TRUE(jitter_estimator::validate({.headroom = 10'001}));
-    EXPECT_TRUE(jitter_estimator::validate({.most = 1h + 1ns}));
+    EXPECT_TRUE(jitter_estimator::validate({.max_jitter = 1h + 1ns}));
     EXPECT_TRUE(jitter_estimator::validate({.steps = 1h + 1ns}));
+    EXPECT_FALSE(jitter_estimator::validate({.initial = 0ns,
+                                             .min_jitter = 0ns,
+                                             .max_jitter = 0ns,
+                                             .steps = 0ns,
+                                             .memory = 1ns,
+                                             .min_samples = 2,
+                                             .headroom = 0}));
     EXPECT_FALSE(jitter_estimator::validate(
-        {.before = 0ns, .least = 0ns, .most = 0ns, .steps = 0ns, .memory = 1ns, .enough = 2, .headroom = 0}));
-    EXPECT_FALSE(jitter_estimator::validate({.before = 1h, .least = 1h, .most = 1h, .steps = 1h, .headroom = 10'000}));
+        {.initial = 1h, .min_jitter = 1h, .max_jitter = 1h, .steps = 1h, .headroom = 10'000}));
     EXPECT_THROW((jitter_estimator{{.memory = 0s}}), std::invalid_argument);
 }
 
@@ -217,7 +223,7 @@ TEST(llm_margin, without_it_a_jittery_path_is_refused_and_with_a_measured_one_ha
         auto const g = run(seed, 20ms, [] { return nanoseconds{500ms}; }, 600s, nullptr);
         guessed += g.served;
         guessed_refused += g.refused;
-        jitter_estimator m{{.before = 500ms}};
+        jitter_estimator m{{.initial = 500ms}};
         auto const o = run(seed, 20ms, [&] { return m.jitter(); }, 600s, &m);
         own += o.served;
         own_refused += o.refused;
@@ -241,8 +247,8 @@ TEST(llm_margin, without_it_a_jittery_path_is_refused_and_with_a_measured_one_ha
 
 TEST(llm_margin, has_these_defaults) {
     constexpr weir::jitter_estimator_options o;
-    static_assert(o.before == 1s && o.least == 2ms && o.most == 30s && o.steps == 1ms && o.memory == 2min &&
-                  o.enough == 100 && o.headroom == 25);
+    static_assert(o.initial == 1s && o.min_jitter == 2ms && o.max_jitter == 30s && o.steps == 1ms && o.memory == 2min &&
+                  o.min_samples == 100 && o.headroom == 25);
 }
 
 }  // namespace

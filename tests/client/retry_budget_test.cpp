@@ -21,7 +21,8 @@ using budget = retry_budget<manual_clock&>;
 
 /// No floor to speak of: one a day, and that one is taken.
 retry_budget_options bare(std::uint32_t retries, std::uint32_t successes, std::uint32_t most = 100) {
-    return {.retries = retries, .successes = successes, .most = most, .floor = weir::rate{1, 24h}, .floor_burst = 1};
+    return {
+        .retries = retries, .successes = successes, .max_saved = most, .floor = weir::rate{1, 24h}, .floor_burst = 1};
 }
 
 TEST(llm_retry_budget, six_of_ten_allow_exactly_six_retries_for_ten_successes) {
@@ -79,10 +80,10 @@ TEST(llm_retry_budget, when_all_fails_the_floor_is_left) {
 TEST(llm_retry_budget, refuses_bad_arguments_with_a_reason) {
     EXPECT_TRUE(budget::validate({.retries = 0}));
     EXPECT_TRUE(budget::validate({.successes = 0}));
-    EXPECT_TRUE(budget::validate({.most = 0}));
+    EXPECT_TRUE(budget::validate({.max_saved = 0}));
     EXPECT_TRUE(budget::validate({.floor_burst = 0}));
     EXPECT_FALSE(budget::validate({}));
-    EXPECT_FALSE(budget::validate({.retries = 1, .successes = 1, .most = 1, .floor_burst = 1}));
+    EXPECT_FALSE(budget::validate({.retries = 1, .successes = 1, .max_saved = 1, .floor_burst = 1}));
     manual_clock clock;
     EXPECT_THROW((budget{{.successes = 0}, clock}), std::invalid_argument);
 }
@@ -115,7 +116,7 @@ TEST(llm_retry_budget, works_with_plain_cells_and_its_own_clock) {
 
 TEST(llm_retry_budget, has_these_defaults) {
     constexpr weir::retry_budget_options o;
-    static_assert(o.retries == 1 && o.successes == 5 && o.most == 100 && o.floor_burst == 10);
+    static_assert(o.retries == 1 && o.successes == 5 && o.max_saved == 100 && o.floor_burst == 10);
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // A copy would hand out every permit once more.
-// expect: use of deleted function|call to deleted constructor
+// expect: does not move: use try_emplace, deque or unique_ptr
 #include <weir/token_bucket.hpp>
 
 void share(weir::token_bucket<>& bucket) {

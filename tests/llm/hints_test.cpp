@@ -29,6 +29,11 @@ std::optional<nanoseconds> hint(fields const& f, std::string_view body = {}) {
     return retry_hint(f, error_body{body}, now);
 }
 
+limit_reports limits_in(fields const& f, dialect d, std::chrono::sys_seconds t) { return read_limits(f, d, t); }
+limit_reports gateway_limits_in(fields const& f, std::string_view window, std::string_view provider) {
+    return read_gateway_limits(f, window, provider);
+}
+
 TEST(llm_hints, takes_the_longest_that_a_header_asks_for) {
     EXPECT_EQ(hint({{{"retry-after", "2"}}}), nanoseconds{2s});
     EXPECT_EQ(hint({{{"retry-after-ms", "1500"}}}), nanoseconds{1500ms});
@@ -92,9 +97,9 @@ TEST(llm_hints, reads_openai_s_limits) {
 }
 
 TEST(llm_hints, reads_azure_s_seconds_and_passes_over_minus_one) {
-    EXPECT_EQ(only(read_limits(fields{{{"x-ratelimit-reset-tokens", "17"}}}, dialect::azure, now)).reset,
+    EXPECT_EQ(only(limits_in(fields{{{"x-ratelimit-reset-tokens", "17"}}}, dialect::azure, now)).reset,
               nanoseconds{17s});
-    EXPECT_TRUE(read_limits(fields{{{"x-ratelimit-reset-tokens", "-1"}}}, dialect::azure, now).empty());
+    EXPECT_TRUE(limits_in(fields{{{"x-ratelimit-reset-tokens", "-1"}}}, dialect::azure, now).empty());
 }
 
 TEST(llm_hints, groq_counts_requests_by_the_day) {
@@ -123,15 +128,15 @@ TEST(llm_hints, reads_anthropic_s_limits) {
 }
 
 TEST(llm_hints, reads_mistral_s_and_a_gateway_s_limits) {
-    auto const m = only(read_limits(
-        fields{{{"x-ratelimit-limit-tokens-minute", "500000"}, {"x-ratelimit-remaining-tokens-minute", "4"}}},
-        dialect::mistral, now));
+    auto const m = only(
+        limits_in(fields{{{"x-ratelimit-limit-tokens-minute", "500000"}, {"x-ratelimit-remaining-tokens-minute", "4"}}},
+                  dialect::mistral, now));
     EXPECT_EQ(m.limit, 500'000U);
     EXPECT_EQ(m.remaining, 4U);
-    auto const k = only(read_gateway_limits(fields{{{"x-ai-ratelimit-limit-minute-azure", "1000"},
-                                                    {"x-ai-ratelimit-remaining-minute-azure", "950"},
-                                                    {"x-ai-ratelimit-reset", "12"}}},
-                                            "minute", "azure"));
+    auto const k = only(gateway_limits_in(fields{{{"x-ai-ratelimit-limit-minute-azure", "1000"},
+                                                  {"x-ai-ratelimit-remaining-minute-azure", "950"},
+                                                  {"x-ai-ratelimit-reset", "12"}}},
+                                          "minute", "azure"));
     EXPECT_EQ(k.limit, 1000U);
     EXPECT_EQ(k.remaining, 950U);
     EXPECT_EQ(k.reset, nanoseconds{12s});
@@ -158,7 +163,7 @@ TEST(llm_hints, malformed_ietf_items_are_passed_over_and_the_others_count) {
     for (auto const* bad : {R"("a";w=60)", R"("a";q=-1;w=60)", R"("a";q=1;w=0)", R"("a";q=1;w=x)", R"("a)", ",", ";",
                             R"(;q=1)", R"("a";q)"}) {
         auto const r =
-            read_limits(fields{{{"ratelimit-policy", std::string{bad} + R"(,"b";q=2;w=1)"}}}, dialect::http, now);
+            limits_in(fields{{{"ratelimit-policy", std::string{bad} + R"(,"b";q=2;w=1)"}}}, dialect::http, now);
         bool found = false;
         for (auto const& x : r) found = found || x.limit == 2U;
         // A quote that is not closed takes the rest with it.
@@ -172,7 +177,7 @@ TEST(llm_hints, a_quoted_name_may_hold_commas_semicolons_and_escaped_quotes) {
     EXPECT_EQ(hint({{{"ratelimit", R"("a\",b";r=0;t=30)"}}}), nanoseconds{30s});
     EXPECT_EQ(hint({{{"ratelimit", R"("a\\";r=0;t=30)"}}}), nanoseconds{30s});
     auto const name = [](char const* item) {
-        return std::string{only(read_limits(fields{{{"ratelimit-policy", item}}}, dialect::http, now)).name};
+        return std::string{only(limits_in(fields{{{"ratelimit-policy", item}}}, dialect::http, now)).name};
     };
     EXPECT_EQ(name(R"("a\",b";q=5)"), R"(a\",b)");
     EXPECT_EQ(name(R"("a,\\";q=5)"), R"(a,\\)");
@@ -183,7 +188,7 @@ TEST(llm_hints, a_quoted_name_may_hold_commas_semicolons_and_escaped_quotes) {
 
 TEST(llm_hints, quotes_are_taken_off_a_value_that_has_both) {
     auto const what = [](std::string const& unit) {
-        return only(read_limits(fields{{{"ratelimit-policy", R"("a";q=5;w=1;qu=)" + unit}}}, dialect::http, now)).kind;
+        return only(limits_in(fields{{{"ratelimit-policy", R"("a";q=5;w=1;qu=)" + unit}}}, dialect::http, now)).kind;
     };
     EXPECT_EQ(what("requests"), counted::requests);
     EXPECT_EQ(what(R"("requests")"), counted::requests);
@@ -193,13 +198,13 @@ TEST(llm_hints, quotes_are_taken_off_a_value_that_has_both) {
 }
 
 TEST(llm_hints, reads_the_older_ietf_fields) {
-    auto const r = only(read_limits(
+    auto const r = only(limits_in(
         fields{{{"ratelimit-limit", "100, 100;w=60"}, {"ratelimit-remaining", "7"}, {"ratelimit-reset", "50"}}},
         dialect::http, now));
     EXPECT_EQ(r.limit, 100U);
     EXPECT_EQ(r.remaining, 7U);
     EXPECT_EQ(r.reset, nanoseconds{50s});
-    auto const p = only(read_limits(fields{{{"ratelimit-policy", "10;w=1"}}}, dialect::http, now));
+    auto const p = only(limits_in(fields{{{"ratelimit-policy", "10;w=1"}}}, dialect::http, now));
     EXPECT_EQ(p.limit, 10U);
     EXPECT_EQ(p.window, nanoseconds{1s});
 }
@@ -218,7 +223,7 @@ TEST(llm_hints, words_are_found_whatever_their_case_and_differ_by_any_letter) {
 TEST(llm_hints, keeps_no_more_than_eight_limits) {
     std::string many;
     for (int i = 0; i < 30; ++i) many += "\"p" + std::to_string(i) + "\";q=1,";
-    EXPECT_EQ(read_limits(fields{{{"ratelimit-policy", many}}}, dialect::http, now).size(), 8U);
+    EXPECT_EQ(limits_in(fields{{{"ratelimit-policy", many}}}, dialect::http, now).size(), 8U);
 }
 
 }  // namespace

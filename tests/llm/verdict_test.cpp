@@ -37,7 +37,7 @@ struct row {
     weir::llm::action action;
 };
 
-// The vendor's table of errors, and what each line asks for.
+// The vendor's table of errors, and the action for each row.
 constexpr row dashscope[] = {
     {400, "InvalidParameter", "invalid_parameter_error", "Range of input length should be [1, 30720]",
      cause::bad_request, action::give_up},
@@ -152,7 +152,7 @@ std::vector<std::string> bodies(row const& r) {
     };
 }
 
-TEST(llm_verdict, every_line_of_dashscope_s_table_in_every_shape) {
+TEST(llm_verdict, every_row_of_dashscope_s_table_in_every_shape) {
     for (auto const& r : dashscope) {
         for (auto const& body : bodies(r)) {
             auto const v = judge(dialect::dashscope, r.status, body);
@@ -163,7 +163,7 @@ TEST(llm_verdict, every_line_of_dashscope_s_table_in_every_shape) {
     }
 }
 
-TEST(llm_verdict, a_part_of_what_there_is_is_enough) {
+TEST(llm_verdict, a_part_of_an_answer_is_enough) {
     for (auto const& r : dashscope) {
         bool const only_status_tells = std::string_view{r.native} == "insufficient_quota" || r.status == 400;
         answer by_words;
@@ -229,7 +229,7 @@ TEST(llm_verdict, insufficient_quota_is_a_throttle_here_and_a_stop_there) {
     }
 }
 
-TEST(llm_verdict, an_answer_that_is_good_is_none) {
+TEST(llm_verdict, a_good_answer_is_no_failure) {
     for (auto const* body :
          {"", R"({"choices":[{"message":{"content":"error: failed"}}],"usage":{"total_tokens":3}})",
           R"({"error":null,"output":[{"content":[{"text":"x"}]}]})",
@@ -343,7 +343,7 @@ constexpr other others[] = {
     {dialect::dashscope, 429, "", cause::rate, action::retry},
 };
 
-TEST(llm_verdict, other_vendors_errors) {
+TEST(llm_verdict, errors_of_other_vendors) {
     for (auto const& o : others) {
         auto const v = judge(o.dialect, o.status, o.body);
         EXPECT_EQ(v.cause, o.cause) << to_string(o.dialect) << ' ' << o.body << " was taken for " << to_string(v.cause);
@@ -351,7 +351,7 @@ TEST(llm_verdict, other_vendors_errors) {
     }
 }
 
-TEST(llm_verdict, a_wait_that_is_asked_for_comes_with_it) {
+TEST(llm_verdict, the_wait_that_the_server_asks_for_is_in_the_verdict) {
     EXPECT_EQ(judge(dialect::openai, 429, others[0].body).wait, nanoseconds{6s});
     EXPECT_EQ(judge(dialect::azure, 429, others[9].body).wait, nanoseconds{6s});
     answer a;
@@ -403,7 +403,7 @@ TEST(llm_verdict, a_plan_s_reset_may_come_as_retry_after) {
     EXPECT_EQ(classify(a).wait, nanoseconds{1849295s});
 }
 
-TEST(llm_verdict, no_answer_is_retried_a_few_times) {
+TEST(llm_verdict, a_call_without_an_answer_is_retried_a_few_times) {
     answer a;
     a.transport_failed = true;
     auto const v = classify(a);
@@ -412,7 +412,7 @@ TEST(llm_verdict, no_answer_is_retried_a_few_times) {
     EXPECT_GT(v.max_retries, 0U);
 }
 
-TEST(llm_verdict, what_is_not_understood_is_never_retried_for_ever) {
+TEST(llm_verdict, an_error_that_is_not_understood_has_a_bound_of_retries) {
     std::mt19937 random{7};
     constexpr std::string_view pieces[] = {"{",     "}",     "[",           "]",    "\"",     ":",   ",",
                                            "error", "code",  "message",     "\\",   "null",   "429", " ",
@@ -460,7 +460,7 @@ TEST(llm_verdict, a_server_that_says_not_to_retry_is_obeyed) {
     EXPECT_GT(classify(a).max_retries, 0U);
 }
 
-TEST(llm_verdict, what_is_nested_before_and_beside_it_hides_no_field) {
+TEST(llm_verdict, nested_members_before_and_after_a_field_do_not_hide_it) {
     for (auto const* body :
          {R"({"meta":{"a":1,"b":[2,{"c":3}]},"code":"Throttling.BurstRate","message":"m"})",
           R"({"meta":{},"list":[],"code":"Throttling.BurstRate","message":"m"})",
@@ -491,7 +491,7 @@ TEST(llm_verdict, a_stream_s_fields_may_begin_with_a_space) {
     }
 }
 
-TEST(llm_verdict, a_user_s_own_lines_come_first) {
+TEST(llm_verdict, a_user_s_own_rules_come_first) {
     constexpr error_rule mine[] = {
         {0, {"E-TOO-FAST"}, {}, cause::request_rate, action::retry, "my gateway's limit"},
         {503, {}, "maintenance", cause::overload, action::next_model, "my gateway is being repaired"}};
@@ -503,7 +503,7 @@ TEST(llm_verdict, a_user_s_own_lines_come_first) {
     EXPECT_EQ(classify(a, mine).reason, "my gateway is being repaired");
 }
 
-TEST(llm_verdict, judges_by_the_status_alone_where_no_more_is_known) {
+TEST(llm_verdict, a_status_alone_is_enough) {
     struct {
         int status;
         weir::llm::cause cause;
@@ -527,222 +527,7 @@ TEST(llm_verdict, judges_by_the_status_alone_where_no_more_is_known) {
     }
 }
 
-struct meaning {
-    weir::llm::dialect dialect;
-    weir::llm::cause cause;
-    weir::llm::action action;
-    unsigned max_retries;  // retries
-    std::vector<std::string_view> codes;
-    std::vector<std::string_view> words;
-};
-
-// What each vendor calls it.
-meaning const vocabulary[] = {
-    {dialect::dashscope,
-     cause::free_quota,
-     action::next_model,
-     0,
-     {},
-     {"Free allocated quota exceeded", "free tier of the model has been exhausted"}},
-    {dialect::dashscope,
-     cause::plan_quota,
-     action::next_account,
-     0,
-     {},
-     {"quota has been exhausted. The quota will reset at", "usage allocated quota exceeded",
-      "hour allocated quota exceeded", "week allocated quota exceeded", "month allocated quota exceeded"}},
-    {dialect::dashscope,
-     cause::concurrency,
-     action::retry,
-     0,
-     {"Throttling.Concurrency"},
-     {"concurrency allocated quota exceeded"}},
-    {dialect::dashscope,
-     cause::burst,
-     action::retry_slower,
-     0,
-     {"Throttling.BurstRate", "limit_burst_rate"},
-     {"Request rate increased too quickly"}},
-    {dialect::dashscope,
-     cause::overload,
-     action::retry,
-     0,
-     {"ModelServingError", "ModelUnavailable"},
-     {"throttled due to system capacity limits", "Model is unavailable"}},
-    {dialect::dashscope,
-     cause::billing,
-     action::next_account,
-     0,
-     {"Arrearage", "CommodityNotPurchased", "AccessDenied.Unpurchased", "PrepaidBillOverdue", "PostpaidBillOverdue"},
-     {"make sure your account is in good standing", "bill is overdue", "Commodity has not purchased",
-      "error-code#overdue-payment"}},
-    {dialect::dashscope,
-     cause::bad_request,
-     action::give_up,
-     0,
-     {"DataInspectionFailed", "data_inspection_failed", "InvalidParameter", "invalid_parameter_error"},
-     {"Role must be in", "list index out of range", "Input or output data may contain inappropriate content"}},
-    {dialect::dashscope,
-     cause::request_rate,
-     action::retry,
-     0,
-     {"Throttling.RateQuota", "limit_requests", "LimitRequests"},
-     {"You exceeded your current requests list", "You have exceeded your current request limit",
-      "You have exceeded your request limit", "Requests rate limit exceeded", "error-code#rate-limit"}},
-    {dialect::dashscope,
-     cause::token_rate,
-     action::retry,
-     0,
-     {"Throttling.AllocationQuota", "insufficient_quota"},
-     {"Allocated quota exceeded", "You exceeded your current quota", "error-code#token-limit"}},
-    {dialect::dashscope,
-     cause::rate,
-     action::retry,
-     0,
-     {"Throttling"},
-     {"Requests throttling triggered", "Too many requests in route"}},
-    {dialect::dashscope,
-     cause::authentication,
-     action::next_account,
-     0,
-     {"InvalidApiKey", "invalid_api_key", "AccessDenied", "access_denied", "Workspace.AccessDenied",
-      "Endpoint.AccessDenied", "WorkSpaceNotFound"},
-     {"Invalid API-key provided", "Incorrect API key provided"}},
-    {dialect::dashscope,
-     cause::no_model,
-     action::next_model,
-     0,
-     {"Model.AccessDenied", "ModelNotFound", "model_not_found", "model_not_supported"},
-     {}},
-    {dialect::dashscope,
-     cause::server_error,
-     action::retry,
-     3,
-     {"ModelServiceFailed", "SystemError", "InternalError", "internal_error", "InternalError.Algo",
-      "InternalError.Timeout"},
-     {}},
-    {dialect::dashscope, cause::server_error, action::retry, 2, {"RequestTimeOut"}, {}},
-    {dialect::openai, cause::token_rate, action::next_model, 0, {}, {"Request too large"}},
-    {dialect::openai,
-     cause::billing,
-     action::next_account,
-     0,
-     {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"},
-     {}},
-    {dialect::openai, cause::burst, action::retry_slower, 0, {"slow_down"}, {}},
-    {dialect::openai,
-     cause::plan_quota,
-     action::next_account,
-     0,
-     {},
-     {"requests per day", "tokens per day", "(RPD)", "(TPD)"}},
-    {dialect::openai, cause::token_rate, action::retry, 0, {"tokens"}, {"tokens per min", "token rate limit"}},
-    {dialect::openai, cause::request_rate, action::retry, 0, {"requests"}, {"requests per min", "call rate limit"}},
-    {dialect::openai, cause::rate, action::retry, 0, {"rate_limit_exceeded", "rate_limit_error"}, {}},
-    {dialect::openai,
-     cause::overload,
-     action::retry,
-     0,
-     {"server_is_overloaded", "engine_overloaded_error", "capacity_exceeded"},
-     {}},
-    {dialect::openai, cause::authentication, action::next_account, 0, {"invalid_api_key", "account_deactivated"}, {}},
-    {dialect::openai, cause::authentication, action::give_up, 0, {"unsupported_country_region_territory"}, {}},
-    {dialect::openai, cause::no_model, action::next_model, 0, {"model_not_found", "DeploymentNotFound"}, {}},
-    {dialect::openai,
-     cause::bad_request,
-     action::give_up,
-     0,
-     {"context_length_exceeded", "string_above_max_length", "content_filter", "content_policy_violation"},
-     {}},
-    {dialect::openai,
-     cause::server_error,
-     action::retry,
-     3,
-     {"server_error", "internal_error", "InternalServerError"},
-     {}},
-    {dialect::anthropic, cause::billing, action::next_account, 0, {"billing_error"}, {"credit balance is too low"}},
-    {dialect::anthropic, cause::burst, action::retry_slower, 0, {}, {"acceleration limit"}},
-    {dialect::anthropic, cause::concurrency, action::retry, 0, {}, {"concurrent connections"}},
-    {dialect::anthropic, cause::token_rate, action::retry, 0, {}, {"tokens per minute"}},
-    {dialect::anthropic, cause::request_rate, action::retry, 0, {}, {"requests per minute"}},
-    {dialect::anthropic, cause::rate, action::retry, 0, {"rate_limit_error"}, {}},
-    {dialect::anthropic, cause::overload, action::retry, 0, {"overloaded_error"}, {}},
-    {dialect::anthropic,
-     cause::authentication,
-     action::next_account,
-     0,
-     {"authentication_error", "permission_error"},
-     {}},
-    {dialect::anthropic, cause::no_model, action::next_model, 0, {"not_found_error"}, {}},
-    {dialect::anthropic, cause::bad_request, action::give_up, 0, {"request_too_large", "invalid_request_error"}, {}},
-    {dialect::anthropic, cause::server_error, action::retry, 3, {"api_error"}, {}},
-    {dialect::anthropic, cause::server_error, action::retry, 2, {"timeout_error"}, {}},
-    {dialect::gemini, cause::plan_quota, action::next_account, 0, {}, {"PerDay"}},
-    {dialect::gemini, cause::free_quota, action::next_model, 0, {}, {"limit: 0"}},
-    {dialect::gemini, cause::token_rate, action::retry, 0, {}, {"TokensPer"}},
-    {dialect::gemini, cause::request_rate, action::retry, 0, {}, {"RequestsPer"}},
-    {dialect::gemini,
-     cause::authentication,
-     action::next_account,
-     0,
-     {"UNAUTHENTICATED", "PERMISSION_DENIED"},
-     {"API_KEY_INVALID", "API key not valid"}},
-    {dialect::gemini, cause::rate, action::retry, 0, {"RESOURCE_EXHAUSTED"}, {}},
-    {dialect::gemini, cause::overload, action::retry, 0, {"UNAVAILABLE"}, {}},
-    {dialect::gemini, cause::no_model, action::next_model, 0, {"NOT_FOUND"}, {}},
-    {dialect::gemini, cause::bad_request, action::give_up, 0, {"INVALID_ARGUMENT", "FAILED_PRECONDITION"}, {}},
-    {dialect::gemini, cause::server_error, action::retry, 3, {"INTERNAL", "UNKNOWN"}, {}},
-    {dialect::gemini, cause::server_error, action::retry, 2, {"DEADLINE_EXCEEDED"}, {}},
-    {dialect::mistral, cause::request_rate, action::retry, 0, {}, {"Requests rate limit exceeded"}},
-    {dialect::mistral, cause::overload, action::retry, 0, {"3505"}, {"Service tier capacity exceeded"}},
-    {dialect::mistral, cause::rate, action::retry, 0, {"1300"}, {}},
-    {dialect::mistral, cause::no_model, action::next_model, 0, {"1500", "invalid_model"}, {}},
-    {dialect::llama_cpp, cause::overload, action::retry, 0, {"unavailable_error"}, {}},
-    {dialect::llama_cpp,
-     cause::authentication,
-     action::next_account,
-     0,
-     {"authentication_error", "permission_error"},
-     {}},
-    {dialect::llama_cpp,
-     cause::bad_request,
-     action::give_up,
-     0,
-     {"exceed_context_size_error", "invalid_request_error", "not_supported_error"},
-     {}},
-    {dialect::llama_cpp, cause::no_model, action::next_model, 0, {"not_found_error"}, {}},
-    {dialect::llama_cpp, cause::server_error, action::retry, 3, {"server_error"}, {}},
-};
-
-TEST(llm_verdict, a_code_alone_or_words_alone_are_enough) {
-    for (auto const& m : vocabulary) {
-        auto const check = [&](answer a, std::string_view what) {
-            a.dialect = m.dialect;
-            auto const v = classify(a);
-            EXPECT_EQ(v.cause, m.cause) << to_string(m.dialect) << ": " << what << " was taken for "
-                                        << to_string(v.cause);
-            EXPECT_EQ(v.action, m.action) << to_string(m.dialect) << ": " << what << " got " << to_string(v.action);
-            EXPECT_EQ(v.max_retries, m.max_retries) << to_string(m.dialect) << ": " << what;
-        };
-        for (auto const code : m.codes) {
-            answer a;
-            a.code = code;
-            check(a, code);
-            a.status = 499;
-            check(a, code);
-        }
-        for (auto const words : m.words) {
-            std::string const message = "The server says: " + std::string{words} + ", sorry.";
-            answer a;
-            a.message = message;
-            check(a, words);
-            a.status = 499;
-            check(a, words);
-        }
-    }
-}
-
-TEST(llm_verdict, a_status_that_is_none_is_not_tried_for_ever) {
+TEST(llm_verdict, a_status_that_is_not_http_is_not_retried) {
     for (int const status : {300, 304, 399, 600, 999}) {
         auto const v = judge(dialect::http, status, {});
         EXPECT_EQ(v.cause, cause::unknown) << status;
@@ -751,7 +536,7 @@ TEST(llm_verdict, a_status_that_is_none_is_not_tried_for_ever) {
     for (int const status : {-1, 1, 199}) {
         auto const v = judge(dialect::http, status, {});
         EXPECT_EQ(v.cause, cause::unknown) << status;
-        EXPECT_TRUE(v.action == action::give_up || v.max_retries > 0) << status << ": tried for ever";
+        EXPECT_TRUE(v.action == action::give_up || v.max_retries > 0) << status << ": retried without a bound";
     }
     EXPECT_EQ(judge(dialect::http, 200, {}).cause, cause::none);
     EXPECT_EQ(judge(dialect::http, 299, {}).cause, cause::none);

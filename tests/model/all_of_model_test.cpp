@@ -109,7 +109,10 @@ public:
         }
         return answer(n, t, false);
     }
-    void refund(decision& d) { word_.fetch_sub(d.n(), std::memory_order_relaxed); }
+    permits refund(decision& d) {
+        word_.fetch_sub(d.n(), std::memory_order_relaxed);
+        return d.n();
+    }
     permits available(time_point) const { return limit_ - word_.load(std::memory_order_relaxed); }
 
 private:
@@ -136,14 +139,14 @@ public:
             }
         }
     }
-    void refund(decision& d) {
+    permits refund(decision& d) {
         std::uint64_t full_at = word_.load(std::memory_order_relaxed);
         while (true) {
             std::uint64_t const gone = ticks(clock_->now()) - ticks(d.at());
-            if (gone >= d.n()) return;
+            if (gone >= d.n()) return 0;
             if (word_.compare_exchange_weak(full_at, full_at - (d.n() - gone), std::memory_order_relaxed,
                                             std::memory_order_relaxed)) {
-                return;
+                return d.n() - gone;
             }
         }
     }
@@ -362,11 +365,11 @@ private:
         if constexpr (std::is_same_v<P, Q>) {
             if (static_cast<void const*>(&l) == static_cast<void const*>(&qp_)) std::swap(c[0], c[1]);
         }
-        time_point const t = a.d->retry_at();
-        if (t == time_point::max()) {
-            model::check(a.d->never(), "retry_at without end, but not never");
-            return false;
-        }
+        if (a.d->never()) return false;
+        // The denial is a snapshot, and others may have taken since: the end is asked anew.
+        auto const d = l.check(c, at(0));
+        if (d.granted()) return false;
+        time_point const t = d.retry_at();
         model::check(t == at(0) || !l.check(c, t - nanoseconds{1}).granted(), "granted before retry_at");
         model::check(l.check(c, t).granted(), "denied at retry_at");
         return true;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
-// fair_queue' hand-over in every interleaving, as waiting_line_model_test does it for one line: what is new is that a newcomer may take
-// the place of the first, which sleeps on. No wake-up is lost: else a thread waits for ever, and the checker says so. Each execution must
-// also show: who stands in a class before another of it begins is served first; nobody leaves a trace; no permit is lost or made.
+// fair_queue' hand-over in every interleaving, as waiting_line_model_test does it for one line: what is new is that
+// a newcomer may take the place of the first, which sleeps on. No wake-up is lost: else a thread waits for ever, and
+// the checker says so. Each execution must also show: a waiter that has joined a class before another of it begins
+// is served first; no waiter leaves a trace; no permit is lost or made.
 #include "model.hpp"
 #include "model_atomic.hpp"
 #include "program.hpp"
@@ -94,14 +95,14 @@ public:
                          "ended for no reason");
         }
         if (refunds_ended_ != p_.refunds.size()) return;
-        model::check(lines_->waiting() == 0, "somebody left a trace in the lines");
+        model::check(lines_->waiting() == 0, "a waiter left a trace in the queues");
         model::check(pool_.left() + granted_ == p_.left + returned_, "permits were lost or made");
         for (std::size_t i = 0; i < ended_.size(); ++i) {
             for (std::size_t j = 0; j < ended_.size(); ++j) {
                 if (p_.waiters[i].of != p_.waiters[j].of) continue;
                 if ((stood_ >> i & 1U) == 0 || !joins_[i].real_time || !joins_[i].precedes(joins_[j])) continue;
                 model::check(places_[i] == 0 || places_[j] == 0 || places_[i] < places_[j],
-                             "somebody was overtaken in his class");
+                             "a waiter was overtaken in its class");
             }
         }
     }
@@ -140,7 +141,7 @@ void sees(options o, std::string const& name, program const& p) {
 }
 void sees(std::string const& name, program const& p) { model::sees_either_way(name, of(p)); }
 
-TEST(fair_lines_model, who_displaces_the_first_wakes_it_when_served) {
+TEST(fair_queue_model, a_waiter_that_displaces_the_first_wakes_it_when_served) {
     program p;
     p.waiters = {{0, 1}, {1, 1}};
     p.refunds = {2};
@@ -149,7 +150,7 @@ TEST(fair_lines_model, who_displaces_the_first_wakes_it_when_served) {
     sees("agent | batch | refund, refund", p);
 }
 
-TEST(fair_lines_model, who_displaces_the_first_and_is_stopped_wakes_it) {
+TEST(fair_queue_model, a_waiter_that_displaces_the_first_and_is_stopped_wakes_it) {
     program p;
     p.waiters = {{0, 3, true}, {1, 1}};
     p.left = 0;
@@ -162,7 +163,7 @@ TEST(fair_lines_model, who_displaces_the_first_and_is_stopped_wakes_it) {
     sees("agent for three | batch for what is there | stop", p);
 }
 
-TEST(fair_lines_model, what_comes_back_to_a_class_wakes_whoever_is_next_then) {
+TEST(fair_queue_model, a_refund_to_a_class_wakes_the_next_waiter) {
     program p;
     p.waiters = {{1, 2}, {0, 1}};
     p.left = 1;
@@ -171,14 +172,14 @@ TEST(fair_lines_model, what_comes_back_to_a_class_wakes_whoever_is_next_then) {
     sees("batch for two | agent | refund, refund", p);
 }
 
-TEST(fair_lines_model, is_fifo_inside_a_class) {
+TEST(fair_queue_model, is_fifo_inside_a_class) {
     program p;
     p.waiters = {{0, 1}, {0, 1}};
     p.refunds = {2};
     sees("agent | agent | two at once", p);
 }
 
-TEST(fair_lines_model_long, two_of_a_class_and_one_of_the_other) {
+TEST(fair_queue_model_long, two_of_a_class_and_one_of_the_other) {
     program p;
     p.waiters = {{0, 1}, {0, 1}, {1, 1}};
     p.refunds = {3};

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
-// close() and the destructor of wait_queue and grouped_queue in every interleaving. No waiter is left behind: a wake-up
-// that is lost leaves a thread that waits without end, and the checker reports it. Nothing is used after its end: the
-// queue's mutex and words know when they are destroyed. A thread takes the same steps as thread_waiter, with the checker's
-// signal in place of a parker.
+// close() and the destructor of wait_queue and grouped_queue in every interleaving. No waiter is left behind: a
+// wake-up that is lost leaves a thread that waits without end, and the checker reports it. Nothing is used after its
+// end: the queue's mutex and words know when they are destroyed. A thread takes the same steps as thread_waiter,
+// with the checker's signal in place of a parker.
 #include "model.hpp"
 #include "model_atomic.hpp"
 #include "program.hpp"

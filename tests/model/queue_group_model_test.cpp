@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The turn of a queue_group in every interleaving: each queue has a pool of its own and shares another. Time stands still,
-// so that a turn that is lost leaves a thread that waits without end, and the checker reports it.
+// The turn of a queue_group in every interleaving: each queue has a pool of its own and shares another. Time stands
+// still, so that a turn that is lost leaves a thread that waits without end, and the checker reports it.
 #include "model.hpp"
 #include "model_atomic.hpp"
 #include "program.hpp"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// What the checker's lines stand before: a number of permits, a timer that only wake() ends, and one who asks for a wait to end.
+// What the checker's queues are in front of: a number of permits, a timer that only wake() ends, and a source of
+// stops.
 #pragma once
 
 #include "model.hpp"

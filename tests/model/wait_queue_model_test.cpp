@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 //
-// wait_queue's hand-over in every interleaving: the shipped line, its mutex the checker's, in the form that coroutines use; a
-// timer that only wake() ends, since time stands still. So a wake-up that is lost leaves a thread that waits for ever, and the
-// checker says so. (Threads take the same steps; they sleep in a parker, which keeps a notification as the timer does.)
-// Each execution must also show: who stands in the line before another begins is served first, by newest stores and in real
-// time; who leaves without a grant has taken nothing and is out of the line; what is left is what came back less what was
-// granted.
+// wait_queue's hand-over in every interleaving: the shipped queue, its mutex the checker's, in the form that
+// coroutines use; a timer that only wake() ends, since time stands still. So a wake-up that is lost leaves a thread
+// that waits for ever, and the checker says so. (Threads take the same steps; they sleep in a parker, which keeps a
+// notification as the timer does.) Each execution must also show: a waiter that has joined before another begins is
+// served first, by newest stores and in real time; a waiter that leaves without a grant has taken nothing and is out
+// of the queue; what is left is what came back less what was granted.
 #include "model.hpp"
 #include "model_atomic.hpp"
 #include "program.hpp"
@@ -87,7 +87,7 @@ public:
         auto const a = one.result();
         if (a.granted()) {
             granted_ += w.n;
-            // Those who were served since it stood there again, though they arrived after it first did.
+            // Those that were served since it joined again, though they arrived after it first did.
             for (std::size_t j = 0; stood && j < places_.size(); ++j) {
                 if (j != i && places_[j] > standing && joins_[i].precedes(joins_[j])) ++overtaken_[i];
             }
@@ -144,9 +144,9 @@ public:
         }
         for (unsigned const o : overtaken_) {
             // One may have had his turn already when it came again.
-            model::check(o <= 1, "who came again was overtaken by two who arrived after it");
+            model::check(o <= 1, "a retry was overtaken by two later arrivals");
         }
-        model::check(p_.direct == 0 || direct_ended_, "one who asks the limiter past the line was stopped by it");
+        model::check(p_.direct == 0 || direct_ended_, "a direct attempt at the limiter was stopped by the queue");
         if (!all_ended || refunds_ended_ != p_.refunds.size() + p_.more_refunds.size()) return;
         model::check(line_->waiting() == 0, "somebody left a trace in the line");
         model::check(pool_.left() + granted_ == p_.left + returned_, "permits were lost or made");
@@ -196,7 +196,7 @@ void sees(options o, std::string const& name, program const& p) {
 }
 void sees(std::string const& name, program const& p) { model::sees_either_way(name, of(p)); }
 
-TEST(waiting_line_model, a_refund_that_meets_somebody_anywhere_on_the_way_into_the_line_wakes_it) {
+TEST(wait_queue_model, a_refund_wakes_a_waiter_anywhere_on_its_way_in) {
     program p;
     p.waiters = {{1}};
     p.refunds = {1};
@@ -209,7 +209,7 @@ TEST(waiting_line_model, a_refund_that_meets_somebody_anywhere_on_the_way_into_t
     sees("wait for two | refund | refund", p);
 }
 
-TEST(waiting_line_model, who_is_served_wakes_the_next) {
+TEST(wait_queue_model, a_waiter_that_is_served_wakes_the_next) {
     program p;
     p.waiters = {{1}, {1}};
     p.refunds = {2};
@@ -221,7 +221,7 @@ TEST(waiting_line_model, who_is_served_wakes_the_next) {
     sees("wait for two | wait | three at once", p);
 }
 
-TEST(waiting_line_model, who_is_stopped_leaves_no_trace_and_wakes_the_next) {
+TEST(wait_queue_model, a_waiter_that_is_stopped_leaves_no_trace_and_wakes_the_next) {
     program p;
     p.waiters = {{1, true}};
     p.refunds = {1};
@@ -230,14 +230,14 @@ TEST(waiting_line_model, who_is_stopped_leaves_no_trace_and_wakes_the_next) {
     p.waiters = {{1, true}, {1}};
     p.refunds = {2};
     sees("wait | wait | two at once | stop", p);
-    // What the one who is stopped does not take is enough for the other: it must not sleep on it.
+    // What the stopped waiter does not take is enough for the other: it must not sleep on it.
     p.waiters = {{3, true}, {1}};
     p.left = 1;
     p.refunds = {};
     sees("wait for three | wait for what is there | stop", p);
 }
 
-TEST(waiting_line_model, who_comes_again_with_a_ticket_displaces_the_first_and_no_wake_up_is_lost) {
+TEST(wait_queue_model, no_wake_up_is_lost_when_a_retry_displaces_the_first) {
     program p;
     p.waiters = {{1, false, true}, {1}};
     p.refunds = {3};
@@ -255,7 +255,7 @@ TEST(waiting_line_model, who_comes_again_with_a_ticket_displaces_the_first_and_n
     sees(options::bounded("", 1), "at once, again, or stopped | wait | two at once | stop, weak", p);
 }
 
-TEST(waiting_line_model, a_full_line_refuses_and_leaves_no_trace) {
+TEST(wait_queue_model, a_full_queue_refuses_and_leaves_no_trace) {
     program p;
     p.most = 1;
     p.waiters = {{1}, {1}};
@@ -263,8 +263,8 @@ TEST(waiting_line_model, a_full_line_refuses_and_leaves_no_trace) {
     sees("a line of one", p);
 }
 
-TEST(waiting_line_model, who_stands_still_anywhere_in_the_line_does_not_stop_who_asks_the_limiter_itself) {
-    // Where the mutex is held for ever, whoever needs it waits for it: joining, leaving, giving back through the line.
+TEST(wait_queue_model, a_waiter_suspended_anywhere_does_not_stop_direct_attempts) {
+    // Where the mutex is never released, what needs it waits: joining, leaving, giving back through the queue.
     program p;
     p.waiters = {{1}};
     p.refunds = {2};
@@ -288,7 +288,7 @@ TEST(waiting_line_model, who_stands_still_anywhere_in_the_line_does_not_stop_who
     EXPECT_GT(executions, 1000U);
 }
 
-TEST(waiting_line_model_long, three_in_the_line) {
+TEST(wait_queue_model_long, three_in_the_queue) {
     program p;
     p.waiters = {{1}, {1}, {1}};
     p.refunds = {3};

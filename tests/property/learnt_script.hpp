@@ -27,33 +27,34 @@ public:
         auto const any = [&](std::uint8_t pick, std::uint16_t code) {
             return ns{pick % 8 == 0 ? static_cast<std::int64_t>(size(code)) : std::int64_t{code} * 100'000};
         };
-        o_.before = any(setup[0].op, setup[0].a);
-        o_.least = any(setup[0].pick, setup[0].b);
-        o_.most = any(setup[1].op, setup[1].a);
+        o_.initial = any(setup[0].op, setup[0].a);
+        o_.min_jitter = any(setup[0].pick, setup[0].b);
+        o_.max_jitter = any(setup[1].op, setup[1].a);
         o_.steps = any(setup[1].pick, setup[1].b);
         o_.memory = any(setup[2].op, setup[2].a);
-        o_.enough = setup[0].c % 32U;
+        o_.min_samples = setup[0].c % 32U;
         o_.headroom = setup[1].c % 16 == 0 ? setup[1].c : setup[1].c % 400U;
         std::chrono::nanoseconds const hour = std::chrono::hours{1};
-        bool const is_bad = o_.least < ns{0} || o_.before < o_.least || o_.most < o_.before || o_.most > hour ||
-                            o_.steps < ns{0} || o_.steps > hour || o_.memory <= ns{0} || o_.enough < 2 ||
-                            o_.headroom > 10'000;
+        bool const is_bad = o_.min_jitter < ns{0} || o_.initial < o_.min_jitter || o_.max_jitter < o_.initial ||
+                            o_.max_jitter > hour || o_.steps < ns{0} || o_.steps > hour || o_.memory <= ns{0} ||
+                            o_.min_samples < 2 || o_.headroom > 10'000;
         ensure_equal(static_cast<bool>(weir::jitter_estimator::validate(o_)), is_bad, "refused: a margin");
         if (is_bad) {
             ensure(*weir::jitter_estimator::validate(o_).message() != '\0', "refused without a reason");
             auto const part = [](ns d, std::int64_t n) { return ns{(d.count() & max_ticks) % n}; };
-            o_.least = part(o_.least, 100'000'000);
-            o_.before = o_.least + part(o_.before, 1'000'000'000);
-            o_.most = o_.before + part(o_.most, 30'000'000'000);
+            o_.min_jitter = part(o_.min_jitter, 100'000'000);
+            o_.initial = o_.min_jitter + part(o_.initial, 1'000'000'000);
+            o_.max_jitter = o_.initial + part(o_.max_jitter, 30'000'000'000);
             o_.steps = part(o_.steps, 10'000'000);
             o_.memory = ns{1} + part(o_.memory, 120'000'000'000);
-            o_.enough = std::max(o_.enough, 2U);
+            o_.min_samples = std::max(o_.min_samples, 2U);
             o_.headroom %= 10'001U;
         }
-        log_.note("before ", o_.before.count(), ", least ", o_.least.count(), ", most ", o_.most.count(), ", steps ",
-                  o_.steps.count(), ", memory ", o_.memory.count(), ", enough ", o_.enough, ", headroom ", o_.headroom);
+        log_.note("before ", o_.initial.count(), ", least ", o_.min_jitter.count(), ", most ", o_.max_jitter.count(),
+                  ", steps ", o_.steps.count(), ", memory ", o_.memory.count(), ", enough ", o_.min_samples,
+                  ", headroom ", o_.headroom);
         real_.emplace(o_);
-        ensure_equal(real_->jitter().count(), o_.before.count(), "before anything is known");
+        ensure_equal(real_->jitter().count(), o_.initial.count(), "before anything is known");
         now_ = origin_of_time(setup[2].b);
     }
 
@@ -124,16 +125,17 @@ private:
         return r;
     }
     integer margin_of(integer const& width, bool known) const {
-        integer const most = o_.most.count();
+        integer const most = o_.max_jitter.count();
         integer const all = std::min(std::max(width, integer{0}) + o_.steps.count(), most);
         // Headroom is taken of whole hundreds of nanoseconds.
         integer const wide = all + floor_div(all, integer{100}) * o_.headroom;
-        return std::min(std::max(wide, integer{known ? o_.least.count() : o_.before.count()}), most);
+        return std::min(std::max(wide, integer{known ? o_.min_jitter.count() : o_.initial.count()}), most);
     }
 
     void look() const {
         auto const j = integer{real_->jitter().count()};
-        ensure(j >= integer{o_.least.count()} && j <= integer{o_.most.count()}, "outside its bounds: ", j.text());
+        ensure(j >= integer{o_.min_jitter.count()} && j <= integer{o_.max_jitter.count()},
+               "outside its bounds: ", j.text());
         auto const stamps = all_of(stamped_, false);
         auto const bounds = all_of(bounded_, false);
         ensure(real_->measured() <= stamps.n + bounds.n, "more was measured than there was");
@@ -142,8 +144,8 @@ private:
         ensure(real_->measured() >= young_stamps.n + young_bounds.n, "what is young was forgotten");
         if (stamps.n + bounds.n == 0) return;
         // Nothing is forgotten for less than `enough` that is newer: once it is known, it stays known.
-        bool const by_stamps = stamps.n >= o_.enough || (bounds.n < o_.enough && stamps.n != 0);
-        bool const known = stamps.n >= o_.enough || bounds.n >= o_.enough;
+        bool const by_stamps = stamps.n >= o_.min_samples || (bounds.n < o_.min_samples && stamps.n != 0);
+        bool const known = stamps.n >= o_.min_samples || bounds.n >= o_.min_samples;
         auto const width = [&](range const& s, range const& b) {
             return by_stamps ? (s.n == 0 ? integer{0} : s.greatest - s.least) : b.n == 0 ? integer{0} : b.greatest;
         };
@@ -274,7 +276,7 @@ private:
         auto const times = [](integer const& n, std::uint64_t thousandths) {
             return ceil_div(n * thousandths, integer{1000});
         };
-        integer const known = std::min(cached, used.input.value());
+        integer const known = std::min<std::uint64_t>(cached, used.input);
         integer const in = times(integer{used.input.value()} - known, w.input) + times(known, w.cached) +
                            integer{images} * w.per_image;
         auto const got = weir::llm::weighted(used, cached, images, w);

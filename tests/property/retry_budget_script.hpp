@@ -32,7 +32,7 @@ public:
             ensure(*shared::validate(o).message() != '\0', "refused without a reason");
             o.retries = retries_ = std::max(retries_, 1U);
             o.successes = successes_ = std::max(successes_, 1U);
-            o.most = most_ = std::max(most_, 1U);
+            o.max_saved = most_ = std::max(most_, 1U);
         }
         log_.note(retries_, " retries for ", successes_, " successes, at most ", most_);
         clock_.ticks = origin_ = origin_of(setup[0].op);

@@ -191,7 +191,8 @@ TEST(blocking_by_real_time, acquire_takes_as_long_as_the_rate_says) {
     EXPECT_TRUE(bucket.try_acquire_for(1, 1.5s).granted());
 }
 
-// A limiter that denies without a time to wait for, as one that lost a race: its caller looks again, less and less often.
+// A limiter that denies without a time to wait for, as one that lost a race: its caller looks again, less and less
+// often.
 struct racing {
     using clock_type = manual_clock;
     using time_point = manual_clock::time_point;

@@ -91,8 +91,7 @@ public:
             if (i >= o.initial) slots_[i].exchange(window_ << 1U, std::memory_order_relaxed);
         }
     }
-    ack_window(ack_window const&) =
-        delete;  // limiters do not move: hold them in a std::deque, a std::unique_ptr, or use try_emplace
+    ack_window(ack_window const&) = delete;  // does not move: use try_emplace, deque or unique_ptr
     ack_window& operator=(ack_window const&) = delete;
 
     [[nodiscard("validate only reports")]] static constexpr error validate(permit_count limit,

@@ -197,7 +197,7 @@ public:
     clock_type const& clock() const noexcept { return clock_.get(); }
 
 private:
-    static constexpr int segments = 32;
+    [[gnu::__visibility__("hidden")]] static constexpr int segments = 32;
     static constexpr std::size_t ring_size = 64;
 
     struct count {

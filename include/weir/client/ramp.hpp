@@ -97,8 +97,7 @@ public:
                 static_cast<std::uint64_t>(std::chrono::ceil<duration>(o.jitter).count());
         plan_.fetch_add(first_ * permit, std::memory_order_relaxed);
     }
-    ramp(ramp const&) =
-        delete;  // limiters do not move: hold them in a std::deque, a std::unique_ptr, or use try_emplace
+    ramp(ramp const&) = delete;  // does not move: use try_emplace, deque or unique_ptr
     ramp& operator=(ramp const&) = delete;
 
     [[nodiscard("validate only reports")]] static constexpr error validate(ramp_options const& o,
@@ -241,13 +240,14 @@ public:
     clock_type const& clock() const noexcept { return clock_.get(); }
 
 private:
-    static constexpr std::uint32_t per_interval = 8;  // segments
-    static constexpr std::size_t ring_size = 128;     // a power of 2 above per_interval·15
-    static constexpr unsigned count_bits = 30;        // the other 34 number an eighth of a second for 68 years
-    static constexpr std::uint64_t count_mask = (std::uint64_t{1} << count_bits) - 1;
-    static constexpr std::uint32_t permit = 256;  // permits per interval are kept in 256ths
-    static constexpr std::uint32_t one = 1024;    // growth in 1024ths
-    static constexpr std::uint32_t min_growth = one + one / 4;
+    [[gnu::__visibility__("hidden")]] static constexpr std::uint32_t per_interval = 8;  // segments
+    static constexpr std::size_t ring_size = 128;  // a power of 2 above per_interval·15
+    static constexpr unsigned count_bits = 30;     // the other 34 number an eighth of a second for 68 years
+    [[gnu::__visibility__("hidden")]] static constexpr std::uint64_t count_mask = (std::uint64_t{1} << count_bits) - 1;
+    [[gnu::__visibility__("hidden")]] static constexpr std::uint32_t permit =
+        256;  // permits per interval are kept in 256ths
+    [[gnu::__visibility__("hidden")]] static constexpr std::uint32_t one = 1024;  // growth in 1024ths
+    [[gnu::__visibility__("hidden")]] static constexpr std::uint32_t min_growth = one + one / 4;
     static constexpr std::uint64_t first_mask = 0xffff;  // 50,000 at most
     static constexpr std::uint64_t cut_mask = (std::uint64_t{1} << 22U) - 1;
 

@@ -88,12 +88,13 @@ struct acquired : Decision {
     constexpr explicit acquired(Decision&& d) noexcept : Decision{std::move(d)} {}
 };
 
-/// The verbs that wait, for a limiter `Derived` that names this as a base. They attempt; when denied they sleep by the
-/// limiter's clock until retry_at, and attempt again. They answer the decision of the last attempt.
+/// The verbs that wait, for a limiter `Derived` that names this as a base. They attempt; when denied they sleep by
+/// the limiter's clock until retry_at, and attempt again. They answer the decision of the last attempt.
 /// - A denial with never() is returned at once.
-/// - No queue is involved: threads that wait at the same time are served in no particular order, and one that asks for
-///   much can be passed by others that ask for little. Use wait_queue where order matters.
-/// - Permits that come back early (a refund, a change of limits) are noticed at retry_at only. wait_queue notices at once.
+/// - No queue is involved: threads that wait at the same time are served in no particular order, and one that asks
+///   for much can be passed by others that ask for little. Use wait_queue where order matters.
+/// - Permits that come back early (a refund, a change of limits) are noticed at retry_at only. wait_queue notices at
+///   once.
 /// - A stop token (std::stop_token, or what wait/stop_token.hpp accepts) ends a sleep at once, with the denial. An
 ///   attempt that succeeds is granted, stopped or not.
 /// The limiter must outlive the call. Do not call these from a coroutine or an event loop: they block the thread.
@@ -117,8 +118,8 @@ public:
         return until<D>(n, (D::time_point::max)(), std::move(stop));
     }
 
-    /// Waits for `d` at most: any duration, 0.5s and hours::max() included. Returns the denial at once when the time at
-    /// which the limiter could grant is later than that; attempts once when `d` is not positive.
+    /// Waits for `d` at most: any duration, 0.5s and hours::max() included. Returns the denial at once when the time
+    /// at which the limiter could grant is later than that; attempts once when `d` is not positive.
     template <class D = Derived, class Rep, class Period>
     typename D::decision try_acquire_for(amount_t<D> n, std::chrono::duration<Rep, Period> d) {
         return until<D>(n, deadline_after(self<D>().clock(), d));

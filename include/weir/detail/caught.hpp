@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 //
-// Catching an exception in code that is the same in translation units with and without exceptions. A unit with exceptions
-// contributes the function that catches; in a program that has no such unit, nothing is thrown.
+// Catching an exception in code that is the same in translation units with and without exceptions. A unit with
+// exceptions contributes the function that catches; in a program that has no such unit, nothing is thrown.
 #pragma once
 
 #include <exception>
 
-// Calls call(context); what it throws becomes *caught, a std::exception_ptr. As in error.hpp, the body of the first is the
-// same in every unit, and where weak references exist, a unit with exceptions contributes the second, which catches.
+// Calls call(context); what it throws becomes *caught, a std::exception_ptr. As in error.hpp, the body of the first
+// is the same in every unit, and where weak references exist, a unit with exceptions contributes the second, which
+// catches.
 extern "C" [[gnu::__weak__, gnu::__noinline__]] void weir_call_guarded(void (*call)(void*), void* context,
                                                                        void* caught);
 

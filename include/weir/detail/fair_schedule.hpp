@@ -15,23 +15,24 @@ namespace weir::inline v0::detail {
 
 /// What service costs in virtual time.
 struct fair_unit {
-    /// A permit at weight 1. Weights up to 16 divide it; for the others the rest of each division is carried to the next.
+    /// A permit at weight 1. Weights up to 16 divide it; for the others the rest of each division is carried to the
+    /// next.
     static constexpr std::uint64_t unit = 720'720;
     /// Larger grants count as this: 10^12 permits.
-    static constexpr std::uint64_t max_cost = (std::uint64_t{1} << 60) / unit;
+    [[gnu::__visibility__("hidden")]] static constexpr std::uint64_t max_cost = (std::uint64_t{1} << 60) / unit;
 };
 
-/// Which of several classes is next. Each class has the tag at which its next call starts, in permits over its weight. A
-/// grant of n moves the tag on by n / weight. The class with the least tag is next; of equal ones, the class that is
-/// listed first. The virtual time is the start tag of the call served last: a class that was idle comes back there,
-/// without credit for the time it was idle, and is next. When no class waits, the virtual time jumps to the largest tag:
-/// capacity used while no call was waiting creates no debt.
+/// Which of several classes is next. Each class has the tag at which its next call starts, in permits over its
+/// weight. A grant of n moves the tag on by n / weight. The class with the least tag is next; of equal ones, the
+/// class that is listed first. The virtual time is the start tag of the call served last: a class that was idle
+/// comes back there, without credit for the time it was idle, and is next. When no class waits, the virtual time
+/// jumps to the largest tag: capacity used while no call was waiting creates no debt.
 /// O(log classes), and O(classes) once in 2^62 units of work.
 template <std::size_t Classes>
     requires(Classes > 0 && Classes <= 65'536)
 class fair_schedule : fair_unit {
 public:
-    static constexpr std::size_t none = Classes;
+    [[gnu::__visibility__("hidden")]] static constexpr std::size_t none = Classes;
 
     constexpr explicit fair_schedule(std::array<std::uint32_t, Classes> const& weights) noexcept : weights_{weights} {
         winner_.fill(none);
@@ -98,8 +99,8 @@ private:
 
     constexpr void advance(std::size_t i, std::uint64_t n) noexcept {
         std::uint64_t const work = std::clamp(n, std::uint64_t{1}, max_cost) * unit + rests_[i];
-        // Where much more is settled than was counted, a tag can grow past the virtual time without bound: it stops, and
-        // does not wrap.
+        // Where much more is settled than was counted, a tag can grow past the virtual time without bound: it stops,
+        // and does not wrap.
         tags_[i] += (std::min)(work / weights_[i], (std::numeric_limits<std::uint64_t>::max)() - tags_[i]);
         rests_[i] = static_cast<std::uint32_t>(work % weights_[i]);
         latest_ = (std::max)(latest_, tags_[i]);

@@ -12,9 +12,9 @@
 
 namespace weir::inline v0::detail {
 
-/// What an amount counts as among classes. Where a limiter has limits of requests and of tokens: its tokens, but no less
-/// than TPM / RPM, which is what its request is worth in tokens. That is the amount of the resource that the call needs
-/// most of.
+/// What an amount counts as among classes. Where a limiter has limits of requests and of tokens: its tokens, but no
+/// less than TPM / RPM, which is what its request is worth in tokens. That is the amount of the resource that the
+/// call needs most of.
 template <class Limiter, class Amount>
 std::uint64_t share_of(Limiter const& l, Amount const& a) noexcept {
     std::uint64_t n = 1;
@@ -38,7 +38,8 @@ std::uint64_t share_of(Limiter const& l, Amount const& a) noexcept {
     return n;
 }
 
-/// What a call that was granted counts as: its cost, or, where that is a callable, what the decision says it asked for.
+/// What a call that was granted counts as: its cost, or, where that is a callable, what the decision says it asked
+/// for.
 template <class Limiter, class Cost>
 std::uint64_t share_granted(Limiter const& l, Cost const& cost, typename Limiter::decision const& d) noexcept {
     if constexpr (!std::invocable<Cost const&, Limiter&> && !std::invocable<Cost&, Limiter&>) {

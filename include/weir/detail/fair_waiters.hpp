@@ -50,15 +50,16 @@ public:
         take_out(i, p);
         if (was_first) wake();
     }
-    /// Leaves with a grant, which is counted in the period that is returned. It was first when it asked, and may have been
-    /// displaced since.
+    /// Leaves with a grant, which is counted in the period that is returned. It was first when it asked, and may
+    /// have been displaced since.
     std::uint64_t serve(std::size_t i, node& p, std::uint64_t n) {
         std::lock_guard const lock{mutex_};
         node* const before = first();
         std::uint64_t const period = order_.period();
         order_.serve(i, n);
         take_out(i, p);
-        // The waiter that p had displaced, or that comes after it. One that was first before is awake, or has its alarm.
+        // The waiter that p had displaced, or that comes after it. One that was first before is awake, or has its
+        // alarm.
         if (first() != before) wake();
         return period;
     }

@@ -52,8 +52,7 @@ public:
 
     constexpr gcra_limiter(gcra const& g, permits available, time_point origin, Clock&& c)
         : clock_{static_cast<Clock&&>(c)}, origin_{detail::ticks(origin)}, state_{g, available} {}
-    gcra_limiter(gcra_limiter const&) =
-        delete;  // limiters do not move: hold them in a std::deque, a std::unique_ptr, or use try_emplace
+    gcra_limiter(gcra_limiter const&) = delete;  // does not move: use try_emplace, deque or unique_ptr
     gcra_limiter& operator=(gcra_limiter const&) = delete;
 
     constexpr clock_type const& clock() const noexcept { return clock_.get(); }

@@ -8,21 +8,22 @@
 //   turn     its first waiter is awake, or has been woken, or sleeps with an alarm: it attempts.
 // What an attempt with the turn leads to:
 //   granted            the waiter leaves; its member's tag moves on; the turn goes to the next.
-//   denied by the      the waiter keeps the turn and sleeps until the time that the limiter named. No one else attempts:
-//   shared limiter     what is asked for next in the fair order must not be passed by smaller requests.
+//   denied by the      the waiter keeps the turn and sleeps until the time that the limiter named. No one else
+//   attempts: shared limiter     what is asked for next in the fair order must not be passed by smaller requests.
 //   A member that comes with a smaller tag takes the turn over.
-//   denied by its own  the member is blocked until that time, and the turn goes to the next ready member. Where there is
+//   denied by its own  the member is blocked until that time, and the turn goes to the next ready member. Where
+//   there is
 //                      none, it goes to the blocked member whose time comes first (`turn_is_idle_`): its first waiter
 //                      sleeps until then. A member that becomes ready takes such a turn over.
 //
 // Lemma: while any call waits, one member has the turn, and its first waiter is awake, or notified, or has an alarm.
-//   Joining: without a turn, the newcomer takes it, and is awake. Leaving and serving: pass() gives the turn on and wakes.
-//   Denials: as above; the waiter that keeps the turn sleeps with its alarm. A notification that comes while a waiter is
-//   awake ends its next sleep at once, and a refund marks the member (`touched`), so that an attempt that was made before
-//   the refund does not block it after.
-// Wake-ups: a grant wakes one waiter, and so do a denial by a member's own limiter and the leaving of a waiter that has the
-//   turn. After a grant, the member is blocked until its own limiter can grant one permit, so that a wake-up for its next
-//   waiter is not for nothing.
+//   Joining: without a turn, the newcomer takes it, and is awake. Leaving and serving: pass() gives the turn on and
+//   wakes. Denials: as above; the waiter that keeps the turn sleeps with its alarm. A notification that comes while
+//   a waiter is awake ends its next sleep at once, and a refund marks the member (`touched`), so that an attempt
+//   that was made before the refund does not block it after.
+// Wake-ups: a grant wakes one waiter, and so do a denial by a member's own limiter and the leaving of a waiter that
+// has the turn. After a grant, the member is blocked until its own limiter can grant one permit, so that a wake-up
+// for its next waiter is not for nothing.
 #pragma once
 
 #include <algorithm>
@@ -42,6 +43,9 @@
 #include "index_heap.hpp"
 #include "mutex_of.hpp"
 #include "waiter_list.hpp"
+
+#pragma push_macro("check")  // a macro in older Apple headers
+#undef check
 
 namespace weir::inline v0::detail {
 
@@ -244,8 +248,8 @@ private:
 
     void saw(std::int64_t now) noexcept { clock_ = now; }
 
-    // An epoch is 2^60 of virtual time. A tag is at most 2^61 ahead when it is moved, so one that was moved more than four
-    // epochs ago is behind; others can be compared.
+    // An epoch is 2^60 of virtual time. A tag is at most 2^61 ahead when it is moved, so one that was moved more
+    // than four epochs ago is behind; others can be compared.
     void advance_to(std::uint64_t tag) noexcept {
         epoch_ += ((tag >> 60U) - (now_ >> 60U)) & 15U;
         now_ = tag;
@@ -496,3 +500,5 @@ private:
 };
 
 }  // namespace weir::inline v0::detail
+
+#pragma pop_macro("check")

@@ -9,8 +9,8 @@
 
 namespace weir::inline v0::detail {
 
-/// `T::heap_index` is the position. `Before` says which of two is nearer to the top. O(log n); reserve() allocates, and
-/// nothing else does as long as no more objects are in it.
+/// `T::heap_index` is the position. `Before` says which of two is nearer to the top. O(log n); reserve() allocates,
+/// and nothing else does as long as no more objects are in it.
 template <class T, class Before>
 class index_heap {
 public:

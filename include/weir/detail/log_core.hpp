@@ -79,8 +79,8 @@ public:
           origin_{detail::ticks(origin)},
           window_{window} {}
 
-    log_slots<Atomics>& slots() noexcept { return slots_; }
-    log_slots<Atomics> const& slots() const noexcept { return slots_; }
+    log_slots<Atomics>& entries() noexcept { return slots_; }
+    log_slots<Atomics> const& entries() const noexcept { return slots_; }
     clock_type const& clock() const noexcept { return clock_.get(); }
     duration window() const noexcept { return window_; }
 

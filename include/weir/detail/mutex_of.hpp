@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// How a part that excludes others on purpose comes to its mutex: by its policy, so that a checker can stand in for it.
+// The mutex of a part that excludes others on purpose: its policy may name it, so that a checker can replace it.
 #pragma once
 
 #include "cpp20.hpp"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Sleeping by a clock. A thread sleeps in a parker until the clock reaches an instant or somebody notifies it; the
-// clock decides how, so that one fake clock drives decisions and sleeps.
+// Sleeping by a clock. A thread sleeps in a parker until the clock reaches an instant or another thread notifies it.
+// The clock decides how, so that one manual clock drives decisions and sleeps.
 #pragma once
 
 #include <algorithm>
@@ -18,12 +18,12 @@
 
 namespace weir::inline v0 {
 
-/// One sleeper's seat: any thread may notify it, one thread at a time sleeps in it (through weir::wait_until). A
+/// What a thread sleeps in: any thread may notify it, one thread at a time sleeps in it (through weir::wait_until). A
 /// notification is kept until a sleep returns it, so that one that comes before the sleep is not lost; two before one
-/// sleep count as one. Notifying takes the seat's own mutex, which is never held for longer than a few instructions.
+/// sleep count as one. notify() takes the parker's own mutex, which is never held for longer than a few instructions.
 ///
-/// The seat must outlive the call of notify(): where the sleeper may leave on its own, notify it under a mutex that it
-/// takes before it destroys the seat.
+/// The parker must outlive the call of notify(): where the sleeper may leave on its own, notify it under a mutex
+/// that it takes before it destroys the parker.
 class parker {
 public:
     parker() = default;
@@ -86,20 +86,20 @@ private:
     bool expired_ = false;
 };
 
-/// Sleeps in `seat` until it is notified (true) or c.now() >= t (false). time_point::max() means no time at all. A
+/// Sleeps in `p` until it is notified (true) or c.now() >= t (false). time_point::max() means no time at all. A
 /// clock without a wait_until of its own is taken to run at the speed of real time; steps of such a clock, as
 /// system_clock's, are noticed when the sleep that was computed before the step ends. Never returns false early.
 template <clock C>
-bool wait_until(C const& c, parker& seat, typename C::time_point t) {
+bool wait_until(C const& c, parker& p, typename C::time_point t) {
     if constexpr (sleeping_clock<C>) {
-        return c.wait_until(seat, t);
+        return c.wait_until(p, t);
     } else {
         // The time is read outside the parker's mutex, since a clock's now() may take a lock of its own.
         for (;;) {
             typename C::time_point const now = c.now();
-            if (now >= t) return seat.take();
+            if (now >= t) return p.take();
             std::chrono::nanoseconds const left = detail::sleep_step(now, t);
-            if (seat.wait_for(left)) return true;
+            if (p.wait_for(left)) return true;
         }
     }
 }

@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "../atomics.hpp"
+#include "saturating.hpp"
 
 namespace weir::inline v0::llm {
 
@@ -51,9 +52,9 @@ public:
 
     static constexpr std::size_t bucket_of(std::uint64_t x) noexcept {
         if (x > greatest) x = greatest;
-        if (x < 16) return static_cast<std::size_t>(x);
+        if (x < 16) return weir::detail::to<std::size_t>(x);
         auto const shift = static_cast<unsigned>(std::bit_width(x)) - 4U;
-        return shift * 8U + static_cast<std::size_t>(x >> shift);
+        return shift * 8U + weir::detail::to<std::size_t>(x >> shift);
     }
     static constexpr std::uint64_t upper_end(std::size_t bucket) noexcept {
         if (bucket < 16) return bucket;

@@ -20,8 +20,8 @@ namespace weir::inline v0 {
 
 class parker;
 
-/// A clock that sleeps in its own way: one that does not run at the speed of real time must. Its wait_until returns true
-/// when the parker was notified (and takes the notification), and false once now() >= t.
+/// A clock that sleeps in its own way: one that does not run at the speed of real time must. Its wait_until returns
+/// true when the parker was notified (and takes the notification), and false once now() >= t.
 template <class C>
 concept sleeping_clock = clock<C> && requires(C const& c, parker& p, typename C::time_point t) {
     { c.wait_until(p, t) } -> std::same_as<bool>;
@@ -31,8 +31,8 @@ concept sleeping_clock = clock<C> && requires(C const& c, parker& p, typename C:
 
 namespace weir::inline v0::detail {
 
-/// The next real-time sleep on the way to `t`: an hour at most, since libraries differ in what they do with a wait that
-/// passes the end of their clock. Rounded up, so that a clock with ticks of a second is not read over and over.
+/// The next real-time sleep on the way to `t`: an hour at most, since libraries differ in what they do with a wait
+/// that passes the end of their clock. Rounded up, so that a clock with ticks of a second is not read over and over.
 template <class TimePoint>
 constexpr std::chrono::nanoseconds sleep_step(TimePoint now, TimePoint t) noexcept {
     using duration = typename TimePoint::duration;
@@ -55,8 +55,8 @@ inline void sleep_for_real(std::chrono::nanoseconds d) noexcept {
 #endif
 }
 
-/// Sleeps until c.now() >= t. A clock without a wait_until of its own is taken to run at the speed of real time; a step
-/// of such a clock is noticed when the sleep that was computed before the step ends.
+/// Sleeps until c.now() >= t. A clock without a wait_until of its own is taken to run at the speed of real time; a
+/// step of such a clock is noticed when the sleep that was computed before the step ends.
 template <class C>
 void sleep_by(C const& c, typename C::time_point t) {
     using time_point = typename C::time_point;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// A waiter: its place in the queue, and the steps from there to an admission. Threads and coroutines take the same steps.
+// A waiter: its place in the queue, and the steps from there to an admission. Threads and coroutines take the same
+// steps.
 #pragma once
 
 #include <algorithm>
@@ -19,6 +20,9 @@
 #include "caught.hpp"
 #include "parker.hpp"
 #include "waiter_list.hpp"
+
+#pragma push_macro("check")  // a macro in older Apple headers
+#undef check
 
 namespace weir::inline v0::detail {
 
@@ -172,8 +176,8 @@ private:
             pause_ = {};
             return false;
         }
-        // Denied, and yet nothing to wait for by the clock: the attempt lost a race, or waits for a call in flight. The
-        // queue is told when that ends; where it is not, look again now and then.
+        // Denied, and yet nothing to wait for by the clock: the attempt lost a race, or waits for a call in flight.
+        // The queue is told when that ends; where it is not, look again now and then.
         pause_ = next_pause(pause_);
         retry_at_ = saturating_add(time_point{line_.limiter_.clock().now()}, pause_);
         return false;
@@ -241,8 +245,11 @@ public:
     }
 
 private:
-    // Notified with the queue's mutex held, which this thread takes to leave: so the parker outlives the notification.
+    // Notified with the queue's mutex held, which this thread takes to leave: so the parker outlives the
+    // notification.
     std::optional<parker> parker_;  // none before it is needed: making one is not free
 };
 
 }  // namespace weir::inline v0::detail
+
+#pragma pop_macro("check")

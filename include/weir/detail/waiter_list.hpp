@@ -3,12 +3,12 @@
 // Waiters in order of arrival, and the queue of those that are served first come, first served.
 //
 // Closing. close() marks the queue closed and wakes every waiter, with the queue's mutex held. A thread that waits
-// leaves through the mutex when it runs, with wait_status::closed. A coroutine may be suspended in an executor that the
-// closing thread itself runs, so nobody may wait for it: close() takes it out of the list, and it does not touch the
-// queue again. Its node's `phase` decides which of the two it is:
+// leaves through the mutex when it runs, with wait_status::closed. A coroutine may be suspended in an executor that
+// the closing thread itself runs, so nobody may wait for it: close() takes it out of the list, and it does not touch
+// the queue again. Its node's `phase` decides which of the two it is:
 //   awake → asleep     the coroutine, before it arms its timer: from here on it touches nothing of the queue;
-//   asleep → awake     the coroutine, when its timer fires or it is destroyed: it is in the list, and leaves by itself;
-//   asleep → released  close(): the coroutine is out of the list.
+//   asleep → awake     the coroutine, when its timer fires or it is destroyed: it is in the list, and leaves by
+//   itself; asleep → released  close(): the coroutine is out of the list.
 //   (1) close() releases, the coroutine acquires: what close() did to the node happened before the coroutine ends.
 #pragma once
 
@@ -163,20 +163,20 @@ private:
 
 /// Waits until the last waiter of a closed queue has left.
 template <class Atomics, class Mutex>
-void drain(population<Atomics>& who_waits, Mutex& mutex) {
+void drain(population<Atomics>& waiters, Mutex& mutex) {
     std::optional<typename population<Atomics>::event> e;  // made where it is needed, which is seldom
     {
         std::lock_guard const lock{mutex};
-        if (who_waits.count() == 0) return;
-        if (who_waits.drained(e.emplace())) return;
+        if (waiters.count() == 0) return;
+        if (waiters.drained(e.emplace())) return;
     }
     e->wait();
     std::lock_guard const lock{mutex};  // the notifier has left it
 }
 
-/// Numbers of arrival, the next of them for a waiter that joins. A caller served without joining takes the number that
-/// was given last: every call that waits when it comes back has joined since, and is behind it. Relaxed: a count; what
-/// orders two arrivals orders their numbers, by coherence.
+/// Numbers of arrival, the next of them for a waiter that joins. A caller served without joining takes the number
+/// that was given last: every call that waits when it comes back has joined since, and is behind it. Relaxed: a
+/// count; what orders two arrivals orders their numbers, by coherence.
 template <class Atomics>
 class arrivals {
 public:
@@ -196,8 +196,8 @@ void renew(Mutex& m) noexcept {
 }
 
 /// First come, first served. Everything is O(1) under a mutex, except for a holder of a ticket (see
-/// waiter_list::insert). A thread that is suspended while it holds the mutex delays joining and leaving, not an attempt
-/// that meets an empty queue, nor any direct user of the limiter.
+/// waiter_list::insert). A thread that is suspended while it holds the mutex delays joining and leaving, not an
+/// attempt that meets an empty queue, nor any direct user of the limiter.
 template <class Atomics>
 class fifo_waiters {
 public:
@@ -248,8 +248,8 @@ public:
         return list_.first != nullptr && list_.first->arrival <= p.arrival;
     }
 
-    /// Takes the mutex even when the queue looks empty: a call that joins after this attempts after it and sees what it
-    /// brought.
+    /// Takes the mutex even when the queue looks empty: a call that joins after this attempts after it and sees what
+    /// it brought.
     void wake_first() {
         std::lock_guard const lock{mutex_};
         wake();

@@ -67,7 +67,7 @@ public:
     using duration = typename Pool::duration;
     using pool_type = Pool;
     using terms = fallback_terms<duration>;
-    static constexpr std::size_t none = (std::numeric_limits<std::size_t>::max)();
+    [[gnu::__visibility__("hidden")]] static constexpr std::size_t none = (std::numeric_limits<std::size_t>::max)();
 
     class choice;
 
@@ -132,6 +132,9 @@ private:
 
     struct link {
         link(std::string m, Pool& p) : model{std::move(m)}, pool{&p} {}
+        link(link const&) = delete;
+        link& operator=(link const&) = delete;
+        ~link() = default;
 
         std::string model;
         Pool* pool;

@@ -1,29 +1,30 @@
 // SPDX-License-Identifier: MIT
 //
-// header_sync: what a server says is left goes into a quota_limiter, in the safe direction only: where less is left than the limiter
-// believes, the difference is charged as the use of others; where more is, nothing happens.
+// header_sync: what a server says is left goes into a quota_limiter, in the safe direction only. Where less is left
+// than the limiter believes, the difference is charged as the use of others; where more is left, nothing happens.
 //
-// **What is charged.** Let L be the limiter's limit, R what the server says remains, and r the moment at which the server counted. The
-// server's R leaves room for R, so in the limiter's terms L − R was taken at r, by anybody. Of that at most
-//     own = what the limiter's window held when the call that bore the report was sent, holds included, what was fed left out,
-//         + what was sent since and can have been counted by r, each call at the bound that was asked for
-// is ours: a call of ours in flight at r is in R or it is not, which cannot be told; in `own` it is either way. So where L − R > own the
-// difference is the strangers', for certain, and ours are never charged twice. The limiter is charged with the greatest difference that the
-// reports of the last window showed: not with their sum, so that a report that is repeated, comes late or out of order adds nothing.
-// What had aged out for us when the call was sent had aged out for the server at r, by the limiter's own argument (quota_limiter.hpp),
-// whose conditions are needed here too. What is lost is sharpness: use by strangers below what we sent between the stamp and r is not seen.
+// **What is charged.** Let L be the limit, R what the server says remains, r the time at which the server counted.
+// The server has room for R, so L − R was taken at r, by any client. Of that, at most
+//     own = what the limiter's window held when the call that carries the report was sent, reservations included and
+//           charges by header_sync excluded, + what was sent since then and may be counted by r, each call at its bound
+// is ours: a call of ours in flight at r may be in R or not, and is in `own` in both cases. So where L − R > own, the
+// difference is the use of strangers, and our own use is never charged twice. The limiter is charged with the
+// greatest difference that the reports of the last window showed, not with their sum: a report that is repeated, late
+// or out of order adds nothing. What had aged out for us when the call was sent had aged out for the server at r, by
+// the argument of quota_limiter.hpp, whose conditions are needed here too. The price is sharpness: use by strangers
+// below what we sent between the stamp and r is not seen.
 //
-// **When the server counted.** `on_arrival`: when it let the call in, as one does that charges at admission; then only what was sent within the
-// limiter's jitter J after the stamp can have overtaken it: a call j that arrived before call i has sent_j + d ≤ a_j ≤ a_i ≤ stamp_i + d + J.
-// `on_reply`: when it wrote the reply's head; then all that was sent until the reply was read may be in R. A report that is older than its
-// window says nothing of now and is passed over.
+// **When the server counted.** `on_arrival`: when it accepted the call, as a server does that charges at admission.
+// Then only what was sent within the limiter's jitter J after the stamp can have overtaken it: a call j that arrived
+// before call i has sent_j + d ≤ a_j ≤ a_i ≤ stamp_i + d + J. `on_reply`: when it wrote the head of the reply. Then
+// all that was sent until the reply was read may be in R. A report that is older than its window is ignored.
 //
-// **How long.** A difference is charged until a window after the last report that showed it, since a stranger's use that ages out is
-// as a rule followed by more; or, where the server says that all is restored before that, until the reset. So a stranger who
-// stops is missed for another window at most. A charge that nobody renews ages out by itself.
+// **How long.** A difference is charged until one window after the last report that showed it, since more use by a
+// stranger follows as a rule; or until the reset, if the server says that all is restored before that. So a stranger
+// that stops is charged for one more window at most. A charge that no report renews ages out by itself.
 //
-// **Never more.** The feed only charges, and gives back only what it charged itself: a limiter that is fed grants nothing that the same limiter
-// would not grant without, after the same calls.
+// **Never more.** header_sync only charges, and gives back only what it charged: a limiter with it grants nothing
+// that the same limiter would not grant without it, after the same calls.
 #pragma once
 
 #include <algorithm>
@@ -38,6 +39,7 @@
 
 #include "../clock/clock.hpp"
 #include "../detail/mutex_of.hpp"
+#include "detail/stranger_levels.hpp"
 #include "hints.hpp"
 #include "quota.hpp"
 
@@ -51,8 +53,10 @@ constexpr std::optional<std::uint64_t>& limit_in(llm::quota& q, llm::limit l) no
 
 namespace weir::inline v0::llm {
 
-/// The limit of a quota that a report speaks of. A window that is not said is taken for a minute: a server's other long windows, whose
-/// rest bounds a minute's as well, are not told from it. None for windows between, and for what a quota does not count.
+/// The limit of a quota that a report speaks of. A report without a window counts as one of a minute, as do longer
+/// windows: what is left of those bounds a minute's use as well. None for windows between a second and a minute, and
+/// for
+/// what a quota does not count.
 constexpr limit limit_of(limit_report const& r) noexcept {
     if (r.kind != counted::requests && r.kind != counted::tokens) return limit::none;
     bool const requests = r.kind == counted::requests;
@@ -61,8 +65,8 @@ constexpr limit limit_of(limit_report const& r) noexcept {
     return limit::none;
 }
 
-/// The limits that the server reports of a minute or a second, for who wants to see that they are higher; the lowest where there
-/// are several.
+/// The limits that the server reports for a minute or a second, for a caller that wants to see whether they are higher;
+/// the lowest where there are several.
 constexpr quota reported_limits(limit_reports const& reports) noexcept {
     quota q;
     for (auto const& r : reports) {
@@ -74,9 +78,10 @@ constexpr quota reported_limits(limit_reports const& reports) noexcept {
     return q;
 }
 
-/// `configured` with each limit that it has lowered to what the server reports, but to no less than 1; a higher report raises nothing. For
-/// quota_limiter::change, where the caller trusts the server (some report a slice of a minute and do not say so). Always from
-/// what was configured, so that a report that rises again undoes it:
+/// `configured`, with each limit lowered to what the server reports, but not below 1; a higher report raises nothing.
+/// For
+/// quota_limiter::change, where the caller trusts the server (some report a slice of a minute and do not say so). Start
+/// from what was configured, so that a report that rises again undoes it:
 ///
 ///     limiter.change(weir::llm::lowered(configured, reports));
 constexpr quota lowered(quota configured, limit_reports const& reports) noexcept {
@@ -92,18 +97,21 @@ constexpr quota lowered(quota configured, limit_reports const& reports) noexcept
 /// When the server counts what it reports; see above.
 enum class report_time : unsigned char { on_arrival, on_reply };
 
-/// Beside a quota_limiter that it refers to. Every call's grant is told before the call leaves, its headers when they are read:
+/// For a quota_limiter, which it refers to. It is told of each grant before the call is sent, and of its headers when
+/// they are read:
 ///
-///     weir::llm::header_sync feed{quota};
-///     if (auto d = quota.try_acquire({input, max_tokens})) {
-///         auto const mark = feed.sent(d);
+///     weir::llm::header_sync sync{quota};
+///     if (auto d = quota.try_acquire({.input = input, .output = max_tokens})) {
+///         auto const mark = sync.sent(d);
 ///         auto const reply = send();
-///         feed.on_response(mark, weir::llm::read_limits(reply.headers, dialect, wall_now), now);
+///         sync.on_response(mark, weir::llm::read_limits(reply.headers, dialect, wall_now), now);
 ///     }
 ///
-/// A grant that it is not told of counts as a stranger's where a report shows it: too little is sent then, never too much. A call that never
-/// left and was refunded only makes it less sharp.
-/// All verbs take one mutex for some tens of nanoseconds: they come with calls and answers, never with denied attempts. Nothing is allocated.
+/// A grant that it is not told of counts as a stranger's where a report shows it: then too little is sent, never too
+/// much.
+/// A call that was not sent and was refunded only makes it less sharp.
+/// All verbs take one mutex for some tens of nanoseconds: they come with calls and answers, never with denied attempts.
+/// Nothing is allocated.
 template <class Limiter>
 class header_sync {
 public:
@@ -119,7 +127,8 @@ public:
     private:
         friend header_sync;
         time_point sent_{};
-        // What the window held but for what was fed, less all that had been sent by then: modulo 2^64, and right again with a
+        // What the window held but for what was fed, less all that had been sent by then: modulo 2^64, and right again
+        // with a
         // later sum of all that was sent.
         std::array<std::uint64_t, 4> base_{};
         std::uint64_t segment_ = 0;  // in which it was noted
@@ -143,7 +152,7 @@ public:
         if (!d.granted()) return m;
         std::lock_guard const lock{mutex_};
         keep_up(d.at());
-        // Before the window is looked at: who is not in it yet comes here later.
+        // Before the window is read: a call that is not in it yet comes here later.
         sums_.requests += 1;
         sums_.tokens += (std::min)(d.asked().total(), std::uint64_t{1} << 48U);
         newest_ = (std::max)(newest_, segment_of(d.at()));
@@ -193,14 +202,15 @@ public:
         return q;
     }
 
-    /// Gives back charges whose time is over, as the other verbs do too: for who waits with no call in flight.
+    /// Gives back charges whose time is over, as the other verbs do too: for a caller that waits with no call in
+    /// flight.
     void expire(time_point now) noexcept {
         std::lock_guard const lock{mutex_};
         keep_up(now);
     }
 
 private:
-    static constexpr limit limits[] = {limit::rpm, limit::rps, limit::tpm, limit::tps};
+    [[gnu::__visibility__("hidden")]] static constexpr limit limits[] = {limit::rpm, limit::rps, limit::tpm, limit::tps};
     static constexpr std::uint64_t span = 250;  // segments in a window: the ring has more, so that a window's stay
 
     struct totals {
@@ -219,34 +229,15 @@ private:
     };
     /// Strangers' use of one limit: what is known of it until when, and how it is charged.
     struct strangers {
-        struct level {
-            std::uint64_t amount = 0;
-            time_point until = (time_point::min)();
-        };
-        // None has both less and sooner than another; until when they are is at least a 32nd of a window apart, but for resets.
-        std::array<level, 40> levels{};
+        weir::detail::stranger_levels<time_point> levels{};
         std::array<std::optional<charge>, 16> charges{};
         bool idle = true;
 
         void note(std::uint64_t amount, time_point until, duration window) noexcept {
             idle = false;
-            level* place = levels.data();
-            for (auto& l : levels) {
-                if (l.amount >= amount && l.until >= until - window / 32) return;
-                if (l.amount <= amount && l.until <= until) l = {};
-            }
-            for (auto& l : levels) {
-                if (l.until < place->until) place = &l;
-            }
-            *place = {amount, until};
+            levels.note(amount, until, window);
         }
-        std::uint64_t known(time_point t) const noexcept {
-            std::uint64_t most = 0;
-            for (auto const& l : levels) {
-                if (l.until > t) most = (std::max)(most, l.amount);
-            }
-            return most;
-        }
+        std::uint64_t known(time_point t) const noexcept { return levels.known(t); }
         std::uint64_t sum() const noexcept {
             std::uint64_t all = 0;
             for (auto const& c : charges) all += c ? c->amount : 0;
@@ -277,7 +268,8 @@ private:
         return ring_[static_cast<std::size_t>(number % ring_.size())];
     }
 
-    /// What had been sent by the last moment at which the server can have counted; none where that is too long ago to know.
+    /// What had been sent by the latest time at which the server may have counted; none if that is too long ago to
+    /// know.
     std::optional<totals> counted_by(mark const& m, time_point now) const noexcept {
         if (when_ == report_time::on_reply) return sums_;
         std::uint64_t s = (std::max)(m.segment_, segment_of((std::min)(now, m.sent_ + jitter_)));
@@ -292,7 +284,8 @@ private:
         return now + (sooner ? std::chrono::ceil<duration>(*r.reset) : window);
     }
 
-    /// The limiter is charged with what is known. A charge leaves this book before the limiter's window: what is subtracted from
+    /// The limiter is charged with what is known. A charge leaves this book before the limiter's window: what is
+    /// subtracted from
     /// the window's sum is in it.
     void keep_up(time_point now) noexcept {
         for (limit const l : limits) {
@@ -305,7 +298,7 @@ private:
         std::uint64_t const wanted = s.known(now);
         for (auto& c : s.charges) {
             if (!c || since(c->at, now) < window / 2) continue;
-            // What outlives its booking is booked anew, in good time, and before it is given back.
+            // What outlives its charge is charged again, in good time, before the old charge is given back.
             if (since(c->at, now) < window && s.known(c->at + window) != 0) {
                 auto again = book(l, c->amount, now);
                 limiter_.refund(c->booked);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 //
-// queue_group: queues that each have limiters of their own and share one more. A crawler has a limit for each host, and one
-// for all hosts together.
+// queue_group: queues that each have limiters of their own and share one more. A crawler has a limit for each host,
+// and one for all hosts together.
 //
-// Promise: the shared limiter is divided fairly among the queues that can use it, whatever each of them asks for; a queue
-// that its own limiter blocks does not hold up the others; one waiter is woken at a time. The bounds are at the class.
-// Source: start-time fair queueing, as in fair_queue.hpp, over queues that come and go.
+// Promise: the shared limiter is divided fairly among the queues that can use it, whatever each of them asks for; a
+// queue that its own limiter blocks does not hold up the others; one waiter is woken at a time. The bounds are at
+// the class. Source: start-time fair queueing, as in fair_queue.hpp, over queues that come and go.
 #pragma once
 
 #include <concepts>
@@ -32,29 +32,34 @@ namespace weir::inline v0 {
 ///     };
 ///     if (auto a = hosts[name].queue.try_acquire_for(1, 30s)) fetch();
 ///
-/// Two users of one limiter that ask for different amounts: `grouped_queue alice{group, everyone}, bob{group, everyone}`.
+/// Two users of one limiter that ask for different amounts: `grouped_queue alice{group, everyone}, bob{group,
+/// everyone}`.
 ///
 /// Let a, b be queues, w their weights, m the largest cost that was granted to one.
 /// - FIFO inside a queue.
-/// - Shares: over any time in which a and b always have a call that waits, and the limiters of neither but the shared one
-///   deny it, |granted(a)/w(a) − granted(b)/w(b)| ≤ m(a)/w(a) + m(b)/w(b); and one call
-///   more where one of them was denied by its own limiter before. The time in which its own limiter denies earns no credit.
-/// - A new queue waits for at most one call of each queue that waits. An old one is next, if its own last call is paid for.
-/// - Work conserving: a call waits only while its own limiters deny it, the shared limiter denies a call that is ahead of
-///   it, or a waiter that was woken has not run yet.
-/// - No starvation: a call that needs much is not passed by the small calls of a queue beyond that queue's share, nor by a
-///   stream of new queues.
-/// - Wake-ups: at most one waiter is woken for each grant, for each denial by a waiter's own limiter, for each waiter that
-///   leaves with the turn, and for each refund, settlement or change. Where all calls ask for one permit and no caller
-///   passes the queues, there are no such denials but the first of each queue.
-/// O(log queues) under one mutex, in which no limiter and no clock is called. Making a queue may allocate; waiting does not.
-/// All queues must use the same clock. Limiters that are neither the queue's own nor the group's count as its own.
+/// - Shares: over any time in which a and b always have a call that waits, and the limiters of neither but the
+///   shared one deny it, |granted(a)/w(a) − granted(b)/w(b)| ≤ m(a)/w(a) + m(b)/w(b); and one call
+///   more where one of them was denied by its own limiter before. The time in which its own limiter denies earns no
+///   credit.
+/// - A new queue waits for at most one call of each queue that waits. An old one is next, if its own last call is
+///   paid for.
+/// - Work conserving: a call waits only while its own limiters deny it, the shared limiter denies a call that is
+///   ahead of it, or a waiter that was woken has not run yet.
+/// - No starvation: a call that needs much is not passed by the small calls of a queue beyond that queue's share,
+///   nor by a stream of new queues.
+/// - Wake-ups: at most one waiter is woken for each grant, for each denial by a waiter's own limiter, for each
+///   waiter that leaves with the turn, and for each refund, settlement or change. Where all calls ask for one permit
+///   and no caller passes the queues, there are no such denials but the first of each queue.
+/// O(log queues) under one mutex, in which no limiter and no clock is called. Making a queue may allocate; waiting
+/// does not. All queues must use the same clock. Limiters that are neither the queue's own nor the group's count as
+/// its own.
 template <class Atomics = std_atomics>
 class queue_group {
 public:
     /// For queues that share no limiter but the order of their attempts.
     queue_group() noexcept : waiters_{nullptr} {}
-    /// For queues whose limiters all include `shared`, as a part of an all_of or alone. It is compared by its address.
+    /// For queues whose limiters all include `shared`, as a part of an all_of or alone. It is compared by its
+    /// address.
     template <class Limiter>
         requires(!std::same_as<Limiter, queue_group>)
     explicit queue_group(Limiter& shared) noexcept : waiters_{&shared} {}

@@ -18,9 +18,9 @@
 namespace weir::inline v0 {
 
 /// Something that can ask for a wait to end: std::stop_token, or any type with stop_requested() for which
-/// stop_callback_for names a callback type. That type is constructed from (token, f). It calls f once when the stop is
-/// requested, on any thread, or in its constructor where the stop was requested before; its destructor waits for a call
-/// that runs on another thread.
+/// stop_callback_for names a callback type. That type is constructed from (token, f). It calls f once when the stop
+/// is requested, on any thread, or in its constructor where the stop was requested before; its destructor waits for
+/// a call that runs on another thread.
 template <class T>
 concept stoppable_token = requires(T const& t) {
     { t.stop_requested() } -> std::convertible_to<bool>;

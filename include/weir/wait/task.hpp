@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The return type of a coroutine that begins when it is awaited: what weir's own coroutines return, and enough to call them from one's own.
+// task: the return type of a coroutine that begins when it is awaited. weir's own coroutines return it. Its layout
+// is the same with and without exceptions.
 #pragma once
 
 #include <atomic>
@@ -28,7 +29,7 @@ struct task_promise {
         template <class Promise>
         std::coroutine_handle<> await_suspend(std::coroutine_handle<Promise> h) noexcept {
             task_promise& p = h.promise();
-            if (!p.meet()) return std::noop_coroutine();  // who awaits finds it ended, and may have destroyed it by now
+            if (!p.meet()) return std::noop_coroutine();  // the awaiting side finds it ended, and may have destroyed it
             if (p.next) return p.next;
             timer_callback const call = p.done;
             call();  // may destroy it
@@ -41,8 +42,9 @@ struct task_promise {
     ending final_suspend() const noexcept { return {}; }
     void unhandled_exception() noexcept { thrown = std::current_exception(); }
 
-    // True for the second of the two who come: the end, and the one who waits for it. The second goes on with what waits.
-    // Acquire-release: the second sees what the first wrote, the result or what is to be resumed.
+    // Called by the end, and by the side that waits for it. True for the second of the two, which goes on with what
+    // waits. (1) pairs with itself, and with (2): the second sees what the first wrote, the result or what is to be
+    // resumed.
     bool meet() noexcept { return met.exchange(true, std::memory_order_acq_rel); }
     void rethrow() const {
         if (thrown) std::rethrow_exception(thrown);
@@ -83,23 +85,25 @@ namespace weir::inline v0 {
 ///     weir::task<int> answer() { co_return 42; }
 ///     weir::task<> ask() { int const a = co_await answer(); … }
 ///
-/// It ends in the coroutine that awaits it, wherever its own waits resumed it: no executor, no lock, no allocation but the frame's.
-/// What it throws passes to who awaits it. Where it never has to wait, who awaits it is not suspended either, so that
-/// thousands that end at once, one after another, take no more stack than one.
+/// It continues the coroutine that awaits it, on the thread that resumed it last: no executor, no lock, no
+/// allocation but the frame's. What it throws passes to its awaiter. Where it never has to wait, its awaiter is not
+/// suspended either, so that thousands that end at once, one after another, take no more stack than one.
 ///
-/// Who is no coroutine of this kind does what co_await does, by hand, as with wait_queue's async_wait:
+/// Code that is no coroutine does by hand what co_await does, as with wait_queue's async_wait:
 ///
 ///     auto t = ask();
 ///     if (!t.ready() && t.start(done)) return;  // done() is called when it has ended, from where it ended
 ///     t.result();
 ///
-/// **Lifetime.** Destroying a task destroys its frame, whether it has not begun, has ended, or waits; all that it awaits is destroyed with it, innermost
-/// first. It must not be running just then: destroy it where its waits resume it. `done` may destroy it. What the
-/// coroutine is given by reference must live until it ends: a lambda that is a coroutine too, whose captures are in the lambda.
+/// **Lifetime.** Destroying a task destroys its frame, whether it has not begun, has ended, or waits; all that it
+/// awaits is destroyed with it, innermost first. It must not be running at that time: destroy it where its waits
+/// resume it. `done` may destroy it. What the coroutine is given by reference must live until it ends; so must a
+/// lambda that is a coroutine, since its captures are in the lambda.
 ///
-/// Atomics: see policy.hpp; one exchange at its end, and one where somebody has to wait for that. unsynchronized where all is one thread's.
+/// Atomics: see atomics.hpp; one exchange at its end, and one where a caller has to wait for that. `unsynchronized`
+/// fits where all is on one thread.
 template <class T = void, class Atomics = std_atomics>
-class [[nodiscard]] task {
+class [[nodiscard("a task begins when it is awaited")]] task {
     static_assert(std::is_void_v<T> || std::is_object_v<T>);
 
 public:
@@ -121,15 +125,16 @@ public:
     bool ready() {
         auto& p = handle_.promise();
         if (!std::exchange(p.begun, true)) handle_.resume();
-        // Pairs with meet(), by the end: nobody else has come yet.
+        // (2) pairs with (1), by the end: no other side has called it yet
         return p.met.load(std::memory_order_acquire);
     }
-    /// `done` is called when it ends. False, and `done` is not called, when it has already. Once, and not beside co_await.
+    /// `done` is called when it ends. False, and `done` is not called, when it has ended already. Once, and not
+    /// together with co_await.
     bool start(timer_callback done) {
         if (ready()) return false;
         auto& p = handle_.promise();
         p.done = done;
-        return !p.meet();  // from here on it may be gone
+        return !p.meet();  // from here on it may be destroyed
     }
     /// What it returned, or throws what it threw. Once, after its end.
     T result() { return handle_.promise().take(); }
@@ -141,7 +146,7 @@ public:
     bool await_suspend(std::coroutine_handle<> h) noexcept {
         auto& p = handle_.promise();
         p.next = h;
-        return !p.meet();  // from here on it may be gone
+        return !p.meet();  // from here on it may be destroyed
     }
     T await_resume() { return result(); }
 

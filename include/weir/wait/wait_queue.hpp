@@ -2,9 +2,9 @@
 //
 // wait_queue: waiting for a limiter, in order of arrival.
 //
-// Promise: first come, first served. The first waiter sleeps until its attempt can succeed, the others sleep until it is
-// their turn: no polling, no overtaking, and no stampede, since one waiter is woken at a time. Threads and coroutines
-// wait in one queue. close() ends every wait.
+// Promise: first come, first served. The first waiter sleeps until its attempt can succeed, the others sleep until
+// it is their turn: no polling, no overtaking, and no stampede, since one waiter is woken at a time. Threads and
+// coroutines wait in one queue. close() ends every wait.
 // Several queues in front of one limiter: fair_queue.hpp (fixed classes), queue_group.hpp (queues that come and go).
 #pragma once
 
@@ -29,37 +29,38 @@
 namespace weir::inline v0 {
 
 /// A queue in front of a limiter. It refers to the limiter, which must outlive it. First come, first served, large
-/// attempts included: while any call waits, a newcomer queues, even where the limiter would grant it, so that a stream of
-/// small attempts does not starve a large one.
+/// attempts included: while any call waits, a newcomer queues, even where the limiter would grant it, so that a
+/// stream of small attempts does not starve a large one.
 ///
 ///     weir::wait_queue queue{bucket};
-///     queue.acquire(10);                                             // sleeps until there are ten
+///     auto ten = queue.acquire(10);                                  // sleeps until there are ten
 ///     if (auto a = queue.try_acquire_for(1, 100ms)) use(*a);         // *a is the limiter's decision
 ///     else log(to_string(a.status()));
 ///
-/// A retry after a call that was served and failed keeps its place by a queue_ticket: it is ahead of every waiter that
-/// arrived after the ticket's holder first did.
+/// A retry after a call that was served and failed keeps its place by a queue_ticket: it is ahead of every waiter
+/// that arrived after the ticket's holder first did.
 ///
 /// The cost is whatever the limiter's try_acquire takes: a number of permits, or a type of its own. It may also be a
 /// callable that takes the limiter and returns its decision. All sleeping is done by the limiter's clock (see
 /// parker.hpp). A waiter makes its attempt itself when it runs, so the time of the grant is its own.
 ///
-/// The queue must be told of permits that come back otherwise than by time, or the first waiter sleeps on: give them back
-/// through the queue's refund, settle and change, or call notify(). A caller that asks the limiter directly overtakes the
-/// queue, harmlessly otherwise: the first waiter is denied and sleeps again.
+/// The queue must be told of permits that come back otherwise than by time, or the first waiter sleeps on: give them
+/// back through the queue's refund, settle and change, or call notify(). A caller that asks the limiter directly
+/// overtakes the queue, harmlessly otherwise: the first waiter is denied and sleeps again.
 ///
-/// **Shutdown.** close() ends every wait with wait_status::closed, now and later. Then join the threads, and destroy the
-/// queue. The destructor closes, and waits until every waiter has left; a suspended coroutine is not waited for, since
-/// it does not touch the queue again. A call that begins after the destructor has begun is undefined, as for any object.
+/// **Shutdown.** close() ends every wait with wait_status::closed, now and later. Then join the threads, and destroy
+/// the queue. The destructor closes, and waits until every waiter has left; a suspended coroutine is not waited for,
+/// since it does not touch the queue again. A call that begins after the destructor has begun is undefined, as for
+/// any object.
 ///
-/// **fork().** The child has one thread; waiters of other threads exist in its copy of the queue, but will never leave.
-/// Call after_fork_in_child() there before anything else: it makes the queue empty and open.
+/// **fork().** The child has one thread; waiters of other threads exist in its copy of the queue, but will never
+/// leave. Call after_fork_in_child() there before anything else: it makes the queue empty and open.
 ///
-/// A mutex guards the order, on purpose: a waiter sleeps anyway. It is held for O(1) steps, in which no limiter and no
-/// clock is called; nothing is allocated. An attempt that meets an empty queue takes no lock: it costs a relaxed load and
-/// the limiter's own attempt, whose decision is then copied into the admission (68 ns against 36 on an AMD EPYC). A thread
-/// that is suspended while it holds the mutex delays joining, leaving and giving back through the queue. It does not
-/// delay direct users of the limiter.
+/// A mutex guards the order, on purpose: a waiter sleeps anyway. It is held for O(1) steps, in which no limiter and
+/// no clock is called; nothing is allocated. An attempt that meets an empty queue takes no lock: it costs a relaxed
+/// load and the limiter's own attempt, whose decision is then copied into the admission (68 ns against 36 on an AMD
+/// EPYC). A thread that is suspended while it holds the mutex delays joining, leaving and giving back through the
+/// queue. It does not delay direct users of the limiter.
 ///
 /// Atomics: see atomics.hpp; a policy that names a mutex replaces std::mutex. Queue: the order of the waiters.
 template <class Limiter, class Atomics = std_atomics, class Queue = detail::fifo_waiters<Atomics>>
@@ -125,10 +126,10 @@ public:
         return wait(std::move(cost), deadline, std::move(token), &ticket);
     }
 
-    /// The same for coroutines: `co_await queue.async_acquire(cost, timer)` gives an admission. The wait is in the same
-    /// order as those of threads. It resumes from the timer's executor, or goes on at once where it need not wait. The
-    /// timer and the ticket are referred to. A coroutine destroyed while it waits leaves no trace; it must be destroyed
-    /// where the timer fires.
+    /// The same for coroutines: `co_await queue.async_acquire(cost, timer)` gives an admission. The wait is in the
+    /// same order as those of threads. It resumes from the timer's executor, or goes on at once where it need not
+    /// wait. The timer and the ticket are referred to. A coroutine destroyed while it waits leaves no trace; it must
+    /// be destroyed where the timer fires.
     template <class Cost, class Timer, stoppable_token Token = never_stop>
         requires async_timer<Timer, time_point>
     async_wait<Cost, Timer, Token> async_acquire(Cost cost, Timer& timer, Token token = {}) {
@@ -153,8 +154,8 @@ public:
         return {*this, std::move(cost), timer, deadline, std::move(token), &ticket};
     }
 
-    /// The limiter's own verbs; afterwards the first waiter tries again. After a change of limits that leaves no room for
-    /// a waiter further back, that one learns it when its turn comes.
+    /// The limiter's own verbs; afterwards the first waiter tries again. After a change of limits that leaves no
+    /// room for a waiter further back, that one learns it when its turn comes.
     template <class... Args>
         requires requires(Limiter& l, Args&&... args) { l.refund(detail::as_argument(std::forward<Args>(args))...); }
     auto refund(Args&&... args) {
@@ -192,8 +193,9 @@ public:
     void close() { queue_.close(); }
     bool closed() const noexcept { return queue_.closed(); }
 
-    /// In the child of a fork(), before any other use: makes the queue empty and open. No thread of the child may be in a
-    /// call of the queue. A coroutine that was suspended in it at the fork must be neither resumed nor destroyed there.
+    /// In the child of a fork(), before any other use: makes the queue empty and open. No thread of the child may be
+    /// in a call of the queue. A coroutine that was suspended in it at the fork must be neither resumed nor
+    /// destroyed there.
     void after_fork_in_child() noexcept { queue_.after_fork_in_child(); }
 
     /// How many calls wait. A moment's view.

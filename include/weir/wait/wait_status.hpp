@@ -37,8 +37,8 @@ constexpr std::string_view to_string(wait_status s) noexcept {
 struct wait_queue_options {
     /// How many calls may wait. 0: no call waits, an attempt succeeds or not.
     std::size_t max_waiting = (std::numeric_limits<std::size_t>::max)() / 2;
-    /// Refuse a call at once when only permits that come back (a refund, a settlement, a change of limits) could bring
-    /// its grant before its deadline. Off by default, since they may come back.
+    /// Refuse a call at once when only permits that come back (a refund, a settlement, a change of limits) could
+    /// bring its grant before its deadline. Off by default, since they may come back.
     bool refuse_too_late = false;
 };
 
@@ -59,8 +59,8 @@ class first_attempt;
 namespace weir::inline v0 {
 
 /// When its holder first arrived. Passed to several waits in one queue, or in the queues of one fair_queue or
-/// queue_group, it keeps the holder ahead of every waiter that arrived later: for a retry after a call that was served
-/// and failed. The first wait sets it. One wait at a time may use it.
+/// queue_group, it keeps the holder ahead of every waiter that arrived later: for a retry after a call that was
+/// served and failed. The first wait sets it. One wait at a time may use it.
 class queue_ticket {
 public:
     constexpr queue_ticket() noexcept = default;

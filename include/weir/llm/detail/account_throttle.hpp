@@ -66,7 +66,7 @@ public:
         time_point now;
     };
     /// A fraction of 1.
-    static constexpr std::uint64_t whole = std::uint64_t{1} << 20U;
+    [[gnu::__visibility__("hidden")]] static constexpr std::uint64_t whole = std::uint64_t{1} << 20U;
 
     /// Throws std::invalid_argument for what its parts refuse.
     account_throttle(session_options const& o, limiter_type& limiter, clock_type const& c)

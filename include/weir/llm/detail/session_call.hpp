@@ -103,7 +103,7 @@ public:
 private:
     friend session;
     enum class state : unsigned char { asks, sent, over };
-    static constexpr std::string_view no_time = "no time was left for it";
+    [[gnu::__visibility__("hidden")]] static constexpr std::string_view no_time = "no time was left for it";
 
     struct condition;
 

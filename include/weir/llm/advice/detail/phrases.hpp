@@ -51,7 +51,7 @@ inline std::string short_text(setup const& s, std::vector<quota> const& q) {
     return text;
 }
 
-inline constexpr std::array<char const*, constraints> short_names{"RPM",       "RPS",     "TPM", "TPS",
+[[gnu::__visibility__("hidden")]] inline constexpr std::array<char const*, constraints> short_names{"RPM",       "RPS",     "TPM", "TPS",
                                                                   "in flight", "answers", "idle"};
 
 /// "RPS 98.2%, answers 1.8%": the shares that are not 0, largest first.

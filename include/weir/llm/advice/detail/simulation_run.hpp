@@ -71,7 +71,7 @@ class simulation_run {
     using time_point = manual_clock::time_point;
 
 public:
-    static constexpr std::chrono::nanoseconds twenty_years = std::chrono::hours{20 * 365 * 24};
+    [[gnu::__visibility__("hidden")]] static constexpr std::chrono::nanoseconds twenty_years = std::chrono::hours{20 * 365 * 24};
 
     simulation_run(std::span<planned_call const> calls, setup const& s) : calls_{calls}, setup_{s} {
         tokens all{};
@@ -162,13 +162,11 @@ private:
     }
 
     static constraint constraint_of(limit_kind by) noexcept {
-        switch (by) {
-            case limit_kind::rpm: return constraint::rpm;
-            case limit_kind::rps: return constraint::rps;
-            case limit_kind::tpm: return constraint::tpm;
-            case limit_kind::tps: return constraint::tps;
-            default: return constraint::in_flight;
-        }
+        if (by == limit_kind::rpm) return constraint::rpm;
+        if (by == limit_kind::rps) return constraint::rps;
+        if (by == limit_kind::tpm) return constraint::tpm;
+        if (by == limit_kind::tps) return constraint::tps;
+        return constraint::in_flight;
     }
 
     void send(std::size_t i, chain::choice&& c) {
