@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT
 //
-// adaptive_concurrency: how many calls may be in flight at once, found out, against a saturation that shows as slowness and not as a refusal. By
-// Little's law a server that is saturated answers no more calls for more of them in flight, only each later.
+// adaptive_concurrency: learns how many calls may be in flight at once, for servers whose saturation shows as latency
+// and not as refusals. By Little's law a saturated server answers no more calls if more are in flight, only each later.
 //
-// A round is as many answers as the limit allows in flight. Its mean latency is compared with the least: above `tolerance` of it, or
-// after a refusal for overload or concurrency, the limit is lowered; below, and if it was reached, raised. The least must be
-// measured anew now and then, and without a queue of one's own: else a queue that always stands is taken for the server's pace, and grows
-// without bound. So after `memory` rounds two are run at half of the limit, the first to drain, the second to measure (as BBR does).
-// By what: `additive` (one more; an eighth less), the rule of TCP, or another law that is given. A gradient in the manner of Netflix's
-// concurrency-limits (Gradient2) was tried beside it: docs/adaptive.md.
+// A round is as many answers as the limit allows in flight. Its mean latency is compared with the lowest: above
+// `tolerance` of it, or after a refusal for overload or concurrency, the limit is lowered; otherwise, if the limit was
+// reached, it is raised. The lowest latency must be measured again now and then, without a queue of our own: a queue
+// that never drains would be taken for the server's pace, and would grow without bound. So after `memory` rounds two
+// are run at half of the limit, the first to drain, the second to measure (as BBR does). The step is `additive` (one
+// more; an eighth less), the rule of TCP, or another law. docs/adaptive.md compares it with a gradient in the manner of
+// Netflix's concurrency-limits (Gradient2).
 #pragma once
 
 #include <algorithm>
@@ -29,11 +30,11 @@ struct concurrency_options {
     std::uint32_t start = 4;
     std::uint32_t least = 1;
     std::uint32_t most = 1024;
-    std::uint32_t tolerance = 150;  ///< per cent of the least latency that a round may take
-    std::uint32_t memory = 50;      ///< rounds after which the least latency is measured anew
+    std::uint32_t tolerance = 150;  ///< per cent of the lowest latency that a round may take
+    std::uint32_t memory = 50;      ///< rounds after which the lowest latency is measured again
 };
 
-/// One more where latency is as it should be, an eighth less (one at least) where it is not.
+/// One more while the latency is within the tolerance, an eighth less (at least one) when it is not.
 struct additive {
     static constexpr std::uint32_t next(std::uint32_t limit, std::uint64_t least, std::uint64_t mean,
                                         std::uint32_t tolerance) noexcept {
@@ -42,13 +43,14 @@ struct additive {
     }
 };
 
-/// Shared by all who call. Give it a latency that does not depend on how much was asked for: the time to the first token, or the time per
-/// token.
+/// Shared by all callers. Give it a latency that does not depend on how much was asked for: the time to the first token,
+/// or the time per token.
 ///
 ///     if (limit.try_enter()) { auto answer = call(); limit.leave(first_token - sent); } else wait();
 ///
-/// Promise: never more in flight than the limit had been when the last of them entered. One word, exchanged once; leaving takes a
-/// mutex too, since it comes with an answer. Nothing is ordered.
+/// Promise: never more in flight than the limit was when the last of them entered. One word, exchanged once. leave takes
+/// a mutex too, since it comes with an answer.
+/// Memory order: relaxed. Do not publish other data through it.
 template <class Law = additive, class Atomics = std_atomics>
 class alignas(weir::detail::cache_line) adaptive_concurrency {
 public:
@@ -59,18 +61,17 @@ public:
     }
 
     static constexpr error validate(concurrency_options const& o) noexcept {
-        if (o.least == 0) return {"a concurrency of 0 serves nothing for ever"};
-        if (o.start < o.least || o.most < o.start)
-            return {"an adaptive concurrency starts between its least and its most"};
-        if (o.most >> 30U) return {"a concurrency of more than 2^30"};
+        if (o.least == 0) return {"least must be at least 1"};
+        if (o.start < o.least || o.most < o.start) return {"start must be from least to most"};
+        if (o.most >> 30U) return {"most must be below 2^30"};
         if (o.tolerance <= 100 || o.tolerance > 10'000)
-            return {"the latency's tolerance is above 100 per cent, a hundredfold at most"};
-        if (o.memory == 0) return {"an adaptive concurrency needs to remember a round at least"};
+            return {"tolerance must be above 100 and at most 10,000 per cent"};
+        if (o.memory == 0) return {"memory must be at least 1"};
         return {};
     }
 
     /// One more in flight, if the limit allows it. O(1), lock-free.
-    bool try_enter() noexcept {
+    [[nodiscard("a dropped answer limits nothing")]] bool try_enter() noexcept {
         std::uint64_t w = word_.load(std::memory_order_relaxed);
         while ((w & low) < w >> 32U) {
             if (word_.compare_exchange_weak(w, w + 1, std::memory_order_relaxed, std::memory_order_relaxed))
@@ -79,7 +80,7 @@ public:
         return false;
     }
 
-    /// It was answered, after so long.
+    /// A call was answered, with this latency.
     void leave(std::chrono::nanoseconds latency) {
         std::uint64_t const w = word_.fetch_sub(1, std::memory_order_relaxed);
         std::lock_guard const lock{mutex_};
@@ -104,10 +105,10 @@ public:
         begin_round();
     }
 
-    /// It failed, and says nothing of latency.
+    /// A call failed, and tells nothing about latency.
     void leave() noexcept { word_.fetch_sub(1, std::memory_order_relaxed); }
 
-    /// It was refused for overload or concurrency: an eighth less, once a round.
+    /// A call was refused for overload or concurrency: an eighth less, once a round.
     void refused() {
         word_.fetch_sub(1, std::memory_order_relaxed);
         std::lock_guard const lock{mutex_};

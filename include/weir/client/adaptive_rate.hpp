@@ -1,21 +1,23 @@
 // SPDX-License-Identifier: MIT
 //
-// adaptive_rate: finds the rate that a server really grants, where the configured quota is a starting point: strangers share it, or it is
-// raised or lowered at run time. It counts what the server served, is told of refusals for rate, and says what to ask for.
+// adaptive_rate: finds the rate that a server really grants, where the configured quota is only a starting point: other
+// clients share it, or it is raised or lowered at run time. It counts what the server served, is told of refusals for
+// rate, and says what to ask for.
 //
-// **A refusal** lowers the rate to 7/8; or, where less than 3/4 of the rate was served in the last window, to 7/8 of that (in a sliding
-// window it is what the server grants, whatever that has become), but by half at most. One lowering for all requests that were sent before it;
-// and none while nothing has been served since: a window that is over its limit after a cut must drain, and says nothing of
-// the rate. Meanwhile, from the second refusal on, the rate is a quarter for each, so that the wait costs few requests.
-// **Without refusals** the rate follows a curve from there, back at the old rate after `recovery`, flat around it and steep beyond it
-// (CUBIC), but no further above it than twice what was served in a window: who does not use a rate has not tried it.
+// A refusal lowers the rate to 7/8. If less than 3/4 of the rate was served in the last window, it lowers to 7/8 of that
+// (in a sliding window this is what the server now grants), but by half at most. All requests sent before a lowering
+// cause no other one. Nor is there one while nothing has been served since: a window over its limit must drain first,
+// and tells nothing about the rate. From the second refusal on, the rate is then a quarter for each, so that the wait
+// costs few requests.
+// Without refusals the rate follows a curve, back at the old rate after `recovery`, flat around it and steep beyond it
+// (CUBIC), but no further above it than twice what was served in a window: a rate that is not used is not tried.
 // Source: RFC 9438 (CUBIC, with its fast convergence); RFC 7661 for unused rates.
 //
-// **How fast, and what it wastes** (in virtual time against an exact judge; docs/adaptive.md has the table and the command). Alone it gets
-// 94 to 97% of the limit with 0.2% refused; two clients that do not know of each other 94 to 99% together, with under 0.5% refused.
-// A limit that is halved is found in 40 to 110 s with about 12 refusals, of which a window's draining is half a minute;
-// one that is restored in 110 to 150 s. AIMD with the same cut and the same recovery shares as well, but needs 250 to 480 s for the restored
-// one, and gets 84 to 95% alone: it spends its time below the limit, where CUBIC's curve is flat at it.
+// Speed and waste (in virtual time against an exact judge; docs/adaptive.md has the table and the command). One client
+// gets 94 to 97% of the limit with 0.2% refused; two that do not know of each other get 94 to 99% together, with under
+// 0.5% refused. A halved limit is found in 40 to 110 s with about 12 refusals, of which a window's draining is half a
+// minute; a restored one in 110 to 150 s. AIMD with the same cut and recovery shares as well, but needs 250 to 480 s for
+// the restored limit, and gets 84 to 95% alone.
 #pragma once
 
 #include <algorithm>
@@ -40,11 +42,11 @@ namespace weir::inline v0 {
 
 /// Rates are permits (requests, or tokens) per `window`.
 struct adaptive_options {
-    permits start = 0;                                            ///< the configured quota
-    permits least = 1;                                            ///< the estimate never falls below
-    permits most = 0;                                             ///< nor rises above; 0: `start`
-    std::chrono::nanoseconds window{std::chrono::minutes{1}};     ///< the server's
-    std::chrono::nanoseconds recovery{std::chrono::seconds{45}};  ///< until a lowered rate is back where it was
+    permits start = 0;                                  ///< the configured quota
+    permits least = 1;                                  ///< the estimate never falls below
+    permits most = 0;                                   ///< nor rises above; 0: `start`
+    any_duration<> window{std::chrono::minutes{1}};     ///< the server's
+    any_duration<> recovery{std::chrono::seconds{45}};  ///< until a lowered rate is back where it was
 };
 
 /// From `from` at 0 through `peak` at `recovery`, and beyond: peak + (peak − from)·((t − recovery)/recovery)³.
@@ -102,18 +104,18 @@ public:
 
     static constexpr error validate(adaptive_options const& o, duration resolution = duration{1}) noexcept {
         permits const most = o.most == 0 ? o.start : o.most;
-        if (o.start == 0) return {"an adaptive rate needs a rate to start with"};
-        if (o.least == 0) return {"an adaptive rate's least must be at least 1: a rate of 0 finds nothing out"};
-        if (o.least > o.start || o.start > most) return {"an adaptive rate starts between its least and its most"};
-        if (most >> 40U) return {"an adaptive rate of more than 2^40 permits per window"};
+        if (o.start == 0) return {"start must be at least 1"};
+        if (o.least == 0) return {"least must be at least 1"};
+        if (o.least > o.start || o.start > most) return {"start must be from least to most"};
+        if (most >> 40U) return {"most must be below 2^40 permits per window"};
         if (o.window <= o.window.zero() || o.window > std::chrono::hours{1})
-            return {"an adaptive rate's window is positive, an hour at most"};
+            return {"window must be positive and at most 1 hour"};
         if (std::chrono::floor<duration>(o.window) < segments * (std::max)(resolution, duration{1})) {
-            return {"the clock is too coarse for an adaptive rate's window: it needs 32 steps"};
+            return {"window must be at least 32 steps of the clock"};
         }
         if (o.recovery <= o.recovery.zero() || o.recovery > std::chrono::hours{24} ||
             std::chrono::floor<duration>(o.recovery) < duration{1}) {
-            return {"an adaptive rate's recovery is positive, a day at most"};
+            return {"recovery must be positive and at most 1 day"};
         }
         return {};
     }
@@ -147,7 +149,7 @@ public:
         if (got > rate - rate / 4) got = rate;
         permits const before = peak_;
         from_ = std::clamp(got - got / 8, options_.least, options_.most);
-        // Who found less than last time leaves room for others: their shares become equal faster.
+        // A client that found less than last time leaves room for others: the shares become equal faster.
         peak_ = (std::max)(from_, got < before ? got - got / 16 : got);
         since_ = now;
         ever_cut_ = true;
@@ -245,8 +247,7 @@ private:
 };
 
 adaptive_rate(adaptive_options) -> adaptive_rate<std::chrono::steady_clock>;
-template <class C>
-    requires clock<C>
-adaptive_rate(adaptive_options, C&&) -> adaptive_rate<C>;
+template <weir::detail::clock_or_reference C>
+adaptive_rate(adaptive_options, C) -> adaptive_rate<weir::detail::clock_argument_t<C>>;
 
 }  // namespace weir::inline v0

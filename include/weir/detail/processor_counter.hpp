@@ -86,7 +86,7 @@ struct processor_counter {
         pair const last = read_both();
         auto const counts = static_cast<std::int64_t>(last.counter - first.counter);
         auto const span = last.time - first.time;
-        // A counter that stands still, or runs below 1 MHz or above 1 THz, is none to keep time by.
+        // A counter that does not move, or runs below 1 MHz or above 1 THz, cannot keep time.
         if (counts <= 0 || span <= 0 || counts > span * 1000 || counts < span / 1000) return {};
         constexpr std::uint64_t one = std::uint64_t{1} << calibration::fraction_bits;
         auto const divisor = static_cast<std::uint64_t>(counts);
