@@ -48,8 +48,8 @@ class all_of : public detail::blocking<all_of<Parts...>> {
     static_assert(sizeof...(Parts) > 0, "an all_of needs at least one limiter");
     using leaf_pointers = decltype(std::tuple_cat(std::declval<detail::leaves_of<Parts>>()...));
 
-    template <std::size_t I>
-    using leaf = std::remove_pointer_t<std::tuple_element_t<I, leaf_pointers>>;
+    template <std::size_t Index>
+    using leaf = std::remove_pointer_t<std::tuple_element_t<Index, leaf_pointers>>;
     static_assert(detail::same_clocks<leaf_pointers>,
                   "the parts of an all_of must have one clock: give each the same type of clock");
 
@@ -123,8 +123,8 @@ public:
         if (d.all_ != this || !d.charged_) return false;
         bool all = true;
         auto const actual = merged(c);
-        for_each([&]<std::size_t I>(auto& l) {
-            if (auto& r = std::get<I>(d.decisions_)) all = l.settle(*r, actual[I]) && all;
+        for_each([&]<std::size_t Index>(auto& l) {
+            if (auto& r = std::get<Index>(d.decisions_)) all = l.settle(*r, actual[Index]) && all;
         });
         return all;
     }
@@ -138,14 +138,14 @@ public:
         limits_type const before = limits();
         error e{};
         std::size_t changed = 0;
-        for_each([&]<std::size_t I>(auto& l) {
+        for_each([&]<std::size_t Index>(auto& l) {
             if (e) return;
-            e = l.change(std::get<I>(to), t);
+            e = l.change(std::get<Index>(to), t);
             if (!e) ++changed;
         });
         if (!e) return e;
-        for_each([&]<std::size_t I>(auto& l) {
-            if (I < changed) static_cast<void>(l.change(std::get<I>(before), t));
+        for_each([&]<std::size_t Index>(auto& l) {
+            if (Index < changed) static_cast<void>(l.change(std::get<Index>(before), t));
         });
         return e;
     }
@@ -159,8 +159,8 @@ public:
     permits available(time_point t) const noexcept {
         auto const ones = merged(every(1));
         permits least = all_permits;
-        for_each([&]<std::size_t I>(auto& l) {
-            if (ones[I] != 0) least = (std::min<permits>)(least, l.available(t) / ones[I]);
+        for_each([&]<std::size_t Index>(auto& l) {
+            if (ones[Index] != 0) least = (std::min<permits>)(least, l.available(t) / ones[Index]);
         });
         return least;
     }
@@ -174,16 +174,16 @@ private:
     using amounts = std::array<permits, size>;
 
     static constexpr costs every(permit_count n) noexcept {
-        return [n]<std::size_t... I>(std::index_sequence<I...>) {
-            return costs{((void)I, n)...};
+        return [n]<std::size_t... Index>(std::index_sequence<Index...>) {
+            return costs{((void)Index, n)...};
         }(std::make_index_sequence<size>{});
     }
 
-    template <std::size_t... I>
-    void arrange(std::index_sequence<I...>) noexcept {
+    template <std::size_t... Index>
+    void arrange(std::index_sequence<Index...>) noexcept {
         leaves_ = std::apply([](auto&... p) { return std::tuple_cat(detail::flatten(p.get())...); }, parts_);
-        void const* const address[] = {static_cast<void const*>(std::get<I>(leaves_))...};
-        bool const bucket[] = {!detail::refunds_in_full<leaf<I>>...};
+        void const* const address[] = {static_cast<void const*>(std::get<Index>(leaves_))...};
+        bool const bucket[] = {!detail::refunds_in_full<leaf<Index>>...};
         for (std::size_t i = 0; i < size; ++i) {
             order_[i] = i;
             first_[i] = i;
@@ -210,30 +210,30 @@ private:
 
     template <class F>
     void for_each(F f) const {
-        [&]<std::size_t... I>(std::index_sequence<I...>) {
-            (f.template operator()<I>(*std::get<I>(leaves_)), ...);
+        [&]<std::size_t... Index>(std::index_sequence<Index...>) {
+            (f.template operator()<Index>(*std::get<Index>(leaves_)), ...);
         }(std::make_index_sequence<size>{});
     }
     template <class F>
     void visit(std::size_t i, F f) const {
-        for_each([&]<std::size_t I>(auto& l) {
-            if (I == i) f.template operator()<I>(l);
+        for_each([&]<std::size_t Index>(auto& l) {
+            if (Index == i) f.template operator()<Index>(l);
         });
     }
 
     /// Asks every part that costs anything, so that the decision knows the latest of their answers.
     void look(decision& d) const noexcept {
         d.granted_ = true;
-        for_each([&]<std::size_t I>(auto& l) {
-            auto& r = std::get<I>(d.decisions_);
-            if (d.costs_[I] == 0) return r.reset();
-            r.emplace(l.check(d.costs_[I], d.at_));
+        for_each([&]<std::size_t Index>(auto& l) {
+            auto& r = std::get<Index>(d.decisions_);
+            if (d.costs_[Index] == 0) return r.reset();
+            r.emplace(l.check(d.costs_[Index], d.at_));
             d.granted_ = r->granted() && d.granted_;
         });
         if (d.granted_) return;
         // What a part that would have granted has left is asked for without the cost.
-        for_each([&]<std::size_t I>(auto& l) {
-            auto& r = std::get<I>(d.decisions_);
+        for_each([&]<std::size_t Index>(auto& l) {
+            auto& r = std::get<Index>(d.decisions_);
             if (r && r->granted()) r.emplace(l.check(permits{0}, d.at_));
         });
     }
@@ -242,16 +242,16 @@ private:
     bool charge(decision& d) noexcept {
         for (std::size_t k = 0; k < size; ++k) {
             bool granted = true;
-            visit(order_[k], [&]<std::size_t I>(auto& l) {
-                auto& r = std::get<I>(d.decisions_);
+            visit(order_[k], [&]<std::size_t Index>(auto& l) {
+                auto& r = std::get<Index>(d.decisions_);
                 if (!r) return;
-                r.emplace(l.try_acquire(d.costs_[I], d.at_));
+                r.emplace(l.try_acquire(d.costs_[Index], d.at_));
                 granted = r->granted();
             });
             if (!granted) {
                 while (k-- > 0) {
-                    visit(order_[k], [&]<std::size_t I>(auto& l) {
-                        if (auto& r = std::get<I>(d.decisions_)) static_cast<void>(l.refund(*r));
+                    visit(order_[k], [&]<std::size_t Index>(auto& l) {
+                        if (auto& r = std::get<Index>(d.decisions_)) static_cast<void>(l.refund(*r));
                     });
                 }
                 return false;
@@ -266,8 +266,8 @@ private:
     permits of_least(decision& d, F f) noexcept {
         if (d.all_ != this || !d.charged_) return 0;
         permits least = permit_count::invalid_value;
-        for_each([&]<std::size_t I>(auto& l) {
-            if (auto& r = std::get<I>(d.decisions_)) least = (std::min<permits>)(least, f(l, *r));
+        for_each([&]<std::size_t Index>(auto& l) {
+            if (auto& r = std::get<Index>(d.decisions_)) least = (std::min<permits>)(least, f(l, *r));
         });
         return least == permit_count::invalid_value ? 0 : least;
     }
@@ -329,13 +329,13 @@ public:
     }
 
     /// What part I answered, to be refunded or settled with that part alone; empty where it cost nothing.
-    template <std::size_t I>
+    template <std::size_t Index>
     auto& part() noexcept {
-        return std::get<I>(decisions_);
+        return std::get<Index>(decisions_);
     }
-    template <std::size_t I>
+    template <std::size_t Index>
     auto const& part() const noexcept {
-        return std::get<I>(decisions_);
+        return std::get<Index>(decisions_);
     }
 
 private:
@@ -346,15 +346,16 @@ private:
         std::size_t part;
     };
 
-    template <std::size_t... I>
-    static auto decisions_type(std::index_sequence<I...>) -> std::tuple<std::optional<typename leaf<I>::decision>...>;
+    template <std::size_t... Index>
+    static auto decisions_type(std::index_sequence<Index...>)
+        -> std::tuple<std::optional<typename leaf<Index>::decision>...>;
 
     decision(all_of const* all, amounts const& c, time_point t) noexcept : all_{all}, costs_{c}, at_{t} {}
 
     template <class F>
     void each(F f) const {
-        [&]<std::size_t... I>(std::index_sequence<I...>) {
-            ((std::get<I>(decisions_) ? f(I, *std::get<I>(decisions_)) : void()), ...);
+        [&]<std::size_t... Index>(std::index_sequence<Index...>) {
+            ((std::get<Index>(decisions_) ? f(Index, *std::get<Index>(decisions_)) : void()), ...);
         }(std::make_index_sequence<size>{});
     }
 

@@ -40,8 +40,8 @@ enum class jitter : std::uint8_t {
 ///
 /// Deterministic for given random numbers, on every platform: it uses integers only and none of the standard's
 /// distributions, which differ between libraries. Each call of next() takes the same number of random numbers, whatever
-/// it returns (none without jitter). Any uniform random bit generator will do; its bits are mixed, so that related seeds
-/// give unrelated waits. O(1). Waits are never negative and never overflow, after any number of attempts.
+/// it returns (none without jitter). Any uniform random bit generator will do; its bits are mixed, so that related
+/// seeds give unrelated waits. O(1). Waits are never negative and never overflow, after any number of attempts.
 ///
 /// Source: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015 (full, equal, decorrelated).
 struct backoff {

@@ -29,6 +29,9 @@
 #include "error.hpp"
 #include "limiter.hpp"
 
+#pragma push_macro("check")  // a macro in older Apple headers
+#undef check
+
 namespace weir::inline v0 {
 
 /// A limiter that takes back a part of what it granted.
@@ -369,3 +372,5 @@ private:
 };
 
 }  // namespace weir::inline v0
+
+#pragma pop_macro("check")

@@ -20,6 +20,7 @@ struct version_number {
     friend constexpr bool operator==(version_number, version_number) = default;
 };
 
-[[gnu::__visibility__("hidden")]] inline constexpr version_number version{WEIR_VERSION_MAJOR, WEIR_VERSION_MINOR, WEIR_VERSION_PATCH};
+[[gnu::__visibility__("hidden")]] inline constexpr version_number version{WEIR_VERSION_MAJOR, WEIR_VERSION_MINOR,
+                                                                          WEIR_VERSION_PATCH};
 
 }  // namespace weir::inline v0

@@ -205,8 +205,8 @@ TEST(ack_window, slots_beyond_initial_are_free_one_window_later) {
     EXPECT_FALSE(w.try_acquire());
 }
 
-/// A path: a request takes `least` to least + spread, and one in a hundred `stall` more; the answer is read `answer` and once more such a
-/// delay after the arrival; the server says what it took, or not.
+/// A path: a request takes `least` to least + spread, and one in a hundred `stall` more; the answer is read `answer`
+/// and once more such a delay after the arrival; the server says what it took, or not.
 struct path {
     char const* name;
     nanoseconds least, spread, stall, answer;
@@ -216,7 +216,8 @@ struct outcome {
     std::uint64_t served = 0, refused = 0;
 };
 
-/// Ten a second, endless work, ten minutes; the server counts arrivals in any second exactly. `use` is an ack_window or a log of a second and J.
+/// Ten a second, endless work, ten minutes; the server counts arrivals in any second exactly. `use` is an ack_window or
+/// a log of a second and J.
 template <class Limiter>
 outcome run(path const& p, Limiter& l, manual_clock& clock, std::uint64_t seed, weir::jitter_estimator* m) {
     std::mt19937_64 random{seed};

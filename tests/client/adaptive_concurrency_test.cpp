@@ -34,7 +34,8 @@ struct gradient {
     }
 };
 
-/// A server with `slots` workers and a queue before them; a call takes 1 s of a worker, give or take a fifth. Clients have endless work.
+/// A server with `slots` workers and a queue before them; a call takes 1 s of a worker, give or take a fifth. Clients
+/// have endless work.
 template <class Law>
 class simulation {
 public:

@@ -41,8 +41,9 @@ struct linear_growth {
     }
 };
 
-/// Clients with endless work at one account. Each has a bucket at its adaptive rate and a request that waits for it; latency is 1 s, or
-/// 40 ms for a refusal; what was refused waits 1 s (doubled for each refusal in a row, 8 s at most) and takes its permits again.
+/// Clients with endless work at one account. Each has a bucket at its adaptive rate and a request that waits for it;
+/// latency is 1 s, or 40 ms for a refusal; what was refused waits 1 s (doubled for each refusal in a row, 8 s at most)
+/// and takes its permits again.
 template <class Growth>
 class simulation {
 public:

@@ -146,7 +146,8 @@ TEST(llm_margin, threads_lose_no_measurement) {
     EXPECT_EQ(m.jitter(), 38'750us);
 }
 
-/// A client with endless work under 10 RPS and 600 RPM, whose requests take 40 to 40 + `spread` to arrive, at an exact judge.
+/// A client with endless work under 10 RPS and 600 RPM, whose requests take 40 to 40 + `spread` to arrive, at an exact
+/// judge.
 struct outcome {
     std::uint64_t served = 0, refused = 0;
     nanoseconds first{}, last{};

@@ -32,8 +32,8 @@ using ramp = weir::ramp<manual_clock&>;
 using time_point = manual_clock::time_point;
 static_assert(weir::limiter<ramp>);
 
-/// Burst protection as it is supposed to be: refuse when the requests of the last second, this one included, would be more than
-/// max(floor, k × mean per second of the last ten). Floor and k walk slowly through their ranges.
+/// Burst protection as it is supposed to be: refuse when the requests of the last second, this one included, would be
+/// more than max(floor, k × mean per second of the last ten). Floor and k walk slowly through their ranges.
 class burst_server {
 public:
     struct range {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Limiters with approximate clocks, in virtual time. Denials at an upper bound equal those at the precise time, and do not
-// read it. Denials at a coarse time last longer by the lag at most, and grant nothing more.
+// Limiters with approximate clocks, in virtual time. Denials at an upper bound equal those at the precise time, and do
+// not read it. Denials at a coarse time last longer by the lag at most, and grant nothing more.
 #include <weir/clock/hybrid_clock.hpp>
 #include <weir/clock/manual_clock.hpp>
 #include <weir/clock/upper_bound_clock.hpp>

@@ -1368,7 +1368,8 @@ TEST_F(llm_session, never_asks_for_less_than_the_least_of_its_range) {
 
 TEST_F(llm_session, the_margin_is_measured_by_stamps_and_by_what_was_heard) {
     model("m", 1, wide);
-    open({.retry = plain, .jitter = {.initial = 500ms, .min_jitter = 1ms, .steps = 0ns, .min_samples = 10, .headroom = 0}});
+    open({.retry = plain,
+          .jitter = {.initial = 500ms, .min_jitter = 1ms, .steps = 0ns, .min_samples = 10, .headroom = 0}});
     EXPECT_EQ(s->jitter(0, 0), 500ms);
     for (int i = 0; i < 20; ++i) {
         call c{*s, request{.bound = tokens{.input = 1, .output = 1}}};

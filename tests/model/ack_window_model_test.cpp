@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// weir::ack_window in every interleaving: no window has more arrivals than slots, with bounds, without, and with refunds.
+// weir::ack_window in every interleaving: no window has more arrivals than slots, with bounds, without, and with
+// refunds.
 #include "model.hpp"
 #include "model_atomic.hpp"
 #include "program.hpp"

@@ -62,7 +62,8 @@ scenario verdicts() {
             [v] { model::check(v->r.first() == 6, "lowered by a quarter, once"); }};
 }
 
-// Over segments, in each of which one computes what is allowed: a grant at 0 makes room at 425, one at 100 not before 475.
+// Over segments, in each of which one computes what is allowed: a grant at 0 makes room at 425, one at 100 not before
+// 475.
 scenario segments() {
     auto w = std::make_shared<world>();
     return {{[w] {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Other libraries define some names as macros. Each of those names is defined here as a token that compiles nowhere, and
-// every header of weir is included after them. The test passes when this file compiles.
+// Other libraries define some names as macros. Each of those names is defined here as a token that compiles nowhere,
+// and every header of weir is included after them. The test passes when this file compiles.
 
 // What weir includes must come first, since the standard library itself may use some of the names.
 #include <time.h>

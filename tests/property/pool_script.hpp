@@ -556,7 +556,8 @@ private:
         auto& h = calls_[s.pick % calls_.size()];
         bool const refunds = s.a % 2 == 0;
         bool const done =
-            refunds ? c_.refund(h.c) : c_.settle(h.c, {.input = s.b % (h.n.input + 1), .output = s.c % (h.n.output + 1)}, clock_.now());
+            refunds ? c_.refund(h.c)
+                    : c_.settle(h.c, {.input = s.b % (h.n.input + 1), .output = s.c % (h.n.output + 1)}, clock_.now());
         ensure_equal(done, h.live, "ends once");
         if (h.live && refunds) pools_[*h.c]->refunded(*h.c.member(), h.stamp);
         h.live = false;

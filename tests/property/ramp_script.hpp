@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// ramp against the server of its header, by an exact log of what was granted: whenever one is granted, the last interval holds no more than
-// max(first, growth times the mean per interval of what the server remembers), rounded up; with what it has learned of the two at most.
+// ramp against the server of its header, by an exact log of what was granted: whenever one is granted, the last
+// interval holds no more than max(first, growth times the mean per interval of what the server remembers), rounded up;
+// with what it has learned of the two at most.
 #pragma once
 
 #include "run.hpp"
@@ -137,7 +138,8 @@ private:
         ensure(integer{again} - t <= most, "retry_at ", again,
                " is further off than all that can be granted at once would take");
         if (n != 1 || pick % 2 == 0) return;
-        // One permit waits for a moment that no longer moves, whatever is allowed by then. (The earlier first: time does not go back.)
+        // One permit waits for a moment that no longer moves, whatever is allowed by then. (The earlier first: time
+        // does not go back.)
         ensure(!shared_->check(1, at<time_point>(again - 1)).granted() &&
                    !plain_->check(1, at<time_point>(again - 1)).granted(),
                "granted before its retry_at ", again);
@@ -161,7 +163,8 @@ private:
                 at_once += e->n;
                 largest = std::max(largest, e->n);
             }
-            // What did not count, after all, counted for what was in force before that was known, an interval and a segment ago at most.
+            // What did not count, after all, counted for what was in force before that was known, an interval and a
+            // segment ago at most.
             if (!e->gone || *e->gone > recent - interval_ / 8 - 8) remembered += e->n;
         }
         std::uint64_t const below = std::uint64_t{100} * o_.memory;

@@ -13,8 +13,8 @@
 // Compared with a margin. A slot is used again after window + (bound − sent), but not before it is confirmed. A limiter
 // with the margin J takes window + J. So this one wins where the mean time to the bound is below J: answers (or first
 // bytes) that are quick against the window, over a path with rare long delays, since J must cover the longest delay and
-// this pays for the mean. It loses on a steady path, and where answers take longer than the window. docs/adaptive.md has
-// both measured.
+// this pays for the mean. It loses on a steady path, and where answers take longer than the window. docs/adaptive.md
+// has both measured.
 #pragma once
 
 #include <algorithm>
@@ -38,7 +38,8 @@
 namespace weir::inline v0 {
 
 struct ack_window_options {
-    /// Required: a request arrives within this time of its grant, or never. A slot waits no longer for its confirmation.
+    /// Required: a request arrives within this time of its grant, or never. A slot waits no longer for its
+    /// confirmation.
     any_duration<> max_delay{};
     /// Slots that are free at the start; the others are free one window later.
     permit_count initial = all_permits;
@@ -49,9 +50,10 @@ struct ack_window_options {
 ///     weir::ack_window second{10, 1s, {.max_delay = 30s}};
 ///     if (auto d = second.try_acquire()) { send(); read_first_byte(); second.confirm(d); }
 ///
-/// State: one word for each slot, allocated at construction, and a hint. Lock-free. An attempt is O(limit) at worst, and
-/// two exchanges when granted; a denial writes nothing.
-/// Memory order: relaxed throughout, since each slot's word is used on its own and the proof needs no order between slots.
+/// State: one word for each slot, allocated at construction, and a hint. Lock-free. An attempt is O(limit) at worst,
+/// and two exchanges when granted; a denial writes nothing.
+/// Memory order: relaxed throughout, since each slot's word is used on its own and the proof needs no order between
+/// slots.
 template <class Clock = std::chrono::steady_clock, class Atomics = std_atomics>
     requires clock<Clock>
 class alignas(weir::detail::cache_line) ack_window : public weir::detail::blocking<ack_window<Clock, Atomics>> {
@@ -130,9 +132,9 @@ public:
         return attempt(n, t, false);
     }
 
-    /// The request arrived by `bound` on the limiter's clock: the time when the first byte of its answer was read, or that
-    /// less the time that the server says it took. Once; false if the slot was free before. A bound before the grant
-    /// counts as the grant.
+    /// The request arrived by `bound` on the limiter's clock: the time when the first byte of its answer was read, or
+    /// that less the time that the server says it took. Once; false if the slot was free before. A bound before the
+    /// grant counts as the grant.
     bool confirm(decision& d) noexcept { return confirm(d, clock_.get().now()); }
     bool confirm(decision& d, time_point bound) noexcept {
         if (d.window_ != this || !d.live_.spend()) return false;
@@ -244,8 +246,8 @@ private:
     mutable typename Atomics::template atomic<std::uint64_t> hint_{0};
 };
 
-/// What an attempt returned, and, when granted, the receipt by which it is confirmed or refunded. A snapshot. It refers to
-/// its limiter, which must outlive it.
+/// What an attempt returned, and, when granted, the receipt by which it is confirmed or refunded. A snapshot. It refers
+/// to its limiter, which must outlive it.
 template <class Clock, class Atomics>
     requires clock<Clock>
 class [[nodiscard("a dropped decision limits nothing")]] ack_window<Clock, Atomics>::decision
@@ -257,8 +259,8 @@ public:
         if (!head::never()) return {};
         return weir::detail::never_granted(is_invalid_ ? permit_count::invalid_value : 2);
     }
-    /// Without a confirmation, a denied attempt can be granted at retry_at(). This says whether a request was in flight,
-    /// so that a confirmation may make it sooner.
+    /// Without a confirmation, a denied attempt can be granted at retry_at(). This says whether a request was in
+    /// flight, so that a confirmation may make it sooner.
     bool may_be_sooner() const noexcept { return !head::granted_ && in_flight_; }
     permits remaining() const noexcept { return full_at_ <= head::at_ ? 1 : 0; }
     /// When a slot is free, if no call takes one.

@@ -43,13 +43,13 @@ struct additive {
     }
 };
 
-/// Shared by all callers. Give it a latency that does not depend on how much was asked for: the time to the first token,
-/// or the time per token.
+/// Shared by all callers. Give it a latency that does not depend on how much was asked for: the time to the first
+/// token, or the time per token.
 ///
 ///     if (limit.try_enter()) { auto answer = call(); limit.leave(first_token - sent); } else wait();
 ///
-/// Promise: never more in flight than the limit was when the last of them entered. One word, exchanged once. leave takes
-/// a mutex too, since it comes with an answer.
+/// Promise: never more in flight than the limit was when the last of them entered. One word, exchanged once. leave
+/// takes a mutex too, since it comes with an answer.
 /// Memory order: relaxed. Do not publish other data through it.
 template <class Law = additive, class Atomics = std_atomics>
 class alignas(weir::detail::cache_line) adaptive_concurrency {

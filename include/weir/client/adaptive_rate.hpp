@@ -4,11 +4,11 @@
 // clients share it, or it is raised or lowered at run time. It counts what the server served, is told of refusals for
 // rate, and says what to ask for.
 //
-// A refusal lowers the rate to 7/8. If less than 3/4 of the rate was served in the last window, it lowers to 7/8 of that
-// (in a sliding window this is what the server now grants), but by half at most. All requests sent before a lowering
-// cause no other one. Nor is there one while nothing has been served since: a window over its limit must drain first,
-// and tells nothing about the rate. From the second refusal on, the rate is then a quarter for each, so that the wait
-// costs few requests.
+// A refusal lowers the rate to 7/8. If less than 3/4 of the rate was served in the last window, it lowers to 7/8 of
+// that (in a sliding window this is what the server now grants), but by half at most. All requests sent before a
+// lowering cause no other one. Nor is there one while nothing has been served since: a window over its limit must drain
+// first, and tells nothing about the rate. From the second refusal on, the rate is then a quarter for each, so that the
+// wait costs few requests.
 // Without refusals the rate follows a curve, back at the old rate after `recovery`, flat around it and steep beyond it
 // (CUBIC), but no further above it than twice what was served in a window: a rate that is not used is not tried.
 // Source: RFC 9438 (CUBIC, with its fast convergence); RFC 7661 for unused rates.
@@ -16,8 +16,8 @@
 // Speed and waste (in virtual time against an exact judge; docs/adaptive.md has the table and the command). One client
 // gets 94 to 97% of the limit with 0.2% refused; two that do not know of each other get 94 to 99% together, with under
 // 0.5% refused. A halved limit is found in 40 to 110 s with about 12 refusals, of which a window's draining is half a
-// minute; a restored one in 110 to 150 s. AIMD with the same cut and recovery shares as well, but needs 250 to 480 s for
-// the restored limit, and gets 84 to 95% alone.
+// minute; a restored one in 110 to 150 s. AIMD with the same cut and recovery shares as well, but needs 250 to 480 s
+// for the restored limit, and gets 84 to 95% alone.
 #pragma once
 
 #include <algorithm>
@@ -73,8 +73,8 @@ struct cubic_growth {
 ///     requests.apply(bucket, 1);           // a token_bucket, or
 ///     limiter.change(weir::llm::scaled(quota, requests.share(), tokens.share()));   // a quota_limiter
 ///
-/// All verbs take one mutex for some tens of nanoseconds: they come with answers, never with attempts, and their state is many words that
-/// must agree. `Growth` is the curve.
+/// All verbs take one mutex for some tens of nanoseconds: they come with answers, never with attempts, and their state
+/// is many words that must agree. `Growth` is the curve.
 template <class Clock = std::chrono::steady_clock, class Growth = cubic_growth>
     requires clock<Clock>
 class adaptive_rate {
@@ -134,7 +134,8 @@ public:
         }
     }
 
-    /// The server refused one for rate (requests for an adaptive_rate of requests, tokens for one of tokens). True when it lowered the rate.
+    /// The server refused one for rate (requests for an adaptive_rate of requests, tokens for one of tokens). True when
+    /// it lowered the rate.
     bool refused(time_point sent) { return refused(sent, clock_.get().now()); }
     bool refused(time_point sent, time_point now) {
         std::lock_guard const lock{mutex_};
@@ -174,7 +175,8 @@ public:
         return weir::detail::div(weir::detail::mul(current(now), std::uint64_t{1} << 20U), options_.start).value;
     }
 
-    /// Puts it in force in a token_bucket (or what has its `change`), if it has moved by a 64th since. Errors: the bucket's.
+    /// Puts it in force in a token_bucket (or what has its `change`), if it has moved by a 64th since. Errors: the
+    /// bucket's.
     template <class Bucket>
     error apply(Bucket& bucket, permits burst) {
         return apply(bucket, burst, clock_.get().now());

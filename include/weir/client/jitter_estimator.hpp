@@ -3,15 +3,15 @@
 // jitter_estimator: the jitter J that a limiter of a remote server needs (quota_options::jitter), from measured delays.
 // J is the range of the delay from time point to arrival, among calls that one window of the server can hold. The
 // offset between the two clocks cancels, so any two clocks will do:
-// - `arrived`: the server said when the request came (DashScope's req-arrive-time, epoch milliseconds). J is the largest
-//   minus the smallest difference, plus the steps of both clocks. Servers with different clocks behind one address make
-//   it wider, never narrower.
-// - `answered`: no such stamp. The request arrived between being sent and being answered, and no later than the server's
-//   own time before the answer (req-cost-time, where known). So J is at most the largest such delay.
+// - `arrived`: the server said when the request came (DashScope's req-arrive-time, epoch milliseconds). J is the
+//   largest minus the smallest difference, plus the steps of both clocks. Servers with different clocks behind one
+//   address make it wider, never narrower.
+// - `answered`: no such stamp. The request arrived between being sent and being answered, and no later than the
+//   server's own time before the answer (req-cost-time, where known). So J is at most the largest such delay.
 //
 // How safe it is. Until `min_samples` calls were measured it is `initial`, or what was measured if that is more. After
-// that, if delays are exchangeable, the next one lies outside the range of n measured ones with a probability of at most
-// 2/(n + 1), whatever their distribution. `headroom` covers that, and delays that change. No measurement makes it
+// that, if delays are exchangeable, the next one lies outside the range of n measured ones with a probability of at
+// most 2/(n + 1), whatever their distribution. `headroom` covers that, and delays that change. No measurement makes it
 // certain. Extremes are forgotten after one to two `memory`s, since clocks drift: 50 parts in a million are 6 ms in two
 // minutes.
 //
@@ -19,8 +19,8 @@
 // permits live in it. Two ways are safe:
 // - Construct it with the J that an earlier run saved (jitter() is a number).
 // - Hand over in use: construct a second limiter with the new J. For W + old J take from both, the old one first, and
-//   refund the old one where the new one denies; then drop the old one. Until then the old promise holds; afterwards the
-//   new limiter has seen everything that its windows cover.
+//   refund the old one where the new one denies; then drop the old one. Until then the old promise holds; afterwards
+//   the new limiter has seen everything that its windows cover.
 // Not safe: to raise the limits by what the margin costs, since all of the raised limit may fall into one W; to shorten
 // a window before its permits have aged out.
 #pragma once
@@ -79,8 +79,8 @@ public:
         add(stamped_, sent, weir::detail::saturating_sub(at.count(), sent.count()));
     }
 
-    /// A call was sent at `sent`, and the first byte of its answer read at `read_at`, by the same clock. `took` is the part
-    /// of that for which the server says it worked; one that is longer than the whole is ignored.
+    /// A call was sent at `sent`, and the first byte of its answer read at `read_at`, by the same clock. `took` is the
+    /// part of that for which the server says it worked; one that is longer than the whole is ignored.
     void answered(nanoseconds sent, nanoseconds read_at, nanoseconds took = {}) {
         std::int64_t const whole = weir::detail::saturating_sub(read_at.count(), sent.count());
         if (whole < 0) return;

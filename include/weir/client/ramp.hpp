@@ -6,12 +6,12 @@
 // this rule with its own `first` and `growth`, and learns both: a burst verdict lowers the one that was in force,
 // intervals at the limit without a verdict raise it.
 //
-// Why it is not refused. Grants are spaced by d = (interval + slack + jitter)/A, and may catch up by at most `slack`. So
-// n requests that arrive within an interval satisfy (n − 1)·d < interval + slack + jitter, that is n ≤ ⌈A⌉. A is
+// Why it is not refused. Grants are spaced by d = (interval + slack + jitter)/A, and may catch up by at most `slack`.
+// So n requests that arrive within an interval satisfy (n − 1)·d < interval + slack + jitter, that is n ≤ ⌈A⌉. A is
 // max(first, growth × mean). The mean is taken over closed segments of an eighth of an interval, without those that
 // leave the server's memory before an interval has passed. So whenever the server looks, its memory contains everything
-// that A was derived from, and its mean is at least ours. If `first` and `growth` are at most the server's, what remains
-// is the rounding up of A, less than one request. A count that a slow thread adds late makes A smaller.
+// that A was derived from, and its mean is at least ours. If `first` and `growth` are at most the server's, what
+// remains is the rounding up of A, less than one request. A count that a slow thread adds late makes A smaller.
 //
 // What it costs. The segments left out are 9 of 8·memory, and the slack is a sixteenth: of a server's growth g it uses
 // about 0.83·g (memory 10), so it needs a g above 1.2 to climb at all. docs/adaptive.md compares it with the ideal.
@@ -213,7 +213,8 @@ public:
     permits available() const noexcept { return available(clock_.get().now()); }
     permits available(time_point t) const noexcept { return attempt(0, t).remaining(); }
 
-    /// Replaces what was learned, from the next segment on. Errors, with nothing changed: what the options do not allow.
+    /// Replaces what was learned, from the next segment on. Errors, with nothing changed: what the options do not
+    /// allow.
     [[nodiscard("an error says that nothing was changed")]] error change(limits_type const& l) noexcept {
         return change(l, clock_.get().now());
     }
@@ -258,8 +259,8 @@ private:
     }
     static constexpr std::uint32_t to_growth(std::uint32_t percent) noexcept { return percent * one / 100; }
 
-    /// What was learned, in one word: 24 bits of first, 16 of growth, 22 of the segment of the last cut, 1 + 1 for whether
-    /// there was one.
+    /// What was learned, in one word: 24 bits of first, 16 of growth, 22 of the segment of the last cut, 1 + 1 for
+    /// whether there was one.
     struct facts {
         std::uint32_t first;
         std::uint32_t growth;

@@ -34,8 +34,8 @@ struct retry_budget_options {
 ///     weir::retry_budget budget{{.retries = 1, .successes = 10}};
 ///     if (answered) budget.succeeded(); else if (budget.try_retry()) again(); else give_up();
 ///
-/// Promise: after s successes and over a time T at most s·retries/successes + floor_burst + floor·T retries, exactly, for
-/// every interleaving. One word, and the floor's bucket. Lock-free.
+/// Promise: after s successes and over a time T at most s·retries/successes + floor_burst + floor·T retries, exactly,
+/// for every interleaving. One word, and the floor's bucket. Lock-free.
 /// Memory order: relaxed, since the word is used on its own. Do not publish other data through it.
 template <class Clock = std::chrono::steady_clock, class Atomics = std_atomics>
     requires clock<Clock>

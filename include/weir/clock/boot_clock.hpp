@@ -24,8 +24,8 @@ namespace weir::inline v0 {
 ///     weir::token_bucket bucket{weir::rate{60, 1min}, 10, weir::boot_clock{}};
 ///
 /// Waiting: the system's timed waits do not count suspend, so a wait by this clock consists of naps, and the clock is
-/// read after each. A nap lasts an eighth of what is left to wait, but at least 20 ms and at most 1 s. So a waiter whose
-/// time has come during suspend wakes at most one nap after the resume.
+/// read after each. A nap lasts an eighth of what is left to wait, but at least 20 ms and at most 1 s. So a waiter
+/// whose time has come during suspend wakes at most one nap after the resume.
 ///
 /// Cost of now(): as steady_clock's with Linux 5.3 or later, which answers in user space; a system call before.
 class boot_clock {

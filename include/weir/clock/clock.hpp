@@ -100,12 +100,14 @@ private:
     [[no_unique_address]] C clock_;
 };
 
-/// What a constructor's clock argument makes of a limiter: std::ref(c) refers to c, anything else is copied or moved in.
+/// What a constructor's clock argument makes of a limiter: std::ref(c) refers to c, anything else is copied or moved
+/// in.
 template <class C>
 struct clock_argument {
     using type = C;
 };
-// A std::reference_wrapper, recognised by its members: <functional> would cost a third of what including a limiter does.
+// A std::reference_wrapper, recognised by its members: <functional> would cost a third of what including a limiter
+// does.
 template <class C>
     requires requires(C const& c) {
         typename C::type;
@@ -132,7 +134,8 @@ private:
     C* clock_;
 };
 
-/// The resolution of the clock, or std::ref of one, among a constructor's arguments, else of a default-constructed `Clock`.
+/// The resolution of the clock, or std::ref of one, among a constructor's arguments, else of a default-constructed
+/// `Clock`.
 template <class Clock, class... Args>
 constexpr auto resolution_among(Args const&... args) {
     typename clock_traits<Clock>::duration d{1};

@@ -23,8 +23,8 @@ namespace weir::inline v0 {
 /// - max_lag() is how far the coarse clock may lag behind the precise one: by default one step of it, 1 to 10 ms. A
 ///   kernel that skips ticks on an idle core lags more (13 ms were seen at a step of 4 ms). Denials then last longer by
 ///   that much, and nothing else changes.
-/// - A permit that is available from R on is denied, to attempts without a time point, until the coarse clock reaches R.
-///   So retry_at() of such a denial is R + max_lag(), and an earlier attempt may succeed.
+/// - A permit that is available from R on is denied, to attempts without a time point, until the coarse clock reaches
+///   R. So retry_at() of such a denial is R + max_lag(), and an earlier attempt may succeed.
 /// - This costs rate: a bucket that holds less than rate × max_lag() overflows in the meantime.
 /// - Attempts with a time point do not use now_approx().
 template <class Precise = std::chrono::steady_clock, class Coarse = coarse_clock>

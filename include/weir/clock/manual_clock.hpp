@@ -18,8 +18,8 @@
 
 namespace weir::inline v0 {
 
-/// Moves only when it is told to. Moving it wakes exactly the sleepers that are due: a sleep ends when it was notified or
-/// is due, never otherwise. Nanoseconds from 0, or from the given start. All members may be called from any thread.
+/// Moves only when it is told to. Moving it wakes exactly the sleepers that are due: a sleep ends when it was notified
+/// or is due, never otherwise. Nanoseconds from 0, or from the given start. All members may be called from any thread.
 ///
 ///     weir::manual_clock clock;
 ///     weir::token_bucket bucket{weir::rate{1, 1s}, 1, std::ref(clock)};
@@ -28,8 +28,8 @@ namespace weir::inline v0 {
 /// now() is one atomic load. A thread that reads the time set by a call of advance() also sees what was written before
 /// that call. Moving it, sleeping and counting sleepers take a mutex and O(sleepers).
 ///
-/// In a test, wait_for_sleepers(n) replaces a sleep: it returns when n threads sleep by this clock, so that the test may
-/// move it and knows which threads that wakes.
+/// In a test, wait_for_sleepers(n) replaces a sleep: it returns when n threads sleep by this clock, so that the test
+/// may move it and knows which threads that wakes.
 class manual_clock {
 public:
     using duration = std::chrono::nanoseconds;

@@ -16,8 +16,8 @@
 
 namespace weir::inline v0 {
 
-/// Starts at time 0 when it is constructed, and runs `factor` times as fast as its base. It owns its base; to share one,
-/// pass std::ref(base), which must outlive the clock. A copy shows the same time.
+/// Starts at time 0 when it is constructed, and runs `factor` times as fast as its base. It owns its base; to share
+/// one, pass std::ref(base), which must outlive the clock. A copy shows the same time.
 ///
 /// - Resolution: `factor` times the base's. Cost: the base's read and a multiplication. Drift: the base's, as a share.
 /// - Every delay of the real world (a late wake-up, a round trip) appears `factor` times as long.

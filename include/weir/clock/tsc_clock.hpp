@@ -13,8 +13,8 @@ namespace weir::inline v0 {
 
 /// The processor's constant-rate counter (detail/processor_counter.hpp) in nanoseconds, set to steady_clock's time at
 /// construction. Where there is no such counter, or Linux has found it unreliable, this is steady_clock, and
-/// uses_counter() is false. The object carries its calibration: construct one, and give limiters copies or std::ref(clock);
-/// copies agree.
+/// uses_counter() is false. The object carries its calibration: construct one, and give limiters copies or
+/// std::ref(clock); copies agree.
 ///
 /// - Resolution: one count of the counter, rounded up to nanoseconds: 1 ns on x86-64, 1 to 52 ns on AArch64.
 /// - Cost (AMD EPYC under KVM): tsc_clock 12 ns, ordered_tsc_clock 25 ns, steady_clock 30 ns; no division, no lock.
@@ -22,10 +22,10 @@ namespace weir::inline v0 {
 ///   error_ppb() parts in 10^9: here 2,500 at the default of 20 ms (480 seen at worst, 140 on average), a fifth of that
 ///   at 100 ms. steady_clock itself is slewed later (by NTP, at most 500 ppm). The clock is never set again, so compare
 ///   its time points only with its own.
-/// - Order: time never goes back on one thread. tsc_clock's read is not ordered with the instructions around it, and may
-///   be early by as much as a core runs ahead (about 100 ns): a thread that learns of an event from another thread may
-///   read a time just before it. ordered_tsc_clock waits for the loads before it, so that its time lies between call and
-///   return, as steady_clock's does.
+/// - Order: time never goes back on one thread. tsc_clock's read is not ordered with the instructions around it, and
+///   may be early by as much as a core runs ahead (about 100 ns): a thread that learns of an event from another thread
+///   may read a time just before it. ordered_tsc_clock waits for the loads before it, so that its time lies between
+///   call and return, as steady_clock's does.
 /// - Suspend: it may set the counter back. Construct a new clock after a resume.
 template <bool Ordered>
 class basic_tsc_clock {

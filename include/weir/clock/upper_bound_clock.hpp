@@ -3,30 +3,30 @@
 // steady_clock with an upper bound of itself that costs one read of the processor's counter. What must be denied at the
 // bound must be denied at the precise time too, so that most denials do not read the precise clock.
 //
-// The bound. An anchor is a pair (c, s): the counter is read first (c), then the base clock (s). So when the counter was
-// at c, the base clock was at s or before. Let ρ be at least what the base clock ever gains per count. Then at a count
-// x ≥ c the base clock is at s + ρ·(x − c) or before. With one ρ for all anchors, an anchor is one number, offset = s +
-// slack − ⌊ρ·c⌋, and the bound is offset + ⌊ρ·x⌋. It is one word, so it cannot be torn.
+// The bound. An anchor is a pair (c, s): the counter is read first (c), then the base clock (s). So when the counter
+// was at c, the base clock was at s or before. Let ρ be at least what the base clock ever gains per count. Then at a
+// count x ≥ c the base clock is at s + ρ·(x − c) or before. With one ρ for all anchors, an anchor is one number, offset
+// = s + slack − ⌊ρ·c⌋, and the bound is offset + ⌊ρ·x⌋. It is one word, so it cannot be torn.
 //
 // Assumptions:
 // - Rate. The base clock may be slewed: on Linux by adjtimex (frequency ±500 ppm, adjtime ±500 ppm, tick ±10%), and the
 //   kernel complains at 11% off the nominal rate. The calibration may happen at one end of that range, and the use at
-//   the other: 1.11/0.89 < 1.25, so `margin_ppm` is 250,000 by default. A large margin costs little: an anchor is renewed
-//   more often near the next grant, about log(wait/slack)/log(1 + 1/margin) times in a wait, 3 times in a millisecond. A
-//   rate set by hand beyond that range needs a larger margin.
+//   the other: 1.11/0.89 < 1.25, so `margin_ppm` is 250,000 by default. A large margin costs little: an anchor is
+//   renewed more often near the next grant, about log(wait/slack)/log(1 + 1/margin) times in a wait, 3 times in a
+//   millisecond. A rate set by hand beyond that range needs a larger margin.
 // - Reading. The counter may be read early by as much as a core runs ahead, e (its loads in flight; a fault would take
 //   the read back). The counters of two cores may differ by d, less than a message takes: Linux checks it, or uses
 //   another clock source; where the base clock is made from the counter, both differ alike. `slack` must be at least
 //   3·(e + d); it is 10 µs by default. A count lasts from its value to the next one.
-// - Continuity. If the counter stops or is set while the base clock runs on (a machine suspended, copied or migrated), a
-//   bound may be too low until the anchor expires: after `max_age`, 10 ms of counting, or at once if the counter went
+// - Continuity. If the counter stops or is set while the base clock runs on (a machine suspended, copied or migrated),
+//   a bound may be too low until the anchor expires: after `max_age`, 10 ms of counting, or at once if the counter went
 //   back.
 //
 // Protocol. An anchor is published in two words: offset_, then until_, the count at which it expires.
 // (1) pairs with (2): a thread that sees an until_ sees that anchor's offset, or a newer one.
 // (3) pairs with (4): a thread that sees an offset reads the counter after the anchor's reading.
-// upper_bound_clock_model_test checks every interleaving. The thread that exchanges renew_at_ renews the anchor, at most
-// once a period (40 µs by default), so the writes do not grow with the number of attempts or threads.
+// upper_bound_clock_model_test checks every interleaving. The thread that exchanges renew_at_ renews the anchor, at
+// most once a period (40 µs by default), so the writes do not grow with the number of attempts or threads.
 #pragma once
 
 #include <chrono>
@@ -60,8 +60,8 @@ struct upper_bound_clock_options {
 ///     weir::token_bucket bucket{weir::rate{100, 1s}, 20, std::ref(clock)};
 ///
 /// Time points are the base clock's. now() costs the base's read, a load and a comparison; once a period, a second
-/// reading and three exchanges. Lock-free: if a thread stops while it renews the anchor, the old one stays valid, and the
-/// next period's thread renews it.
+/// reading and three exchanges. Lock-free: if a thread stops while it renews the anchor, the old one stays valid, and
+/// the next period's thread renews it.
 template <class Base = std::chrono::steady_clock, class Counter = detail::processor_counter,
           class Atomics = std_atomics>
     requires clock<Base>
@@ -146,7 +146,8 @@ private:
         constexpr std::uint64_t one = std::uint64_t{1} << detail::calibration::fraction_bits;
         rate_ = detail::mul_div_ceil(scale + 1, per_billion, 1'000'000'000U);  // + 1: the scale was rounded down
         valid_for_ = detail::mul_div_floor(static_cast<std::uint64_t>(o.max_age.count()), one, rate_);
-        // One count more: the anchor's count began before it was read, and the last one ends after. And ⌊ρ·x⌋ rounds down.
+        // One count more: the anchor's count began before it was read, and the last one ends after. And ⌊ρ·x⌋ rounds
+        // down.
         slack_ = static_cast<std::uint64_t>(o.slack.count()) + (rate_ >> detail::calibration::fraction_bits) + 2;
         // For so long the margin adds less to the bound than the slack does.
         std::int64_t const cheap = o.margin_ppm == 0 ? never / 2 : o.slack.count() * 1'000'000 / o.margin_ppm;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// running_quantile: a quantile of what was seen lately, for bounds that are learnt: a histogram in buckets an eighth of an octave
-// wide (as HdrHistogram's with three bits), halved now and then, so that the past is forgotten by and by.
+// running_quantile: a quantile of what was seen lately, for bounds that are learnt: a histogram in buckets an eighth of
+// an octave wide (as HdrHistogram's with three bits), halved now and then, so that the past is forgotten by and by.
 #pragma once
 
 #include <bit>
@@ -13,13 +13,13 @@
 
 namespace weir::inline v0::llm {
 
-/// Shared by all threads; every write is one relaxed read-modify-write. What is read while others write is of about that moment: statistics,
-/// not a limit. Values above 2^40 count as that. 1.3 KiB.
+/// Shared by all threads; every write is one relaxed read-modify-write. What is read while others write is of about
+/// that moment: statistics, not a limit. Values above 2^40 count as that. 1.3 KiB.
 template <class Atomics = std_atomics>
 class running_quantile {
 public:
-    /// So many observations, and all counts are halved: half of what a quantile is made of is younger than that. What was seen once is forgotten
-    /// with the second time.
+    /// So many observations, and all counts are halved: half of what a quantile is made of is younger than that. What
+    /// was seen once is forgotten with the second time.
     static constexpr std::uint32_t memory = 2048;
 
     void add(std::uint64_t x) noexcept {
@@ -32,8 +32,8 @@ public:
     /// Observations that count, after halving.
     std::uint32_t size() const noexcept { return total_.load(std::memory_order_relaxed) / one; }
 
-    /// The least bucket's upper end that at least numerator/denominator of the observations do not exceed: above the exact quantile by less
-    /// than an eighth of it. 0 where nothing was seen. O(number of buckets).
+    /// The least bucket's upper end that at least numerator/denominator of the observations do not exceed: above the
+    /// exact quantile by less than an eighth of it. 0 where nothing was seen. O(number of buckets).
     std::uint64_t at(std::uint32_t numerator, std::uint32_t denominator) const noexcept {
         std::uint64_t sum = 0;
         for (auto const& c : counts_) sum += c.load(std::memory_order_relaxed);

@@ -26,8 +26,8 @@ constexpr T to(U x) noexcept {
     }
 }
 
-/// A duration of any representation and period in ticks of `Duration`, rounded up and clamped to its range. Not a number
-/// is zero. For waits and deadlines: seconds::max() and 300 years become Duration::max().
+/// A duration of any representation and period in ticks of `Duration`, rounded up and clamped to its range. Not a
+/// number is zero. For waits and deadlines: seconds::max() and 300 years become Duration::max().
 template <class Duration, class Rep, class Period>
 constexpr Duration saturating_ceil(std::chrono::duration<Rep, Period> d) noexcept {
     using rep = typename Duration::rep;

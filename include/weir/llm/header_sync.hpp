@@ -210,7 +210,8 @@ public:
     }
 
 private:
-    [[gnu::__visibility__("hidden")]] static constexpr limit limits[] = {limit::rpm, limit::rps, limit::tpm, limit::tps};
+    [[gnu::__visibility__("hidden")]] static constexpr limit limits[] = {limit::rpm, limit::rps, limit::tpm,
+                                                                         limit::tps};
     static constexpr std::uint64_t span = 250;  // segments in a window: the ring has more, so that a window's stay
 
     struct totals {

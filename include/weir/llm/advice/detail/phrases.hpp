@@ -51,8 +51,8 @@ inline std::string short_text(setup const& s, std::vector<quota> const& q) {
     return text;
 }
 
-[[gnu::__visibility__("hidden")]] inline constexpr std::array<char const*, constraints> short_names{"RPM",       "RPS",     "TPM", "TPS",
-                                                                  "in flight", "answers", "idle"};
+[[gnu::__visibility__("hidden")]] inline constexpr std::array<char const*, constraints> short_names{
+    "RPM", "RPS", "TPM", "TPS", "in flight", "answers", "idle"};
 
 /// "RPS 98.2%, answers 1.8%": the shares that are not 0, largest first.
 inline std::string shares_text(simulation_result const& r) {

@@ -71,7 +71,8 @@ class simulation_run {
     using time_point = manual_clock::time_point;
 
 public:
-    [[gnu::__visibility__("hidden")]] static constexpr std::chrono::nanoseconds twenty_years = std::chrono::hours{20 * 365 * 24};
+    [[gnu::__visibility__("hidden")]] static constexpr std::chrono::nanoseconds twenty_years =
+        std::chrono::hours{20 * 365 * 24};
 
     simulation_run(std::span<planned_call const> calls, setup const& s) : calls_{calls}, setup_{s} {
         tokens all{};
