@@ -7,14 +7,13 @@
 //   blocked  its own limiter has denied its first waiter; ordered by the time until which it did.
 //   turn     its first waiter is awake, or has been woken, or sleeps with an alarm: it attempts.
 // What an attempt with the turn leads to:
-//   granted            the waiter leaves; its member's tag moves on; the turn goes to the next.
-//   denied by the      the waiter keeps the turn and sleeps until the time that the limiter named. No one else
-//   attempts: shared limiter     what is asked for next in the fair order must not be passed by smaller requests.
-//   A member that comes with a smaller tag takes the turn over.
-//   denied by its own  the member is blocked until that time, and the turn goes to the next ready member. Where
-//   there is
-//                      none, it goes to the blocked member whose time comes first (`turn_is_idle_`): its first waiter
-//                      sleeps until then. A member that becomes ready takes such a turn over.
+// - Granted: the waiter leaves; its member's tag moves on; the turn goes to the next.
+// - Denied by the shared limiter: the waiter keeps the turn and sleeps until the time that the limiter named. No
+//   other waiter attempts, since what is next in the fair order must not be passed by smaller requests. A member that
+//   comes with a smaller tag takes the turn over.
+// - Denied by its own limiter: the member is blocked until that time, and the turn goes to the next ready member.
+//   Where there is none, it goes to the blocked member whose time comes first (`turn_is_idle_`): its first waiter
+//   sleeps until then. A member that becomes ready takes such a turn over.
 //
 // Lemma: while any call waits, one member has the turn, and its first waiter is awake, or notified, or has an alarm.
 //   Joining: without a turn, the newcomer takes it, and is awake. Leaving and serving: pass() gives the turn on and
@@ -43,9 +42,6 @@
 #include "index_heap.hpp"
 #include "mutex_of.hpp"
 #include "waiter_list.hpp"
-
-#pragma push_macro("check")  // a macro in older Apple headers
-#undef check
 
 namespace weir::inline v0::detail {
 
@@ -479,9 +475,9 @@ private:
     std::int64_t own_until(Limiter& l, TimePoint now) const {
         std::int64_t until = (std::numeric_limits<std::int64_t>::min)();
         for_each_part(l, [&](auto& part) {
-            if constexpr (requires { part.check(1, now).retry_at(); }) {
+            if constexpr (requires { (part.check)(1, now).retry_at(); }) {
                 if (is_shared(part)) return;
-                auto const d = part.check(1, now);
+                auto const d = (part.check)(1, now);
                 if (!d.granted() && !d.never()) until = (std::max)(until, ticks(d.retry_at()));
             }
         });
@@ -500,5 +496,3 @@ private:
 };
 
 }  // namespace weir::inline v0::detail
-
-#pragma pop_macro("check")

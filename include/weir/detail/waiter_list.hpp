@@ -7,8 +7,8 @@
 // the closing thread itself runs, so nobody may wait for it: close() takes it out of the list, and it does not touch
 // the queue again. Its node's `phase` decides which of the two it is:
 //   awake → asleep     the coroutine, before it arms its timer: from here on it touches nothing of the queue;
-//   asleep → awake     the coroutine, when its timer fires or it is destroyed: it is in the list, and leaves by
-//   itself; asleep → released  close(): the coroutine is out of the list.
+//   asleep → awake     the coroutine, when its timer fires or it is destroyed: it is in the list, and leaves;
+//   asleep → released  close(): the coroutine is out of the list.
 //   (1) close() releases, the coroutine acquires: what close() did to the node happened before the coroutine ends.
 #pragma once
 
@@ -163,12 +163,12 @@ private:
 
 /// Waits until the last waiter of a closed queue has left.
 template <class Atomics, class Mutex>
-void drain(population<Atomics>& waiters, Mutex& mutex) {
+void drain(population<Atomics>& who_waits, Mutex& mutex) {
     std::optional<typename population<Atomics>::event> e;  // made where it is needed, which is seldom
     {
         std::lock_guard const lock{mutex};
-        if (waiters.count() == 0) return;
-        if (waiters.drained(e.emplace())) return;
+        if (who_waits.count() == 0) return;
+        if (who_waits.drained(e.emplace())) return;
     }
     e->wait();
     std::lock_guard const lock{mutex};  // the notifier has left it
