@@ -3,7 +3,7 @@
 """What including each header of weir costs, against <atomic> and <chrono>, which every limiter is written in.
 
 Compiles one-line files, each header in turn and all of them `--runs` times over, so that a busy moment of the machine
-falls on all alike, and prints the median processor time (user and system, of the compiler alone) and its ratio to the
+falls on all of them, and prints the median processor time (user and system, of the compiler alone) and its ratio to the
 floor's. `syntax` is -fsyntax-only; `object` is -O2 -c; lines are those that the preprocessor leaves.
 With --limit the exit status says whether token_bucket.hpp kept to it in both.
 """
@@ -27,9 +27,15 @@ def processor_seconds(command):
     return usage.ru_utime + usage.ru_stime
 
 
+def public_headers(folder):
+    """Names such as wait/wait_queue.hpp, the top folder's first; none of detail."""
+    found = [p.relative_to(folder) for p in folder.rglob("*.hpp") if "detail" not in p.parts]
+    return [str(p) for p in sorted(found, key=lambda p: (len(p.parts), p))]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("headers", nargs="*", help="names such as token_bucket.hpp; default: all")
+    parser.add_argument("headers", nargs="*", help="names such as token_bucket.hpp or wait/wait_queue.hpp; default: all but detail")
     parser.add_argument("--compiler", default=os.environ.get("CXX", "g++"))
     parser.add_argument("--flags", default="", help="more flags, such as -stdlib=libc++")
     parser.add_argument("--runs", type=int, default=11)
@@ -37,7 +43,7 @@ def main():
     options = parser.parse_args()
 
     include = pathlib.Path(__file__).resolve().parent.parent / "include"
-    headers = options.headers or sorted(p.name for p in (include / "weir").glob("*.hpp"))
+    headers = options.headers or public_headers(include / "weir")
     if options.limit and "token_bucket.hpp" not in headers:
         headers.append("token_bucket.hpp")
     base = [options.compiler, "-std=c++20", f"-I{include}", *options.flags.split()]

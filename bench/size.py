@@ -4,13 +4,15 @@
 
 Sizes are read from symbols of compiled objects, so that a target need not be run: sizeof as arrays of so many bytes, code
 as functions of one attempt each, compiled with -O2 -DNDEBUG, one limiter to an object. Compilers that are not installed
-are left out, and named. Include times are include_cost.py's, `--runs` of them (0: none).
+are left out, and named. Compile times are the processor's, of -O0 and -O2 each; include times are include_cost.py's, `--runs` of them (0: none).
 """
 import argparse
+import os
 import pathlib
 import platform
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,9 +27,9 @@ LIMITERS = [
     ("sliding_window_log", "weir::sliding_window_log<>", "sliding_window_log.hpp"),
     ("sliding_window_counter", "weir::sliding_window_counter<>", "sliding_window_counter.hpp"),
     ("all_of, two buckets", "weir::all_of<weir::token_bucket<>&, weir::token_bucket<>&>", "all_of.hpp"),
-    ("quota_limiter", "weir::llm::quota_limiter<>", "quota_limiter.hpp"),
+    ("quota_limiter", "weir::llm::quota_limiter<>", "llm/quota_limiter.hpp"),
     ("lease of a token_bucket", "weir::lease<weir::token_bucket<>>", "lease.hpp"),
-    ("token_bucket by upper_bound_clock", "weir::token_bucket<weir::upper_bound_clock const&>", "upper_bound_clock.hpp"),
+    ("token_bucket by upper_bound_clock", "weir::token_bucket<weir::upper_bound_clock const&>", "clock/upper_bound_clock.hpp"),
     ("token_bucket, unsynchronized", "weir::token_bucket<std::chrono::steady_clock, weir::unsynchronized>", "token_bucket.hpp"),
 ]
 # What a limiter allocates in addition to its object.
@@ -36,6 +38,29 @@ ALLOCATES = {
     "sliding_window_counter": "8 bytes a segment, to a power of two: 1 KiB",
     "quota_limiter": "its windows' rings",
 }
+
+# (name, program): what it costs to compile a first use.
+USES = [
+    ("token_bucket", """#include <weir/token_bucket.hpp>
+bool use(weir::token_bucket<>& bucket) { return bucket.try_acquire().granted(); }
+weir::token_bucket<> made{weir::rate{10, std::chrono::seconds{1}}, 5};
+"""),
+    ("quota_limiter", """#include <weir/llm/quota_limiter.hpp>
+bool use(weir::llm::quota_limiter<>& quota) { return quota.try_acquire({.input = 100, .output = 100}).granted(); }
+weir::llm::quota_limiter<> made{weir::llm::quota{.rpm = 600, .rps = 10, .tpm = 1'000'000}};
+"""),
+    ("wait_queue over a token_bucket", """#include <weir/token_bucket.hpp>
+#include <weir/wait/wait_queue.hpp>
+bool use(weir::wait_queue<weir::token_bucket<>>& queue) { return queue.try_acquire_for(1, std::chrono::seconds{1}).granted(); }
+"""),
+    ("llm::session over an account_pool", """#include <weir/llm/account_pool.hpp>
+#include <weir/llm/session.hpp>
+void use(weir::llm::account_pool<>& pool) {
+    weir::llm::session session{pool};
+    (void)session.run({.max_tokens = 500}, [](auto&) { return weir::llm::reply{}; });
+}
+"""),
+]
 
 COMPILERS = [("gcc, x86-64", "g++", "nm"), ("clang, x86-64", "clang++", "nm"),
              ("gcc, aarch64", "aarch64-linux-gnu-g++", "aarch64-linux-gnu-nm")]
@@ -60,7 +85,7 @@ def symbols(compiler, nm, source, scratch):
 
 
 def objects(compiler, nm, scratch):
-    source = "#include <weir/weir.hpp>\n"
+    source = "#include <weir/llm/quota_limiter.hpp>\n#include <weir/weir.hpp>\n"
     for i, (_, kind, _) in enumerate(LIMITERS):
         source += f"char object_{i}[sizeof({kind})];\nchar decision_{i}[sizeof({kind}::decision)];\n"
     found = symbols(compiler, nm, source, scratch)
@@ -84,10 +109,44 @@ def code(compiler, nm, kind, header, scratch):
     return sizes
 
 
+def compile_cost(compiler, source, optimise, runs, scratch):
+    """(median processor seconds, peak megabytes) of one compilation."""
+    path, out = scratch / "use.cpp", scratch / "use.o"
+    path.write_text(source)
+    seconds, peak = [], 0
+    for _ in range(runs):
+        process = subprocess.Popen([compiler, "-std=c++20", optimise, f"-I{ROOT / 'include'}", "-c", str(path), "-o", str(out)],
+                                   stderr=subprocess.PIPE, text=True)
+        errors = process.stderr.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            sys.exit(f"size: {compiler} failed:\n{errors}")
+        seconds.append(usage.ru_utime + usage.ru_stime)
+        peak = max(peak, usage.ru_maxrss // 1024)
+    return statistics.median(seconds), peak
+
+
+def uses(compilers, runs, scratch):
+    rows = ["| | " + " | ".join(f"{title}: -O0 | -O2 | memory" for title, _, _ in compilers) + " |",
+            "|---|" + "---|---|---|" * len(compilers)]
+    floor = {}
+    for name, source in USES:
+        cells = []
+        for title, compiler, _ in compilers:
+            for optimise in ("-O0", "-O2"):
+                seconds, peak = compile_cost(compiler, source, optimise, runs, scratch)
+                ratio = seconds / floor.setdefault((title, optimise), seconds)
+                cells.append(f"{seconds:.2f} s ({ratio:.1f})")
+            cells.append(f"{peak} MB")
+        rows.append(f"| {name} | " + " | ".join(cells) + " |")
+    return rows
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", default=str(ROOT / "docs" / "size.md"))
-    parser.add_argument("--runs", type=int, default=3, help="of include_cost.py; 0: no include times")
+    parser.add_argument("--runs", type=int, default=3, help="compilations for each time that is measured; 0: no times")
     options = parser.parse_args()
 
     present = [c for c in COMPILERS if shutil.which(c[1]) and shutil.which(c[2])]
@@ -124,6 +183,13 @@ def main():
                 s = code(compiler, nm, kind, header, scratch)
                 cells.append(f"{s['own']} / {s['given']} ({s['shared']})")
             text.append(f"| {name} | " + " | ".join(cells) + " |")
+
+        if options.runs > 0:
+            # The compilers of this machine: another target's cost the same.
+            native = [c for c in present if "aarch64" not in c[0]]
+            text += ["", "## Compile time of a first use", "", f"Processor time (median of {options.runs}) of a file that makes or "
+                     "uses one object, in brackets its ratio to token_bucket's; and the most memory, at -O2. Includes are in it.", "",
+                     *uses(native, options.runs, scratch)]
 
     if options.runs > 0:
         cost = subprocess.run([sys.executable, str(ROOT / "bench" / "include_cost.py"), "--runs", str(options.runs)],

@@ -6,8 +6,9 @@
 # file, and the build system looks at the folders each time it runs. The library's own lists of headers are written out,
 # because an installation depends on them.
 
-# Optimisation of the programs that are not HOT; empty: the build type's.
+# Optimisation; empty: the build type's. A HOT program takes longer to run than to compile.
 set(WEIR_COLD_TEST_FLAGS "" CACHE STRING "Compiler flags of the test programs that spend little time running")
+set(WEIR_HOT_TEST_FLAGS "" CACHE STRING "Compiler flags of the test programs that spend much time running")
 set(WEIR_SKIP_TESTS "" CACHE STRING "GoogleTest patterns, separated by colons, of tests that are not run")
 # ccache does not find again what was compiled with a precompiled header of another folder.
 set(pch_by_default ON)
@@ -16,15 +17,22 @@ if(CMAKE_CXX_COMPILER_LAUNCHER MATCHES "ccache")
 endif()
 option(WEIR_TEST_PCH "Precompile GoogleTest and the standard headers for the tests" ${pch_by_default})
 
+# weir_cold(target): compiled with WEIR_COLD_TEST_FLAGS
+function(weir_cold target)
+    separate_arguments(cold UNIX_COMMAND "${WEIR_COLD_TEST_FLAGS}")
+    target_compile_options(${target} PRIVATE ${cold})
+endfunction()
+
 # weir_test_options(target [HOT] [OPTIONS option...]): what a target with GoogleTest is compiled with. Targets with the same
 # options share a precompiled header.
 function(weir_test_options target)
     cmake_parse_arguments(PARSE_ARGV 1 arg "HOT" "" "OPTIONS")
-    set(options ${arg_OPTIONS})
-    if(NOT arg_HOT)
-        separate_arguments(cold UNIX_COMMAND "${WEIR_COLD_TEST_FLAGS}")
-        list(PREPEND options ${cold})
+    set(heat COLD)
+    if(arg_HOT)
+        set(heat HOT)
     endif()
+    separate_arguments(options UNIX_COMMAND "${WEIR_${heat}_TEST_FLAGS}")
+    list(APPEND options ${arg_OPTIONS})
     target_compile_options(${target} PRIVATE ${options})
     target_link_libraries(${target} PRIVATE weir_development GTest::gtest)
     if(WEIR_TEST_PCH)
@@ -45,14 +53,29 @@ function(weir_test_options target)
     endif()
 endfunction()
 
-# weir_test_program(name FILES file... [PREFIX prefix] [HOT] [LABEL label] [TIMEOUT seconds] [OPTIONS option...]
-#                   [LIBRARIES target...])
-# The program `name`, of all the files. CTest runs each suite by itself; a suite whose name ends in _slow has the label slow,
-# one whose name ends in _long the label full, all others LABEL (unit). Each file can be built alone, too:
-# PREFIX_NAME_test is the program of PREFIX's NAME_test.cpp, and not part of `all`.
+# weir_test_file(target file [HOT] [OPTIONS option...] [LIBRARIES target...])
+# The objects of one file, target_object, and a program of it alone, target. Neither is part of `all`.
+function(weir_test_file target file)
+    cmake_parse_arguments(PARSE_ARGV 2 arg "HOT" "" "OPTIONS;LIBRARIES")
+    set(hot)
+    if(arg_HOT)
+        set(hot HOT)
+    endif()
+    add_library(${target}_object OBJECT EXCLUDE_FROM_ALL "${file}")
+    weir_test_options(${target}_object ${hot} OPTIONS ${arg_OPTIONS})
+    target_link_libraries(${target}_object PRIVATE ${arg_LIBRARIES})
+    add_executable(${target} EXCLUDE_FROM_ALL $<TARGET_OBJECTS:${target}_object>)
+    target_link_libraries(${target} PRIVATE weir_development weir_test_support ${arg_LIBRARIES} GTest::gtest GTest::gtest_main)
+endfunction()
+
+# weir_test_program(name FILES file... [OBJECTS target...] [PREFIX prefix] [HOT] [LABEL label] [TIMEOUT seconds]
+#                   [OPTIONS option...] [LIBRARIES target...])
+# The program `name`, of all the files and objects. CTest runs each suite by itself; a suite whose name ends in _slow has the
+# label slow, one whose name ends in _long the label full, all others LABEL (unit). PREFIX_NAME_test is the program of
+# NAME_test.cpp alone.
 function(weir_test_program name)
-    cmake_parse_arguments(PARSE_ARGV 1 arg "HOT" "PREFIX;LABEL;TIMEOUT" "FILES;OPTIONS;LIBRARIES")
-    if(NOT arg_FILES)
+    cmake_parse_arguments(PARSE_ARGV 1 arg "HOT" "PREFIX;LABEL;TIMEOUT" "FILES;OBJECTS;OPTIONS;LIBRARIES")
+    if(NOT arg_FILES AND NOT arg_OBJECTS)
         return()
     endif()
     set(hot)
@@ -60,16 +83,15 @@ function(weir_test_program name)
         set(hot HOT)
     endif()
     add_executable(${name})
-    target_link_libraries(${name} PRIVATE weir_test_support ${arg_LIBRARIES} GTest::gtest GTest::gtest_main)
+    target_link_libraries(${name} PRIVATE weir_development weir_test_support ${arg_LIBRARIES} GTest::gtest GTest::gtest_main)
+    foreach(object IN LISTS arg_OBJECTS)
+        target_sources(${name} PRIVATE $<TARGET_OBJECTS:${object}>)
+    endforeach()
     foreach(file IN LISTS arg_FILES)
         get_filename_component(stem "${file}" NAME_WE)
         set(target ${arg_PREFIX}${stem})
-        add_library(${target}_object OBJECT EXCLUDE_FROM_ALL "${file}")
-        weir_test_options(${target}_object ${hot} OPTIONS ${arg_OPTIONS})
-        target_link_libraries(${target}_object PRIVATE ${arg_LIBRARIES})
+        weir_test_file(${target} "${file}" ${hot} OPTIONS ${arg_OPTIONS} LIBRARIES ${arg_LIBRARIES})
         target_sources(${name} PRIVATE $<TARGET_OBJECTS:${target}_object>)
-        add_executable(${target} EXCLUDE_FROM_ALL $<TARGET_OBJECTS:${target}_object>)
-        target_link_libraries(${target} PRIVATE weir_test_support ${arg_LIBRARIES} GTest::gtest GTest::gtest_main)
     endforeach()
     if(NOT arg_LABEL)
         set(arg_LABEL unit)

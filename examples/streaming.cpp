@@ -82,7 +82,7 @@ int main() {
                                                        .output = u->at("completion_tokens").get<std::uint64_t>()};
                     }
                     if (auto const c = j.find("choices"); c != j.end() && !c->empty()) {
-                        text += c->at(0).at("delta").value("content", "");  // to whoever reads along
+                        text += c->at(0).at("delta").value("content", "");  // to the reader
                         reply.delivered = !text.empty();
                     }
                 });

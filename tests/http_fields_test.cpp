@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
+#include <weir/all_of.hpp>
 #include <weir/clock/manual_clock.hpp>
 #include <weir/http_fields.hpp>
 #include <weir/leaky_bucket.hpp>
 #include <weir/leaky_bucket_queue.hpp>
 #include <weir/llm/headers.hpp>
 #include <weir/llm/hints.hpp>
+#include <weir/llm/quota_limiter.hpp>
 #include <weir/sliding_window_log.hpp>
 #include <weir/token_bucket.hpp>
 
@@ -144,6 +146,43 @@ TEST(http_fields, are_pairs_that_a_range_for_takes_apart) {
     std::string head;
     for (auto [name, value] : rate_limit_fields(bucket, d)) head += std::string{name} + ": " + value + "\r\n";
     EXPECT_EQ(head, "RateLimit-Policy: \"default\";q=1;w=1\r\nRateLimit: \"default\";r=0;t=1\r\n");
+}
+
+TEST(http_fields, an_all_of_has_a_policy_for_each_part) {
+    manual_clock clock;
+    weir::token_bucket bucket{rate{100, 1min}, 100, std::ref(clock)};
+    weir::sliding_window_log log{2, 2s, std::ref(clock)};
+    weir::all_of both{bucket, log};
+    [&]<class Both>(Both& all) {
+        if constexpr (requires { typename Both::limits_type; }) {
+            auto const d = all.try_acquire(2);
+            auto const denied = all.try_acquire();
+            EXPECT_EQ(as_map(rate_limit_fields(all, d, "x")),
+                      (field_map{{"RateLimit-Policy", R"("x-1";q=100;w=60, "x-2";q=2;w=2)"},
+                                 {"RateLimit", R"("x-1";r=98;t=2, "x-2";r=0;t=2)"}}));
+            EXPECT_EQ(as_map(rate_limit_fields(all, denied)).at("Retry-After"), "2");
+            EXPECT_EQ(read(as_map(rate_limit_fields(all, denied))).size(), 2U);
+        }
+    }(both);
+}
+
+TEST(http_fields, a_quota_has_a_policy_for_each_limit_and_counts_tokens_as_tokens) {
+    manual_clock clock;
+    weir::llm::quota_limiter<manual_clock&> limiter{weir::llm::quota{.rpm = 2, .tpm = 1'000}, clock};
+    auto const d = limiter.try_acquire(weir::llm::tokens{.input = 100, .output = 0});
+    auto const fields = as_map(rate_limit_fields(limiter, d));
+    EXPECT_EQ(fields.at("RateLimit-Policy"), R"("default-rpm";q=2;w=60, "default-tpm";q=1000;w=60;qu="tokens")");
+    auto reports = read(fields);
+    ASSERT_EQ(reports.size(), 2U);
+    auto const* const requests = reports.find("default-rpm");
+    auto const* const tokens = reports.find("default-tpm");
+    ASSERT_TRUE(requests && tokens);
+    EXPECT_EQ(requests->kind, weir::llm::counted::requests);
+    EXPECT_EQ(requests->remaining, 1U);
+    EXPECT_EQ(tokens->kind, weir::llm::counted::tokens);
+    EXPECT_EQ(tokens->remaining, 900U);
+    EXPECT_EQ(tokens->window, 60s);
+    EXPECT_LE(tokens->reset, std::optional<std::chrono::nanoseconds>{60s});
 }
 
 }  // namespace

@@ -205,9 +205,9 @@ TEST(leaky_bucket_queue, cancels_the_last_booking_whole_and_leaves_the_gap_of_an
     EXPECT_FALSE(pace.refund(d)) << "not by another's receipt";
     EXPECT_TRUE(pace.refund(e));
     EXPECT_TRUE(pace.refund(c)) << "it is the last one now";
-    EXPECT_EQ(pace.available(), 2U);
-    EXPECT_FALSE(pace.refund(a)) << "the gap of b lies behind it";
-    EXPECT_EQ(pace.try_acquire().departs_at(), at(200'000'000));
+    EXPECT_EQ(pace.available(), 3U) << "and b, which was cancelled before it, is behind the last live one";
+    EXPECT_TRUE(pace.refund(a));
+    EXPECT_EQ(pace.try_acquire().departs_at(), at(0));
 }
 
 TEST(leaky_bucket_queue, cancels_nothing_that_is_not_its_own) {
@@ -232,50 +232,98 @@ TEST(leaky_bucket_queue, cancels_nothing_that_is_not_its_own) {
     EXPECT_EQ(a.available(), 0U);
 }
 
-TEST(leaky_bucket_queue, cancels_as_a_stack_would) {
-    for (std::uint64_t seed = 1; seed <= 3000; ++seed) {
+TEST(leaky_bucket_queue, is_free_when_all_bookings_are_cancelled_in_order) {
+    manual_clock clock;
+    queue pace{rate{1, 10s}, 10, clock};
+    std::vector<queue::decision> all;
+    for (int i = 0; i < 6; ++i) all.push_back(pace.try_acquire());
+    ASSERT_EQ(all.back().departs_at(), at(0) + 50s);
+    for (auto& d : all) {
+        EXPECT_EQ(pace.refund(d), &d == &all.back() ? 1U : 0U);
+    }
+    EXPECT_EQ(pace.available(), 11U);
+    EXPECT_EQ(pace.try_acquire().departs_at(), clock.now());
+}
+
+TEST(leaky_bucket_queue, is_free_behind_the_last_live_booking_once_the_others_are_cancelled) {
+    for (std::uint64_t seed = 1; seed <= 2'000; ++seed) {
+        random_engine random{seed};
+        manual_clock clock{at(static_cast<std::int64_t>(below(random, 1'000)))};
+        permits const waiting = 1 + below(random, below(random, 4) == 0 ? 300 : 20);
+        auto const q = static_cast<std::int64_t>(1 + below(random, 1'000'000));
+        queue pace{rate{1, nanoseconds{q}}, waiting, clock};
+        // Some depart, some stay; of those behind them all are cancelled, in any order.
+        std::int64_t free_from = ticks(clock.now());
+        auto const stay = below(random, 4);
+        std::vector<queue::decision> cancelled;
+        for (std::uint64_t i = 0; i < 300; ++i) {
+            permits const n = 1 + below(random, 1 + waiting / 8);
+            auto d = pace.try_acquire(n);
+            if (!d) break;
+            if (i < stay) {
+                free_from = ticks(d.departs_at()) + q * static_cast<std::int64_t>(n);
+            } else {
+                cancelled.push_back(std::move(d));
+            }
+            if (i < stay) clock.advance(nanoseconds{below(random, static_cast<std::uint64_t>(q))});
+        }
+        auto const order = below(random, 3);
+        if (order == 0) std::reverse(cancelled.begin(), cancelled.end());
+        if (order == 1) std::shuffle(cancelled.begin(), cancelled.end(), random);
+        for (auto& d : cancelled) {
+            ASSERT_LE(pace.refund(d), waiting + 1);
+            // Time passes meanwhile, but none of those that are still booked departs.
+            if (below(random, 4) == 0) clock.advance(nanoseconds{q / 1'000});
+        }
+        if (cancelled.empty()) continue;
+        auto const next = pace.try_acquire();
+        ASSERT_TRUE(next) << "seed " << seed;
+        ASSERT_LE(ticks(next.departs_at()), std::max(free_from, ticks(clock.now()))) << "seed " << seed;
+        ASSERT_GE(ticks(next.departs_at()), free_from) << "seed " << seed;
+    }
+}
+
+TEST(leaky_bucket_queue, keeps_its_interval_whatever_is_cancelled) {
+    std::uint64_t given = 0;
+    for (std::uint64_t seed = 1; seed <= 5'000; ++seed) {
         random_engine random{seed};
         manual_clock clock;
-        permits const waiting = below(random, 12);
+        permits const waiting = below(random, 30);
         auto const q = static_cast<std::int64_t>(1 + below(random, 5));
         queue pace{rate{1, nanoseconds{q}}, waiting, clock};
-        // The reference: the moment from which the line is free, and the bookings in order with the moment before each.
         struct booked {
             queue::decision d;
-            std::int64_t before, from, after;
-            bool live;
+            std::int64_t from;
+            permits n;  // live
         };
-        std::vector<booked> stack;
-        std::int64_t free_from = 0;
-        for (int i = 0; i < 80; ++i) {
-            auto const what = below(random, 6);
+        std::vector<booked> all;
+        for (int i = 0; i < 120; ++i) {
+            auto const what = below(random, 8);
             if (what < 2) {
                 clock.advance(nanoseconds{below(random, static_cast<std::uint64_t>(2 * q))});
-            } else if (what < 4) {
-                permits const n = 1 + below(random, waiting + 1);
+            } else if (what < 5) {
+                permits const n = 1 + below(random, below(random, 2) == 0 ? 2 : waiting + 1);
                 auto d = pace.try_acquire(n);
-                std::int64_t const from = std::max(free_from, ticks(clock.now()));
-                bool const fits = from + q * static_cast<std::int64_t>(n) <=
-                                  ticks(clock.now()) + q * static_cast<std::int64_t>(waiting + 1);
-                ASSERT_EQ(d.granted(), fits) << "seed " << seed;
-                if (!fits) continue;
-                ASSERT_EQ(ticks(d.departs_at()), from) << "seed " << seed;
-                stack.push_back({std::move(d), free_from, from, from + q * static_cast<std::int64_t>(n), true});
-                free_from = stack.back().after;
-            } else if (!stack.empty()) {
-                auto const j =
-                    static_cast<std::size_t>(below(random, 2) == 0 ? stack.size() - 1 : below(random, stack.size()));
-                bool const last = stack[j].live && stack[j].after == free_from;
-                permits const n = static_cast<permits>((stack[j].after - stack[j].from) / q);
-                ASSERT_EQ(pace.refund(stack[j].d), last ? n : 0U) << "seed " << seed;
-                stack[j].live = false;
-                if (last) {
-                    free_from = stack[j].before;
-                    stack.erase(stack.begin() + static_cast<std::ptrdiff_t>(j), stack.end());
+                if (!d) continue;
+                std::int64_t const from = ticks(d.departs_at());
+                for (auto const& b : all) {
+                    ASSERT_TRUE(b.n == 0 || from >= b.from + q * static_cast<std::int64_t>(b.n)) << "seed " << seed;
                 }
+                all.push_back({std::move(d), from, n});
+            } else if (!all.empty()) {
+                auto const j = static_cast<std::size_t>(
+                    below(random, 3) == 0 ? all.size() - 1
+                                          : all.size() - 1 - below(random, std::min<std::size_t>(all.size(), 12)));
+                permits const k = below(random, 4) == 0 ? 1 + below(random, 3) : all[j].n;
+                bool const is_live = all[j].n != 0;
+                permits const back = pace.refund(all[j].d, k);
+                ASSERT_LE(back, is_live ? k : 0U);
+                given += back;
+                all[j].n -= std::min(k, all[j].n);
             }
         }
     }
+    EXPECT_GT(given, 10'000U);
 }
 
 TEST(leaky_bucket_queue, takes_any_time_point) {

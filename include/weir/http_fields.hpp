@@ -168,7 +168,7 @@ template <class L>
 constexpr std::size_t policies_of() noexcept {
     if constexpr (requires { L::size; }) {
         return L::size;
-    } else if constexpr (requires(typename L::limits_type const& q) { q.rpm, q.tpm; }) {
+    } else if constexpr (requires(L const& l) { l.limits().rpm; }) {
         return 4;
     } else {
         return 1;
@@ -181,10 +181,15 @@ struct http_policy {
 };
 
 /// A window as it is; a bucket by its burst and how long it takes to refill.
-template <class Limits>
-constexpr http_policy policy_of(Limits const& l) noexcept {
+template <class L>
+constexpr http_policy policy_of(L const& limiter) noexcept {
+    auto const l = limiter.limits();
     if constexpr (requires { l.window; }) {
         return {l.limit, static_cast<std::uint64_t>(detail::seconds_rounded_up(l.window))};
+    } else if constexpr (requires { l.limit, limiter.window(); }) {
+        return {l.limit, static_cast<std::uint64_t>(detail::seconds_rounded_up(limiter.window()))};
+    } else if constexpr (requires { l.limit; }) {
+        return {l.limit, 0};  // a window that is not known
     } else {
         permits quota = 0;
         if constexpr (requires { l.burst; }) {
@@ -224,22 +229,23 @@ void add_policies(Fields& out, L const& l, typename L::decision const& d, std::s
                 return l.available(at);
             }
         }();
-        std::uint64_t reset = 0;
+        std::uint64_t reset = 60;
         if constexpr (requires { d.full_at(); }) {
             reset = static_cast<std::uint64_t>(detail::seconds_rounded_up(detail::retry_after(at, d.full_at())));
         }
         auto const one = [&](std::string_view which, std::string_view unit, auto const& limit, auto const& remaining,
                              std::uint64_t window) {
-            // One window later at the latest: full_at() is the latest of all four.
-            if (limit)
-                out.add(name, which, unit, *limit, window, remaining.value_or(0), reset < window ? reset : window);
+            if (!limit) return;
+            // full_at() is the latest of all four, and each is full one window later at the latest.
+            std::uint64_t const full = remaining == limit ? 0 : reset < window ? reset : window;
+            out.add(name, which, unit, *limit, window, remaining.value_or(0), full);
         };
         one("rpm", {}, q.rpm, left.rpm, 60);
         one("rps", {}, q.rps, left.rps, 1);
         one("tpm", "tokens", q.tpm, left.tpm, 60);
         one("tps", "tokens", q.tps, left.tps, 1);
     } else {
-        http_policy const p = detail::policy_of(l.limits());
+        http_policy const p = detail::policy_of(l);
         auto const reset = detail::seconds_rounded_up(detail::retry_after(at, d.full_at()));
         out.add(name, part, {}, p.quota, p.window, d.remaining(), static_cast<std::uint64_t>(reset));
     }

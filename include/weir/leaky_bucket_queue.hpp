@@ -128,15 +128,19 @@ public:
         return d;
     }
 
-    /// Cancels a booking, or the last k permits of it, once. Returns the permits given back: all of them where it is the
-    /// last booking, else 0, and its gap stays unused, since those behind it have their times already; 0 after a change
-    /// of limits. Lock-free.
+    /// Cancels a booking, or the last k permits of it, once. Returns the permits given back: k where it is the last
+    /// booking, else 0, since those behind it have their times already; 0 after a change of limits. Lock-free.
+    ///
+    /// Its place is given back later, when all that is booked behind it has been cancelled too, in whatever order: when
+    /// every booking made since some moment is cancelled, the queue is as if none of them had been made. A gap that stays
+    /// between bookings that departed is unused, and so is one where, after a departure, a neighbour in the same part of
+    /// the queue (a half to a quarter of it) had been cancelled before. After a change of limits a gap stays a gap.
     constexpr permits refund(decision& d) noexcept { return refund(d, d.live_.count()); }
     constexpr permits refund(decision& d, permit_count k) noexcept {
         if (!d.is_of(this) || k == 0U || k.invalid()) return 0;
         permits const live = d.live_.count();
         auto receipt = d.made();
-        permits const given = state_.cancel(receipt, live, d.live_.take(k));
+        permits const given = state_.cancel(receipt, live, d.live_.take(k), base::ticks_now());
         d.set_made(receipt);
         return given;
     }

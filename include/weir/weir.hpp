@@ -32,6 +32,7 @@
 #include "token_bucket.hpp"
 #include "version.hpp"
 #include "wait/async_timer.hpp"
+#include "wait/fair_class.hpp"
 #include "wait/fair_queue.hpp"
 #include "wait/queue_group.hpp"
 #include "wait/stop_token.hpp"

@@ -5,7 +5,8 @@
 
 #include <weir/llm.hpp>
 #include <weir/llm/advice/advice.hpp>
-#include <weir/llm/advice/advice_text.hpp>
+#include <weir/llm/advice/letter.hpp>
+#include <weir/llm/advice/text.hpp>
 #include <weir/weir.hpp>
 
 #include <cassert>
@@ -64,6 +65,7 @@ inline std::string const key = "secret";
 inline std::string const prompt = "Hello";
 inline weir::llm::fallback_chain<> models;
 inline std::vector<weir::llm::planned_call> const calls(3);
+inline auto const send = [](auto& call) { return call.ended(weir::llm::reply{}); };
 inline std::string body_for(auto&&...) { return "{}"; }
 inline weir::llm::tokens usage_in(auto&&...) { return {.input = 90, .output = 200}; }
 }  // namespace llm

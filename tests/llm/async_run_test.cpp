@@ -27,6 +27,7 @@
 #include <vector>
 
 #include "../support/manual_loop.hpp"
+#include "../support/manual_session.hpp"
 
 namespace {
 
@@ -98,7 +99,7 @@ struct world {
         clock.advance_to(*due);
         executor.run_due();
     }
-    // Nobody waits, nothing is in flight, no timer is armed; and each call that began has ended.
+    // No call waits, nothing is in flight, no timer is armed; and each call that began has ended.
     void expect_no_trace() {
         EXPECT_EQ(s->waiting(), 0U);
         EXPECT_EQ(executor.next_due(), std::nullopt);
@@ -169,7 +170,7 @@ TEST_F(llm_async_run, waits_for_the_limit_by_the_timer) {
     expect_no_trace();
 }
 
-TEST_F(llm_async_run, pauses_by_the_timer_with_no_place_in_the_line) {
+TEST_F(llm_async_run, pauses_by_the_timer_with_no_place_in_the_queue) {
     auto t = async_run(*s, some, fails{}, timer);
     EXPECT_FALSE(t.ready());
     EXPECT_EQ(executor.next_due(), time_point{101s});
@@ -382,7 +383,7 @@ TEST_F(llm_async_run, what_a_function_throws_that_makes_the_awaitable_passes_thr
     expect_no_trace();
 }
 
-TEST_F(llm_async_run, what_an_observer_throws_while_it_waits_passes_through_and_holds_nobody_up) {
+TEST_F(llm_async_run, what_an_observer_throws_passes_through_and_the_next_has_its_turn) {
     use_up();
     auto const throws = [](session_type::progress const& p) {
         if (p.now.kind == step_kind::wait && p.now.reason == "requests per minute")
@@ -494,7 +495,7 @@ TEST_F(llm_async_run, ends_where_its_time_is_over) {
     expect_no_trace();
 }
 
-TEST(llm_async_run_in_a_short_line, is_refused_where_too_many_wait) {
+TEST(llm_async_run_in_a_short_queue, is_refused_where_too_many_wait) {
     world w{1};
     w.use_up();
     auto first = async_run(*w.s, w.some, answers{}, w.timer);
@@ -534,29 +535,29 @@ TEST_F(llm_async_run, thousands_in_a_row_take_no_more_stack_than_one) {
     EXPECT_LE(most - least, 1024U);
 }
 
-TEST_F(llm_async_run, threads_and_coroutines_stand_in_one_line) {
+TEST_F(llm_async_run, threads_and_coroutines_wait_in_one_queue) {
     use_up();
     time_point granted[6];
     std::vector<std::thread> threads;
     std::list<loop::timer> timers;
     std::vector<task<outcome>> tasks;
-    for (int who = 0; who < 6; ++who) {
-        if (who % 2 == 0) {
-            auto const send = [&at = granted[who]](call_type& c) -> task<ended_attempt> {
+    for (int i = 0; i < 6; ++i) {
+        if (i % 2 == 0) {
+            auto const send = [&at = granted[i]](call_type& c) -> task<ended_attempt> {
                 at = c.stamp();
                 co_return c.ended(with(200));
             };
             tasks.push_back(async_run(*s, some, send, timers.emplace_back(executor)));
             EXPECT_FALSE(tasks.back().ready());
         } else {
-            threads.emplace_back([this, &at = granted[who]] {
+            threads.emplace_back([this, &at = granted[i]] {
                 (void)s->run(some, [&](call_type& c) {
                     at = c.stamp();
                     return c.ended(with(200));
                 });
             });
         }
-        while (s->waiting() != static_cast<std::size_t>(who) + 1) std::this_thread::yield();
+        while (s->waiting() != static_cast<std::size_t>(i) + 1) std::this_thread::yield();
     }
     while (s->waiting() != 0) {
         executor.run_due();

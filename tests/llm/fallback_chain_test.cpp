@@ -189,7 +189,7 @@ TEST_F(llm_fallback_price, is_the_pools_matter_where_the_call_does_not_ask) {
     EXPECT_EQ(next({}), "turbo 10");
 }
 
-TEST_F(llm_fallback_price, goes_before_the_order_of_the_chain_where_the_call_asks_for_the_cheapest) {
+TEST_F(llm_fallback_price, goes_before_the_order_of_the_chain_with_cheapest_first) {
     chain::terms const cheap{.cheapest_first = true};
     EXPECT_EQ(next(cheap), "turbo 10");
     EXPECT_EQ(next(cheap), "turbo 10");
@@ -216,7 +216,7 @@ TEST_F(llm_fallback_price, that_is_more_than_the_call_allows_is_not_paid) {
     EXPECT_EQ(best.limits(0).available(clock.now()).rpm, 1U) << "nothing was taken";
 }
 
-TEST_F(llm_fallback_price, that_is_more_than_the_call_allows_is_not_waited_for_until_its_model_is_back) {
+TEST_F(llm_fallback_price, above_the_maximum_is_not_waited_for_while_its_model_is_on_cooldown) {
     auto dear = models.try_acquire({.input = 1, .output = 0}, clock.now(), chain::terms{});
     ASSERT_EQ(*dear, 0U);
     for (int i = 0; i < 3; ++i) models.report(dear, of(503, "ModelUnavailable"), clock.now());

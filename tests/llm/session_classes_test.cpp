@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Who goes first in a session: classes by their shares, inside a class by arrival, one who comes again by when it first came.
+// Which call goes first in a session: classes by their shares, in a class by arrival, a retry by its first arrival.
 #include <weir/clock/manual_clock.hpp>
 #include <weir/llm/account_pool.hpp>
 #include <weir/llm/async_run.hpp>
@@ -49,12 +49,12 @@ reply with(int status, std::optional<tokens> used = std::nullopt) {
 
 constexpr weir::backoff patient{.base = 1s, .attempts = 50, .budget = 60min, .jitter = weir::jitter::none};
 
-// An account, a session of two classes before it, and who was let go, in order.
+// An account, a session of two classes in front of it, and the calls that were sent, in order.
 struct llm_session_shares : testing::Test {
     using session_type = session<pool, 2>;
     using call_type = session_type::call;
     struct let_go {
-        int who;
+        int id;
         std::size_t share;
         time_point at;
     };
@@ -66,12 +66,12 @@ struct llm_session_shares : testing::Test {
     }
     // Calls from here on.
     void begin(
-        session_type::request r, int who,
+        session_type::request r, int id,
         std::function<reply(int)> server = [](int) { return with(200, tokens{.input = 10, .output = 0}); }) {
         timers.emplace_back(executor);
         std::size_t const share = r.fair_class;
-        auto send = [this, who, share, server, n = 0](call_type& c) mutable -> weir::task<ended_attempt> {
-            order.push_back({who, share, clock.now()});
+        auto send = [this, id, share, server, n = 0](call_type& c) mutable -> weir::task<ended_attempt> {
+            order.push_back({id, share, clock.now()});
             co_return c.ended(server(n++));
         };
         tasks.push_back(async_run(*s, r, std::move(send), timers.back()));
@@ -90,7 +90,7 @@ struct llm_session_shares : testing::Test {
     }
     std::vector<int> served() const {
         std::vector<int> v;
-        for (auto const& o : order) v.push_back(o.who);
+        for (auto const& o : order) v.push_back(o.id);
         return v;
     }
     std::ptrdiff_t of_class(std::size_t c, std::size_t from, std::size_t to) const {
@@ -127,7 +127,7 @@ TEST_F(llm_session_shares, give_each_class_its_part_of_the_calls_and_are_fifo_in
     for (std::size_t const c : {agent, batch}) {
         served_are of;
         for (auto const& o : order) {
-            if (o.share == c) of.push_back(o.who);
+            if (o.share == c) of.push_back(o.id);
         }
         EXPECT_TRUE(std::is_sorted(of.begin(), of.end()));
     }
@@ -141,7 +141,7 @@ TEST_F(llm_session_shares, lend_what_a_class_leaves_and_take_it_back_for_its_nex
     begin({.bound = small, .fair_class = agent}, 1);
     until(time_point{111s + 500ms});
     EXPECT_EQ(order.size(), 12U);
-    EXPECT_EQ(order.back().who, 1);
+    EXPECT_EQ(order.back().id, 1);
     until(time_point{200s});
     EXPECT_TRUE(all_answered());
 }
@@ -166,7 +166,7 @@ TEST_F(llm_session_shares, count_the_tokens_that_calls_used_in_the_end) {
 
 TEST_F(llm_session_shares, what_was_lent_is_no_credit_when_it_turns_out_short) {
     open({.rpm = 60, .rps = 1, .tpm = 600'000}, {fair_class{.weight = 1}, fair_class{.weight = 1}});
-    // Ten calls that meet nobody who waits; they hold more than they use, and end one by one while both classes wait.
+    // Ten calls that meet nobody id waits; they hold more than they use, and end one by one while both classes wait.
     std::list<call_type> lent;
     for (int i = 0; i < 10; ++i) {
         lent.emplace_back(*s,

@@ -28,6 +28,7 @@
 
 #include "../../examples/simulator/burst_guard.hpp"
 #include "../support/ideal.hpp"
+#include "../support/manual_session.hpp"
 #include "../support/quota_judge.hpp"
 
 namespace {
@@ -272,7 +273,7 @@ private:
         return true;
     }
 
-    // The first in line asks; who pauses leaves the line and comes back to his place.
+    // The first in the queue asks; a call that pauses leaves the queue and returns to its position.
     void pump(process& p) {
         auto const me = ++p.wake;
         while (!p.ready.empty()) {
@@ -286,7 +287,7 @@ private:
                 case llm::step_kind::over: p.ready.erase(i); break;
                 case llm::step_kind::pause:
                     ASSERT_GT(step.until, clock.now());
-                    ASSERT_LT(step.until, clock.now() + 24h) << "pauses for ever";
+                    ASSERT_LT(step.until, clock.now() + 24h) << "pauses without end";
                     p.ready.erase(i);
                     at(step.until, [this, &p, i] {
                         p.ready.insert(i);
@@ -295,7 +296,7 @@ private:
                     break;
                 case llm::step_kind::wait:
                     ASSERT_GT(step.until, clock.now());
-                    ASSERT_LT(step.until, clock.now() + 24h) << "waits for ever: " << step.reason;
+                    ASSERT_LT(step.until, clock.now() + 24h) << "waits without end: " << step.reason;
                     at(step.until, [this, &p, me] {
                         if (p.wake == me) pump(p);
                     });
@@ -488,7 +489,7 @@ TEST(llm_session_simulation, a_request_above_tps_goes_alone_and_one_above_tpm_en
 
 // ---- (4) ----
 
-TEST(llm_session_simulation, outputs_ten_times_as_long_as_thought_cause_no_storm_and_are_learnt_within_a_window) {
+TEST(llm_session_simulation, outputs_ten_times_as_long_as_thought_cause_no_storm_and_are_learnt) {
     constexpr weir::llm::quota q{.rpm = 600, .rps = 10, .tpm = 100'000};
     for (auto const latency : {5s, 20s}) {
         world w;
@@ -706,7 +707,7 @@ TEST(llm_session_simulation, a_limit_halved_while_running_is_found_and_so_is_its
 
 // ---- (10) ----
 
-TEST(llm_session_simulation, two_processes_that_share_an_account_unknown_to_each_other_share_it_well) {
+TEST(llm_session_simulation, two_processes_share_an_account_well_without_knowing_each_other) {
     for (auto const& k : kinds) {
         // By draws it is 95% and a spread of 2: the promise is that of the mean, and no draw is far from it.
         constexpr std::uint64_t seeds = 6;

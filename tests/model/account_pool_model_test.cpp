@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// llm::account_pool and llm::fallback_chain in every interleaving: what callers share of them beside the limiters (turns, keys, absences,
-// counts of overload) is each a word by itself; what is checked is that no report is lost and none counts twice.
+// llm::account_pool and llm::fallback_chain in every interleaving. What callers share in addition to the limiters (turns,
+// keys, cooldowns, counts of overload) is each a word by itself; no report is lost, and none counts twice.
 #include "model.hpp"
 #include "model_atomic.hpp"
 #include "program.hpp"
@@ -41,8 +41,8 @@ constexpr verdict answered{cause::none, action::proceed, {}, {}, 0, {}};
 struct accounts {
     coarse_clock clock;
     pool p{{.min_cooldown = 60s, .max_cooldown = 600s}};
-    void add(char const* who, char const* key, std::uint64_t rpm = 1) {
-        p.add({"here", who, "r", "m"}, key, weir::llm::quota{.rpm = rpm}, {}, 0, clock);
+    void add(char const* name, char const* key, std::uint64_t rpm = 1) {
+        p.add({"here", name, "r", "m"}, key, weir::llm::quota{.rpm = rpm}, {}, 0, clock);
     }
 };
 

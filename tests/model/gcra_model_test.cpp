@@ -178,16 +178,17 @@ TEST(gcra_model, departures_are_an_interval_apart_in_every_interleaving) {
     }
 }
 
-TEST(gcra_model, a_queue_gives_a_place_back_whole_if_it_was_the_last_and_else_leaves_the_gap) {
-    for (auto const& o : {options::sc("queue"), options::weak("queue")}) {
+TEST(gcra_model, a_queue_gives_a_booking_back_once_all_behind_it_are_cancelled) {
+    for (bool const weak : {false, true}) {
+        auto const o = weak ? options::weak("queue") : options::sc("queue");
         sum all;
-        for (permits waiting : {1U, 2U}) {
-            for (std::int64_t t : {0, 5, 10}) {
-                for (std::int64_t u : {0, 10, 15}) {
+        for (permits waiting : weak ? std::vector<permits>{1} : std::vector<permits>{1, 2}) {
+            for (std::int64_t t : weak ? std::vector<std::int64_t>{0, 10} : std::vector<std::int64_t>{0, 5, 10}) {
+                for (std::int64_t u : weak ? std::vector<std::int64_t>{10} : std::vector<std::int64_t>{0, 10, 15}) {
                     program p;
                     p.first = {interval, waiting + 1};
-                    p.most_steps = 2;
-                    p.retry_steps = 2;
+                    p.most_steps = 9;
+                    p.retry_steps = 7;
                     p.before = {take(1, 0, 0), take(1, 0, 1)};
                     for (auto const& threads :
                          {std::vector<std::vector<op>>{{refund(1, 0), take(1, t, 2)}, {refund(1, 1), take(1, u, 3)}},
@@ -200,6 +201,17 @@ TEST(gcra_model, a_queue_gives_a_place_back_whole_if_it_was_the_last_and_else_le
                     }
                 }
             }
+        }
+        // All of them, by two threads and by three.
+        for (auto const& threads : {std::vector<std::vector<op>>{{refund(1, 0), refund(1, 2)}, {refund(1, 1)}},
+                                    std::vector<std::vector<op>>{{refund(1, 0)}, {refund(1, 1)}, {refund(1, 2)}}}) {
+            if (weak && threads.size() == 3) continue;
+            program p;
+            p.first = {interval, 3};
+            p.before = {take(1, 0, 0), take(1, 0, 1), take(1, 0, 2)};
+            p.threads = threads;
+            auto const out = gcra_world::explore<leaky_bucket_queue>(o, p);
+            ASSERT_TRUE(all.add(out, coverage::complete)) << out;
         }
         report("leaky_bucket_queue, cancelled", all);
     }

@@ -134,6 +134,7 @@ struct state {
         std::uint64_t before = 0;
         std::uint64_t after = 0;
         unsigned version = 0;
+        permits cancelled = 0;  // of a queue: not given back yet
         auto operator<=>(held const&) const = default;
     };
     std::uint64_t tat = 0;
@@ -171,6 +172,30 @@ public:
     void is_queue() { queue_ = true; }
 
     std::vector<state> operator()(state s, op const& o, result const* r) const {
+        if (!queue_ || o.what == verb::advance) return step(std::move(s), o, r);
+        // What was cancelled and is the last now goes back at any time, and by the end.
+        std::vector<state> all;
+        for (bool more = true; more;) {
+            state const now = s;
+            more = release(s);
+            if (more && o.what == verb::look) continue;
+            for (auto& next : step(now, o, r)) all.push_back(std::move(next));
+        }
+        return all;
+    }
+
+private:
+    /// Gives back the cancelled booking that is the last one, if there is one.
+    bool release(state& s) const {
+        for (auto& h : s.slot) {
+            if (h.cancelled == 0 || h.after != s.tat) continue;
+            s.tat -= h.cancelled * algorithms_[s.config].unit();
+            h.cancelled = 0;
+            return true;
+        }
+        return false;
+    }
+    std::vector<state> step(state s, op const& o, result const* r) const {
         auto const& g = algorithms_[s.config];
         switch (o.what) {
             case verb::advance: return {s};
@@ -186,7 +211,6 @@ public:
         return {};
     }
 
-private:
     static std::uint64_t u(std::int64_t t) { return static_cast<std::uint64_t>(t); }
 
     std::vector<state> attempt(state s, weir::gcra const& g, op const& o, result const* r) const {
@@ -208,7 +232,7 @@ private:
     }
     static void charge(state& s, weir::gcra const& g, op const& o, std::int64_t t) {
         std::uint64_t const next = g.charged(s.tat, g.at(u(t)), o.n);
-        s.slot[o.slot] = {o.n, t, s.tat, next, s.version};
+        s.slot[o.slot] = {o.n, t, s.tat, next, s.version, 0};
         s.tat = next;
     }
     std::vector<state> enqueue(state s, weir::gcra const& g, op const& o, result const* r) const {
@@ -242,7 +266,11 @@ private:
         bool const last = s.tat == h.after && k == live;
         if (queue_) {
             if (r != nullptr && r->ok != last) return {};
-            if (last) s.tat = h.before;
+            if (last) {
+                s.tat = h.before;
+            } else {
+                h.cancelled = k;
+            }
             return {s};
         }
         // Where three others stand in its way, nothing goes back.
@@ -392,9 +420,8 @@ private:
             case verb::refund: {
                 if (!slot_[o.slot]) return {};
                 if constexpr (is_queue) {
-                    bool const whole = limiter.refund(*slot_[o.slot]) != 0;
-                    if (whole) live_[o.slot].n = 0;
-                    return {whole, 0, 0};
+                    live_[o.slot].n = 0;
+                    return {limiter.refund(*slot_[o.slot]) != 0, 0, 0};
                 } else {
                     permits const k = std::min(o.n, left_[o.slot]);
                     // Whoever gives them back does not use them from then on.

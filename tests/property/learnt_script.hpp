@@ -276,7 +276,7 @@ private:
         auto const times = [](integer const& n, std::uint64_t thousandths) {
             return ceil_div(n * thousandths, integer{1000});
         };
-        integer const known = std::min<std::uint64_t>(cached, used.input);
+        integer const known = std::min(cached, used.input.value());
         integer const in = times(integer{used.input.value()} - known, w.input) + times(known, w.cached) +
                            integer{images} * w.per_image;
         auto const got = weir::llm::weighted(used, cached, images, w);

@@ -40,8 +40,8 @@ TEST(limit_feed_property, charges_what_was_strangers_and_no_more) {
 TEST(margin_property, covers_what_was_seen_and_no_more) { EXPECT_EQ(check(margin_script, "margin", 5'000, 60), ""); }
 TEST(estimate_property, bounds_what_was_seen) { EXPECT_EQ(check(estimate_script, "estimate", 2'000, 40), ""); }
 
-// A wait that nobody counts to is for ever, and not over at once.
-TEST(account_pool_property, a_wait_beyond_the_clock_is_for_ever) {
+// A wait that saturated has no end, and is not over at once.
+TEST(account_pool_property, a_wait_that_saturated_has_no_end) {
     weir::llm::cooldown<thirds::time_point> a;
     a.begin({.cause = weir::llm::cause::billing,
              .action = weir::llm::action::next_account,

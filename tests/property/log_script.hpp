@@ -84,8 +84,8 @@ public:
                 return attempt(s.a >= 0xff00 ? weir::all_permits - (s.a & 0xffU) : up_to(model_->limit() + 1, s.a),
                                time_of(s));
             case 6: return attempt(1 + s.a % 3U, time_of(s));
-            case 7:
-            case 8: return give_back(s);
+            case 7: return give_back(s);
+            case 8: return s.b % 3 == 0 ? settle(s) : give_back(s);
             default: return change(s);
         }
     }
@@ -187,6 +187,33 @@ private:
             }
         } else {
             model_->give_back(got, h->x);
+        }
+        held_.remove(h);
+        observe(now_, 1);
+    }
+
+    /// To less, to more, or to what was granted.
+    void settle(step const& s) {
+        held* const h = held_.pick(s);
+        if (h == nullptr) return;
+        std::int64_t const x = effective(now_);
+        std::uint64_t actual = up_to(h->n + model_->limit() + 2, s.a);
+        // In any order, and of stamps that a change of the limit has put aside, the model does not know which remain.
+        if (!in_order_ || (is_changed_ && actual > h->n + model_->available(x))) actual = h->n;
+        log_.note("settle ", h->n, " to ", actual);
+        auto const when = at<time_point>(now_);
+        ensure(shared_->settle(h->s, actual, when), "does not settle");
+        ensure(plain_->settle(h->p, actual, when), "with plain cells, does not settle");
+        ensure(!shared_->settle(h->s, actual, when), "settles twice");
+        ensure_equal(shared_->refund(h->s), 0U, "a refund of what was settled");
+        if (actual < h->n && h->valid && h->x + model_->window() > x) model_->give_back(h->n - actual, h->x);
+        if (actual > h->n) {
+            model_->take(std::min(actual - h->n, model_->limit()), x);
+            if (model_->live(x) > model_->limit()) {
+                model_->forget_all_but_the_newest();
+                held_.clear();
+                return observe(now_, 1);
+            }
         }
         held_.remove(h);
         observe(now_, 1);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// account_pool and fallback_chain against what their headers say: who is chosen, when to ask again, who is set aside until when. What a member's
-// limiter would answer is asked of it by check(), which charges nothing; that it keeps to its quota is seen by an exact log of requests.
+// account_pool and fallback_chain against what their headers say: which member is chosen, when to try again, which is on
+// cooldown until when. What a member's limiter would answer is asked of it by check(), which charges nothing; an exact log
+// of requests shows that it keeps its quota.
 #pragma once
 
 #include "run.hpp"
@@ -23,7 +24,7 @@
 
 namespace script {
 
-/// How long something is not to be asked; times are ticks.
+/// How long an account or a model is not used; times are ticks.
 template <class Duration>
 class cooldown_model {
 public:
@@ -53,8 +54,7 @@ public:
 
 private:
     static std::int64_t after(std::int64_t t, std::chrono::nanoseconds d) {
-        // Nanoseconds in thirds overflow on the way.
-        if (Duration::period::den % 3 == 0 && d > d.max() / 3) return max_ticks;
+        if (d == d.max()) return max_ticks;  // it has no end
         return plus(t, static_cast<std::uint64_t>(std::chrono::ceil<Duration>(d).count()));
     }
 
@@ -134,7 +134,7 @@ public:
     }
     std::size_t size() const { return members_.size(); }
 
-    /// What an attempt meets beside the limiters: who is ready when, and who is taken from under it.
+    /// What an attempt must meet in addition to the limiters: when each member is ready, and which another thread takes first.
     struct obstacles {
         std::array<std::int64_t, 8> ready{};
         unsigned taken = 0;
@@ -148,9 +148,9 @@ public:
     struct answer {
         std::vector<std::size_t> candidates{};  // any of them
         std::int64_t retry = max_ticks;
-        bool exact = false;  // one who is there says so, and no obstacle
+        bool exact = false;  // a limiter says so, and no condition
     };
-    answer ask(weir::llm::tokens n, std::int64_t t, std::uint64_t except, obstacles const* beside = nullptr,
+    answer ask(weir::llm::tokens n, std::int64_t t, std::uint64_t except, obstacles const* extra = nullptr,
                prices among = {}) {
         answer a;
         std::uint64_t best = ~std::uint64_t{0};
@@ -163,12 +163,12 @@ public:
                 when = max_ticks;
             } else if (m.out.is_out(t)) {
                 when = m.out.back();
-            } else if (beside != nullptr && beside->ready[i] > t) {
-                when = beside->ready[i];
+            } else if (extra != nullptr && extra->ready[i] > t) {
+                when = extra->ready[i];
             } else if (auto const d = p_.limits(i).check(n, at<time_point>(t)); !d.granted()) {
                 when = ticks(d.retry_at());
                 exact = true;
-            } else if (beside != nullptr && (beside->taken >> i & 1U) != 0) {
+            } else if (extra != nullptr && (extra->taken >> i & 1U) != 0) {
                 when = t;
             } else {
                 if (m.price < best) a.candidates.clear();
@@ -309,7 +309,7 @@ public:
             case 2:
             case 3:
             case 4: return attempt(s);
-            case 5: return attempt_beside(s);
+            case 5: return attempt_with_condition(s);
             case 6: return end_call(s);
             case 7: return report(s, i);
             case 8:
@@ -356,7 +356,7 @@ private:
                   c ? static_cast<int>(*c) : -1);
         m_.compare(c, expected, n, clock_.ticks, except);
         if (c || c.retry_at() == time_point::max() || s.pick / 4 % 2 == 0) return keep(std::move(c), n);
-        // At retry_at somebody serves it, and nobody a tick before.
+        // At retry_at a member serves it, and none a tick before.
         auto const again = ticks(c.retry_at());
         ensure(!m_.real().try_acquire(n, at<time_point>(again - 1), numbers_in(except)), "granted before its retry_at ",
                again);
@@ -364,18 +364,18 @@ private:
         auto then = m_.ask(n, again, except);
         auto d = m_.real().try_acquire(n, clock_.now(), numbers_in(except));
         log_.note("and at ", again, ": ", d ? static_cast<int>(*d) : -1);
-        // One who is back may have no room.
+        // A member whose cooldown has ended may have no room.
         ensure(d.granted() || !expected.exact, "denied at its own retry_at ", again);
         m_.compare(d, then, n, again, except);
         keep(std::move(d), n);
     }
 
-    void attempt_beside(step const& s) {
+    void attempt_with_condition(step const& s) {
         typename model::obstacles o;
         random r{s.c};
         for (auto& t : o.ready) t = r.below(3) == 0 ? plus(clock_.ticks, r.below(2'000)) : min_ticks;
         o.taken = static_cast<unsigned>(r.next() & r.next() & 0xffU);
-        struct beside {
+        struct condition {
             typename model::obstacles& o;
             time_point ready(std::size_t i, time_point t) const { return o.ready_at(i, t); }
             bool take(std::size_t i, time_point) const { return o.take(i); }
@@ -386,8 +386,9 @@ private:
         std::vector<weir::llm::quota> before;
         for (std::size_t i = 0; i < m_.size(); ++i) before.push_back(m_.real().limits(i).used(t));
         auto const expected = m_.ask(n, clock_.ticks, 0, &o);
-        auto c = m_.real().try_acquire(n, t, {}, beside{o});
-        log_.note("take ", n.input, " + ", n.output, " beside, at ", clock_.ticks, ": ", c ? static_cast<int>(*c) : -1);
+        auto c = m_.real().try_acquire(n, t, {}, condition{o});
+        log_.note("take ", n.input, " + ", n.output, " with a condition, at ", clock_.ticks, ": ",
+                  c ? static_cast<int>(*c) : -1);
         m_.compare(c, expected, n, clock_.ticks, 0);
         for (std::size_t i = 0; i < m_.size(); ++i) {
             if (!c || *c != i)

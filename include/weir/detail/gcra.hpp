@@ -78,13 +78,13 @@ public:
             if (__builtin_mul_overflow(static_cast<std::uint64_t>(seconds),
                                        static_cast<std::uint64_t>(Duration::period::den), &ticks))
                 break;
-            if (ticks % num != 0 || ticks / num % per_tick_.ticks != 0) continue;
+            if (ticks % num != 0 || ticks / num % ticks_ != 0) continue;
             std::uint64_t count = 0;
-            if (__builtin_mul_overflow(per_tick_.permits, ticks / num / per_tick_.ticks, &count) || count >> 63U) break;
+            if (__builtin_mul_overflow(permits_per_ticks(), ticks / num / ticks_, &count) || count >> 63U) break;
             return rate{count, std::chrono::seconds{seconds}};
         }
         using ticks_of = std::chrono::duration<std::int64_t, typename Duration::period>;
-        return rate{per_tick_.permits, ticks_of{static_cast<std::int64_t>(per_tick_.ticks)}};
+        return rate{permits_per_ticks(), ticks_of{static_cast<std::int64_t>(ticks_)}};
     }
 
     /// What `t` ticks have earned, t ≤ horizon. One multiplication for a rate of whole units a tick, else three.
@@ -197,12 +197,12 @@ public:
 
     /// The configuration, word by word, for a shell that must publish it through atomics. The horizon is not part of it:
     /// it depends on the clock's ticks alone.
-    static constexpr int words = 7;
+    static constexpr int words = 6;
     struct packed_state {
         std::uint64_t word[words];
     };
     constexpr packed_state pack() const noexcept {
-        return {{whole_, fraction_.hi, fraction_.lo, unit_, burst_, per_tick_.permits, per_tick_.ticks}};
+        return {{whole_, fraction_.hi, fraction_.lo, unit_, burst_, ticks_}};
     }
     static constexpr gcra unpack(packed_state const& p, std::uint64_t horizon) noexcept {
         gcra g;
@@ -211,7 +211,7 @@ public:
         g.unit_ = p.word[3];
         g.burst_ = p.word[4];
         g.span_ = g.burst_ * g.unit_;
-        g.per_tick_ = {p.word[5], p.word[6]};
+        g.ticks_ = p.word[5];
         g.horizon_ = horizon;
         g.one_ = g.whole_ == 1 && g.fraction_.hi == 0 && g.fraction_.lo == 0;
         return g;
@@ -227,7 +227,7 @@ private:
         if (burst > tat_max) return {"burst must be below 2^60"};
         if (resolution.count() <= 0) return {"a clock's resolution must be positive"};
         auto const per_tick = r.per<Duration>();
-        per_tick_ = per_tick;
+        ticks_ = per_tick.ticks;
         if (per_tick.ticks == 0)
             return {"the rate does not fit: as a fraction of permits per tick it needs more than 63 bits"};
 
@@ -280,6 +280,17 @@ private:
         return best >= most / 8 ? best : most;
     }
 
+    /// The numerator of the rate: ρ·ticks is unit·permits exactly, since ρ is rounded up by less than 2^-128.
+    constexpr permits permits_per_ticks() const noexcept {
+        detail::u128 worth = detail::mul(whole_, ticks_);
+        detail::u128 const high = detail::mul(ticks_, fraction_.hi);
+        std::uint64_t const rest = high.lo + detail::mul(ticks_, fraction_.lo).hi;
+        std::uint64_t const part = high.hi + (rest < high.lo ? 1U : 0U);
+        worth.lo += part;
+        if (worth.lo < part) ++worth.hi;
+        return detail::div(worth, unit_).value;
+    }
+
     constexpr position scaled(std::uint64_t t) const noexcept {
         detail::u128 const high = detail::mul(t, fraction_.hi);
         std::uint64_t const rest = high.lo + detail::mul(t, fraction_.lo).hi;
@@ -293,8 +304,8 @@ private:
     std::uint64_t horizon_ = 0;
     std::uint64_t whole_ = 1;
     detail::u128 fraction_{0, 0};
-    bool one_ = true;  // ρ = 1: time is its own measure, as it is for most rates of human size
-    rate::fraction per_tick_{1, 1};
+    bool one_ = true;          // ρ = 1: time is its own measure, as it is for most rates of human size
+    std::uint64_t ticks_ = 1;  // the denominator of the rate
 };
 
 }  // namespace weir::inline v0

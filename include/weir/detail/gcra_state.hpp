@@ -45,7 +45,7 @@
 #include <limits>
 
 #include "../atomics.hpp"
-#include "../clock/clock.hpp"
+#include "cancelled_permits.hpp"
 #include "gcra.hpp"
 
 namespace weir::inline v0::detail {
@@ -219,22 +219,32 @@ public:
         return given;
     }
 
-    /// Gives back the last k of the `live` permits of `c` if they are the last that were charged, and else nothing; `c`
-    /// is then the receipt of the others. For a state whose TAT falls in this way alone: a TAT then names the charge that
-    /// made it, since to see it again, the TAT must have fallen below it, and only undoing that charge does that.
-    constexpr permits cancel(receipt& c, permits live, permits k) noexcept {
+    /// Cancels the last k of the `live` permits of a booking in a queue; `c` is then the receipt of the others. Returns k
+    /// where they were the last that were booked, and have been given back; else 0, and they are given back when all that
+    /// is booked behind them has been cancelled (under the constructor's configuration; under a changed one they are not).
+    ///
+    /// Here the TAT falls only over permits that are cancelled. A TAT then names the charge that made it: to see it again,
+    /// it must have fallen below it, and only undoing that charge does that.
+    template <class Now>
+    constexpr permits cancel(receipt& c, permits live, permits k, Now now) noexcept {
+        std::uint64_t const last = tat_of(c.after);
         while (true) {
             view v = look();
             if (v.version != c.version) return 0;
-            std::uint64_t const last = tat_of(c.after);
             std::uint64_t const to = k == live ? tat_of(c.before) : last - k * v.g.unit();
-            bool const is_last = tat_of(v.word) == last;
-            if (!is_last || word_.compare_exchange_weak(v.word, with_tat(v.word, to), std::memory_order_release,
-                                                        std::memory_order_relaxed)) {
-                c.after = with_tat(c.after, to);
-                return is_last ? k : 0;
+            c.after = with_tat(c.after, to);
+            if (tat_of(v.word) != last) {
+                if (v.version == 0) keep_cancelled(last, k, first_.burst(), [&] { return first_.at(now()).floor; });
+                break;
+            }
+            if (word_.compare_exchange_weak(v.word, with_tat(v.word, to), std::memory_order_release,
+                                            std::memory_order_relaxed)) {
+                release_cancelled();
+                return k;
             }
         }
+        release_cancelled();
+        return 0;
     }
 
     /// Puts `g` in force as of the tick that `now` returns, carrying credit and debt over. Errors: another thread is
@@ -325,6 +335,34 @@ private:
         return completed({true, false, v.word, next, v.version}, v.g, n, t);
     }
 
+    using cancelled = cancelled_permits<Atomics>;
+
+    /// Counts k permits that end at `last` as cancelled. `line`: so many may be booked ahead; `past` returns the position
+    /// before which none can be cancelled any more.
+    template <class Past>
+    constexpr void keep_cancelled(std::uint64_t last, permits k, permits line, Past past) noexcept {
+        std::uint64_t const unit = first_.unit();
+        if (last < k * unit) return;  // booked before the start
+        cancelled_.add({(last - k * unit) / unit, k}, cancelled::layout_for(unit, line), [&] { return past() / unit; });
+    }
+
+    /// Lowers the TAT over the cancelled permits at its end.
+    constexpr void release_cancelled() noexcept {
+        std::uint64_t const unit = first_.unit();
+        auto const layout = cancelled::layout_for(unit, first_.burst());
+        while (true) {
+            std::uint64_t word = word_.load(std::memory_order_relaxed);
+            std::uint64_t const tat = tat_of(word);
+            if (word >> version_shift != 0 || tat < unit) return;
+            auto const tail = cancelled_.claim((tat - unit) / unit, layout);
+            if (tail.count == 0) return;
+            if (!word_.compare_exchange_strong(word, with_tat(word, tat - tail.count * unit), std::memory_order_release,
+                                               std::memory_order_relaxed)) {
+                cancelled_.add(tail, layout, [] { return std::uint64_t{0}; });
+            }
+        }
+    }
+
     /// `mine`: what refunding_ has of this refund.
     template <class Now>
     constexpr permits give_back_in_epoch(receipt const& c, std::uint64_t t, permits live, permits k, Now now,
@@ -410,6 +448,7 @@ private:
     mark booked_until_{0};
     mark refunded_after_{0};
     typename Atomics::template atomic<std::uint32_t> changing_{0};
+    cancelled cancelled_;
     slot slots_[3] = {};
     typename Atomics::template atomic<std::uint64_t> refunding_{0};  // last: far from what attempts read
 };

@@ -266,7 +266,7 @@ private:
     // permits. Both are caches that a check may refresh, hence mutable. The second line is constant after construction.
     alignas(cache_line) mutable atomic_word root_{w::bound(w::never_taken)};
     mutable atomic_word hints_;
-    alignas(cache_line) cell_array cells_;
+    alignas(cache_line) cell_array cells_{};
     std::uint32_t capacity_;
     unsigned top_ = 0;
     std::array<std::uint32_t, levels> first_{};

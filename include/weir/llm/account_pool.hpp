@@ -102,15 +102,13 @@ public:
     /// Adds a key and returns the number of its member. A key of an account that was added before joins that member: its
     /// quota is not counted twice, and `q`, `o` and `price` are ignored. `price` is any measure of cost, the same for
     /// all members. Errors of quota_limiter's constructor.
-    std::size_t add(account_id id, std::string key, quota q, quota_options o = {}, std::uint64_t price = 0,
-                    Clock c = Clock{})
-        requires(!std::is_reference_v<Clock>)
-    {
+    template <class C = Clock>
+        requires(!std::is_reference_v<C>)
+    std::size_t add(account_id id, std::string key, quota q, quota_options o = {}, std::uint64_t price = 0) {
+        C c{};
         return add_with(std::move(id), std::move(key), q, o, price, c);
     }
-    std::size_t add(account_id id, std::string key, quota q, quota_options o, std::uint64_t price, Clock c)
-        requires std::is_reference_v<Clock>
-    {
+    std::size_t add(account_id id, std::string key, quota q, quota_options o, std::uint64_t price, Clock c) {
         return add_with(std::move(id), std::move(key), q, o, price, c);
     }
 

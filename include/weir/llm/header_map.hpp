@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// header_map: response headers from whatever a client has, as llm::headers wants them: case-insensitive, and the lines of
-// one field joined (RFC 9110, 5.1 and 5.3).
+// header_map: response headers from whatever a client has, as llm::headers wants them: case-insensitive, and the lines
+// of one field joined (RFC 9110, 5.1 and 5.3).
 #pragma once
 
 #include <concepts>

@@ -133,20 +133,22 @@ public:
     };
 
     class call;
-    template <stoppable_token Token>
+    template <class Token>
     class drive;
 
     /// Throws std::invalid_argument for what its options' parts refuse. Allocates what each account needs.
-    explicit session(chain_type& chain, session_options o = {})
-        requires(Classes == 1 && !std::is_reference_v<clock_parameter>)
-        : session{chain, std::move(o), clock_parameter{}} {}
+    template <class C = clock_parameter>
+        requires(Classes == 1 && !std::is_reference_v<C>)
+    explicit session(chain_type& chain, session_options o = {}) : session{chain, std::move(o), C{}} {}
+    template <std::size_t N = Classes>
+        requires(N == 1)
     session(chain_type& chain, session_options o, clock_parameter c)
-        requires(Classes == 1)
         : session{chain, one_class(o.queue).is, o, static_cast<clock_parameter&&>(c)} {}
     /// With classes of callers, each with its own bound on how many may wait in place of options.queue.
+    template <class C = clock_parameter>
+        requires(!std::is_reference_v<C>)
     session(chain_type& chain, fair_class const (&classes)[Classes], session_options o = {})
-        requires(!std::is_reference_v<clock_parameter>)
-        : session{chain, classes, std::move(o), clock_parameter{}} {}
+        : session{chain, classes, std::move(o), C{}} {}
     session(chain_type& chain, fair_class const (&classes)[Classes], session_options o, clock_parameter c);
     session(session const&) = delete;
     session& operator=(session const&) = delete;

@@ -23,7 +23,7 @@ struct reply {
     std::optional<tokens> used{};  ///< as reported; without it an answer is charged at its bound
     std::uint64_t cached = 0;      ///< of the input, see usage_weights
     bool sent = true;              ///< false: the request certainly never left; it is refunded whole
-    /// Not sent, by the caller's choice (it was too late, say): no failure. The call asks again, behind those who wait.
+    /// Not sent, by the caller's choice (it was too late, say): no failure. The call asks again, behind the calls that wait.
     /// Implies !sent.
     bool cancelled = false;
     bool delivered = false;  ///< part of the answer was handed on: the request is not sent again

@@ -69,6 +69,8 @@ public:
 
 private:
     static TimePoint after(TimePoint t, std::chrono::nanoseconds delay) noexcept {
+        // What saturated on the way has no end, even where the clock could count so far.
+        if (delay == (std::chrono::nanoseconds::max)()) return (TimePoint::max)();
         return weir::detail::saturating_add(t, weir::detail::saturating_ceil<duration>(delay));
     }
 

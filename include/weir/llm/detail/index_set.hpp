@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// index_set: a set of small numbers without a bound. The first 64 are held in place; the first insertion of a larger one
-// allocates.
+// index_set: a set of small numbers without a bound. The first 64 are held in place; the first insertion of a larger
+// one allocates.
 #pragma once
 
 #include <cstddef>

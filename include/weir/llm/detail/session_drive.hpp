@@ -51,7 +51,7 @@ namespace weir::inline v0::llm {
 ///
 /// The observer is referred to. It does not move.
 template <class Pool, std::size_t Classes>
-template <stoppable_token Token>
+template <class Token>
 class session<Pool, Classes>::drive {
 public:
     template <class Observe>
@@ -107,19 +107,19 @@ private:
 };
 
 template <class Pool, std::size_t Classes>
-template <stoppable_token Token>
+template <class Token>
 session<Pool, Classes>::drive<Token>::drive(session& s, request const& r, observer observe, Token token)
     : session_{s}, observe_{observe}, token_{std::move(token)}, call_{s, r} {}
 
 template <class Pool, std::size_t Classes>
-template <stoppable_token Token>
+template <class Token>
 bool session<Pool, Classes>::drive<Token>::goes_on() {
     if (!call_.over() && token_.stop_requested()) call_.give_up(call_end::stopped);
     return !call_.over();
 }
 
 template <class Pool, std::size_t Classes>
-template <stoppable_token Token>
+template <class Token>
 auto session<Pool, Classes>::drive<Token>::pause() -> std::optional<time_point> {
     time_point const until = (std::min)(call_.pause_until_, call_.request_.deadline);
     if (session_.clock().now() >= until) return std::nullopt;
@@ -129,7 +129,7 @@ auto session<Pool, Classes>::drive<Token>::pause() -> std::optional<time_point> 
 }
 
 template <class Pool, std::size_t Classes>
-template <stoppable_token Token>
+template <class Token>
 void session<Pool, Classes>::drive<Token>::sleep_until(time_point t) {
     parker p;
     struct wake {
@@ -141,14 +141,14 @@ void session<Pool, Classes>::drive<Token>::sleep_until(time_point t) {
 }
 
 template <class Pool, std::size_t Classes>
-template <stoppable_token Token>
+template <class Token>
 bool session<Pool, Classes>::drive<Token>::wait() {
     joins();
     return admitted(queue().try_acquire_until(attempt{this}, call_.request_.deadline, ticket_, token_));
 }
 
 template <class Pool, std::size_t Classes>
-template <stoppable_token Token>
+template <class Token>
 void session<Pool, Classes>::drive<Token>::sent() {
     if (call_.in_flight()) call_.lost();
     // A caller that cancelled its turn goes behind the others: else it could keep them waiting without end.
@@ -156,14 +156,14 @@ void session<Pool, Classes>::drive<Token>::sent() {
 }
 
 template <class Pool, std::size_t Classes>
-template <stoppable_token Token>
+template <class Token>
 auto session<Pool, Classes>::drive<Token>::result() -> outcome const& {
     see({step_kind::over, session_.clock().now(), call_.outcome_.limit, call_.outcome_.reason});
     return call_.outcome_;
 }
 
 template <class Pool, std::size_t Classes>
-template <stoppable_token Token>
+template <class Token>
 void session<Pool, Classes>::drive<Token>::joins() {
     told_ = limit_kind::none;
     if (session_.waiting() == 0) return;
@@ -172,7 +172,7 @@ void session<Pool, Classes>::drive<Token>::joins() {
 }
 
 template <class Pool, std::size_t Classes>
-template <stoppable_token Token>
+template <class Token>
 auto session<Pool, Classes>::drive<Token>::asks() -> decision {
     decision const d = call_.ask(session_.clock().now());
     if (!d && !call_.over() && !d.never() && call_.waits_for_ != told_) {
@@ -183,7 +183,7 @@ auto session<Pool, Classes>::drive<Token>::asks() -> decision {
 }
 
 template <class Pool, std::size_t Classes>
-template <stoppable_token Token>
+template <class Token>
 bool session<Pool, Classes>::drive<Token>::takes(wait_status status, std::uint64_t counted_in) {
     if (call_.over()) return false;
     switch (status) {

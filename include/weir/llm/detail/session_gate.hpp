@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// session_gate: what a session's queue takes for its limiter. The calls make the attempts themselves, by their own time;
-// the gate only says what such an attempt came to. Part of session.hpp.
+// session_gate: what a session's queue takes for its limiter. The calls make the attempts themselves, by their own
+// time; the gate only says what such an attempt came to. Part of session.hpp.
 #pragma once
 
 #include <cstdint>
