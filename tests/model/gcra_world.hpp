@@ -95,8 +95,6 @@ struct result {
     bool ok = false;
     std::int64_t value = 0;  // take: retry_at; reserve: starts_at; refund: permits given back; look: the TAT
     std::int64_t t = 0;      // the time that was used
-    std::int64_t later =
-        0;  // take: retry_at of the state at the end, which is told where a change came after the denial
     friend std::ostream& operator<<(std::ostream& os, result const& r) {
         return os << (r.ok ? "yes " : "no ") << r.value << " (at " << r.t << ')';
     }
@@ -218,10 +216,8 @@ private:
         bool const allowed = o.n <= g.burst() && g.allows(s.tat, g.at(u(t)), o.n);
         if (r != nullptr) {
             if (r->ok != allowed) return {};
-            // What was denied for ever stays so; else a change that came after it makes what was seen say nothing.
-            bool const now = o.n > g.burst() || algorithms_.size() == 1 || !changes_ || *changes_ == s.version;
-            bool const later = o.n <= g.burst() && algorithms_.size() != 1 && (!changes_ || *changes_ != s.version);
-            if (!r->ok && !(now && r->value == retry(s, g, o.n, t)) && !(later && r->value == r->later)) return {};
+            // A denial is a snapshot: a change that came after it changes no answer.
+            if (!r->ok && r->value != retry(s, g, o.n, t)) return {};
         }
         if (allowed) charge(s, g, o, t);
         return {s};
@@ -361,11 +357,7 @@ public:
     void check() {
         for (std::size_t i = 0; i < asked_.size(); ++i) {
             auto const& a = asked_[i];
-            auto const& o = history.entries()[a.entry].op;
-            history.amend(a.entry, [&](result& r) {
-                r.value = ticks(a.d.retry_at());
-                r.later = ticks(limiter.check(o.n, at(r.t)).retry_at());
-            });
+            history.amend(a.entry, [&](result& r) { r.value = ticks(a.d.retry_at()); });
         }
         std::optional<unsigned> changes{0U};
         for (auto const& e : history.entries()) {
