@@ -16,7 +16,7 @@
 //
 // **When the server counted.** `on_arrival`: when it accepted the call, as a server does that charges at admission.
 // Then only what was sent within the limiter's jitter J after the stamp can have overtaken it: a call j that arrived
-// before call i has sent_j + d ≤ a_j ≤ a_i ≤ stamp_i + d + J. `on_reply`: when it wrote the head of the reply. Then
+// before call i has sent_j + d ≤ a_j ≤ a_i ≤ stamp_i + d + J. `on_reply`: when it wrote the reply's head. Then
 // all that was sent until the reply was read may be in R. A report that is older than its window is ignored.
 //
 // **How long.** A difference is charged until one window after the last report that showed it, since more use by a
