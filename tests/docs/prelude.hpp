@@ -45,6 +45,7 @@ inline void drop(auto&&...) {}
 inline void set_header(auto&&...) {}
 inline void on_shutdown(auto&&...) {}
 inline bool send(auto&&...) { return true; }
+inline bool next_request(auto&&...) { return false; }
 inline bool half_was_used(auto&&...) { return false; }
 inline weir::llm::tokens call() { return {.input = 90, .output = 200}; }
 }  // namespace server
