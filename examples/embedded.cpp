@@ -1,6 +1,6 @@
-// SPDX-License-Identifier: MIT A limiter as a member of a class. The clock is a template parameter of that class, so
-// that its tests need not sleep. A class that is used by one thread takes weir::unsynchronized and pays for no
-// atomics.
+// SPDX-License-Identifier: MIT
+// A limiter as a member of a class. The clock is a template parameter of that class, so that its tests need not sleep.
+// A class that is used by one thread takes weir::unsynchronized and pays for no atomics.
 #include <weir/clock/manual_clock.hpp>
 #include <weir/token_bucket.hpp>
 
