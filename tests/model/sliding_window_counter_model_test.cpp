@@ -252,7 +252,7 @@ struct world {
                 case verb::offered:
                 case verb::alone: {
                     bool const whole = o.what == verb::alone && o.n > next.limit;
-                    permits const n = whole ? next.limit : o.n;
+                    permits const n = o.n;  // counts in full
                     bool const fits = whole ? held_now == 0 : held_now + n <= next.limit;
                     bool const may_deny = whole ? held_now + most > 0 : held_now + most + n > next.limit;
                     if (r == nullptr ? fits : r->ok && r->segment == next.open && r->n == n && fits) {
@@ -325,6 +325,8 @@ struct world {
         for (auto const& e : h.entries()) {
             if (gives(e.op.what) && e.result) back[e.op.slot] += e.result->n;
             if (e.op.what == verb::change) most = std::max(most, e.op.n);
+            // Larger than the limit, it is granted to an empty window, and alone in it.
+            if (e.op.what == verb::alone) most = std::max(most, e.op.n);
         }
         for (auto const& e : h.entries()) {
             if (!takes(e.op.what) || !e.result || !e.result->ok) continue;
