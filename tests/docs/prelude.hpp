@@ -11,6 +11,7 @@
 
 #include <cassert>
 #include <chrono>
+#include <coroutine>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -47,8 +48,28 @@ inline void on_shutdown(auto&&...) {}
 inline bool send(auto&&...) { return true; }
 inline bool next_request(auto&&...) { return false; }
 inline bool half_was_used(auto&&...) { return false; }
+inline std::string const path = "/search";
 inline weir::llm::tokens call() { return {.input = 90, .output = 200}; }
 }  // namespace server
+
+/// The part of Asio that a coroutine needs to wait for a time.
+namespace event_loop::asio {
+template <class T>
+using awaitable = weir::task<T>;
+struct use_awaitable_t {};
+inline constexpr use_awaitable_t use_awaitable{};
+namespace this_coro {
+struct executor_t : std::suspend_never {
+    int await_resume() const noexcept { return 0; }
+};
+inline constexpr executor_t executor{};
+}  // namespace this_coro
+struct steady_timer {
+    explicit steady_timer(int) {}
+    void expires_at(std::chrono::steady_clock::time_point) {}
+    std::suspend_never async_wait(use_awaitable_t) { return {}; }
+};
+}  // namespace event_loop::asio
 
 /// A client of language models, by way of an HTTP library whose headers are a multimap.
 namespace llm {
