@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // What threads lose to each other on one limiter, and what leases and other ways win back: docs/contention.md. By 1, 2
 // and 16 threads: granted attempts in all for each second that the threads ran, times the cores that they could have
-// (processor time, so that what else the machine does counts little); exchanges that failed for each that succeeded; and
-// what the slowest thread got in the time it ran, as a share of the fastest. Rounds of all are interleaved, and medians of
-// --rounds (5) of --milliseconds (100) are printed.
+// (processor time, so that what else the machine does counts little); exchanges that failed for each that succeeded;
+// and what the slowest thread got in the time it ran, as a share of the fastest. Rounds of all are interleaved, and
+// medians of --rounds (5) of --milliseconds (100) are printed.
 #include <weir/llm.hpp>
 #include <weir/weir.hpp>
 
@@ -50,7 +50,8 @@ inline void pause() { __asm__ volatile("yield"); }
 inline void pause() {}
 #endif
 
-/// Counts the exchanges that failed; waits after each, `Wait` pauses at first and twice as many each time, or not at all.
+/// Counts the exchanges that failed; waits after each, `Wait` pauses at first and twice as many each time, or not at
+/// all.
 template <unsigned Wait>
 struct counting {
     template <class T>

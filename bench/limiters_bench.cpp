@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Each limiter, granted and denied, by 1 and 2 threads, with the time given and by its own clock, held against the floors
-// of the same run. The repetitions of all are interleaved, so that a noisy moment meets all alike, and medians of the
-// threads' own processor time are compared, so that what else the machine does counts little. Every option of Google Benchmark is there; with none, the table of ratios is printed in about a minute.
-// A line is PASS or OVER where a target is stated; they are stated for one thread.
+// Each limiter, granted and denied, by 1 and 2 threads, with the time given and by its own clock, held against the
+// floors of the same run. The repetitions of all are interleaved, so that a noisy moment meets all alike, and medians
+// of the threads' own processor time are compared, so that what else the machine does counts little. Every option of
+// Google Benchmark is there; with none, the table of ratios is printed in about a minute. A line is PASS or OVER where
+// a target is stated; they are stated for one thread.
 #include <weir/llm.hpp>
 #include <weir/weir.hpp>
 
@@ -166,7 +167,8 @@ void add_limiters() {
         return full ? new bucket{rate{1'000'000, 1s}, permits{1} << 40U}
                     : new bucket{rate{1, 24h * 365}, 1, {.initial = 0}};
     });
-    // Time stands still, so that the bucket is not full when the next permit is taken; and a rate whose ticks earn fractions.
+    // Time stands still, so that the bucket is not full when the next permit is taken; and a rate whose ticks earn
+    // fractions.
     add("token_bucket in use, granted", "exchange loop", 1.3, 0,
         [b = std::make_shared<bucket>(rate{1'000'000, 1s}, permits{1} << 40U)](std::int64_t t) {
             expect<true>(b->try_acquire(1, given{nanoseconds{t}}));
@@ -215,8 +217,8 @@ void add_limiters() {
         });
 
     using quota = weir::llm::quota_limiter<no_clock>;
-    // As much as fits, so that time can run slowly and a segment holds many calls; or, as with LLMs, so that every call finds a
-    // new segment. By one thread: two that are given their own times would leave each other behind.
+    // As much as fits, so that time can run slowly and a segment holds many calls; or, as with LLMs, so that every call
+    // finds a new segment. By one thread: two that are given their own times would leave each other behind.
     weir::llm::quota const ample{.rpm = 240'000'000, .rps = 4'000'000, .tpm = 240'000'000, .tps = 4'000'000};
     auto const with = [&](weir::llm::accounting how) {
         weir::llm::quota_options options;

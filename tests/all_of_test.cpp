@@ -240,8 +240,8 @@ TEST(all_of, works_on_plain_cells) {
 using hammer::counting_atomics;
 using hammer::shared_clock;
 
-// Two composites over the same parts, named in crossed order, hammered by two threads: each part keeps its promise over what
-// was granted, and nothing stays charged after a lost race.
+// Two composites over the same parts, named in crossed order, hammered by two threads: each part keeps its promise over
+// what was granted, and nothing stays charged after a lost race.
 TEST(all_of, crossed_composites_keep_every_promise_and_leave_nothing_charged) {
     hammer::until_collided(40, [](std::uint64_t seed) {
         constexpr permits limit = 40;
@@ -269,8 +269,8 @@ TEST(all_of, crossed_composites_keep_every_promise_and_leave_nothing_charged) {
                 run(ba, granted[1]);
             }
         });
-        // A denial may be due to an attempt that was then given back, so the two may end below the limit; never above, and
-        // nothing stays charged that was not granted.
+        // A denial may be due to an attempt that was then given back, so the two may end below the limit; never above,
+        // and nothing stays charged that was not granted.
         EXPECT_LE(granted[0] + granted[1], limit);
         EXPECT_EQ(a.used(), granted[0] + granted[1]);
         EXPECT_EQ(b.used(), granted[0] + granted[1]);

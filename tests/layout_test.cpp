@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What objects promise of their layout: nothing on a limiter's lines but itself, decisions that are cheap to return and to
-// drop, and sizes. docs/size.md has them all.
+// What objects promise of their layout: nothing on a limiter's lines but itself, decisions that are cheap to return and
+// to drop, and sizes. docs/size.md has them all.
 #include <weir/llm.hpp>
 #include <weir/weir.hpp>
 
@@ -26,7 +26,8 @@ using both = weir::all_of<bucket&, bucket&>;
 constexpr std::size_t line = weir::detail::cache_line;
 static_assert(line == 64);
 
-/// Whole lines of its own, so that no stranger's writes disturb it, in whatever array it stands; and it stays where it is.
+/// Whole lines of its own, so that no stranger's writes disturb it, in whatever array it stands; and it stays where it
+/// is.
 template <class T>
 constexpr bool stands_alone =
     alignof(T) >= line && sizeof(T) % line == 0 && !std::copy_constructible<T> && !std::move_constructible<T>;

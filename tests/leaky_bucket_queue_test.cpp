@@ -38,8 +38,8 @@ struct departure {
     permits n;
 };
 
-/// Exact departures that tick up to these: the earliest ones, each as early as its tick and those before it allow. Whether
-/// none of them would come after its tick; p permits per q ticks.
+/// Exact departures that tick up to these: the earliest ones, each as early as its tick and those before it allow.
+/// Whether none of them would come after its tick; p permits per q ticks.
 bool are_one_interval_apart(std::vector<departure> d, std::int64_t p, std::int64_t q) {
     std::sort(d.begin(), d.end(), [](auto const& a, auto const& b) { return a.time < b.time; });
     bool first = true;

@@ -635,8 +635,8 @@ TEST(sliding_window_counter, a_check_or_a_denial_at_a_later_time_changes_nothing
     EXPECT_FALSE(c.try_acquire(1, at(0) + 2ms));
 }
 
-/// Grants of random time points, which go back, by an exact log of their effective times; every step is made twice, on a
-/// counter with checks and denials at later times between, and on one without.
+/// Grants of random time points, which go back, by an exact log of their effective times; every step is made twice, on
+/// a counter with checks and denials at later times between, and on one without.
 TEST(sliding_window_counter, keeps_its_promise_over_effective_times_that_go_back) {
     std::mt19937_64 rng{7};
     auto const below = [&](std::uint64_t n) { return rng() % n; };
@@ -1066,8 +1066,9 @@ TEST(sliding_window_counter, threads_that_all_change_the_limit_leave_one_of_thei
 }
 
 TEST(sliding_window_counter, threads_that_share_a_limit_between_two_counters_keep_it) {
-    // Each call holds its bound in `held`, is admitted beside it, and settles later: its actual use is charged in `main` before its hold
-    // is given back. As bounds are bounds, `main` alone must keep the limit, though settled charges are not asked.
+    // Each call holds its bound in `held`, is admitted beside it, and settles later: its actual use is charged in
+    // `main` before its hold is given back. As bounds are bounds, `main` alone must keep the limit, though settled
+    // charges are not asked.
     hammer::until_collided(4, [](std::uint64_t seed) {
         constexpr permits limit = 60;
         manual_clock clock;

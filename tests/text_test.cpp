@@ -70,7 +70,8 @@ TEST(text, says_a_rate_as_it_was_written) {
 TEST(text, says_what_was_decided_and_how_long_to_wait) {
     EXPECT_EQ(weir::to_string(answer{true, {}, 0s}), "granted, 12,345 left");
     EXPECT_EQ(weir::to_string(answer{false, {}, 120ms}), "denied, retry after 0.12 s");
-    EXPECT_EQ(weir::to_string(answer{false, {errc::does_not_fit, "more than fits"}, 24h}), "denied for good: more than fits");
+    EXPECT_EQ(weir::to_string(answer{false, {errc::does_not_fit, "more than fits"}, 24h}),
+              "denied for good: more than fits");
 }
 
 TEST(text, goes_to_streams_and_formats_alike) {

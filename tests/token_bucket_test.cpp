@@ -308,7 +308,8 @@ TEST(token_bucket, loses_less_than_a_permit_in_30_years) {
 }
 
 TEST(token_bucket, loses_nothing_to_callers_who_come_at_retry_at) {
-    // Every rate is reached by single permits at their first ticks: the k-th after the burst comes at ⌈k/rate⌉, or a unit later.
+    // Every rate is reached by single permits at their first ticks: the k-th after the burst comes at ⌈k/rate⌉, or a
+    // unit later.
     for (auto const& r : gcra_oracle::awkward_rates()) {
         manual_clock clock;
         bucket b{r.rate, 2, {.initial = 0}, clock};
@@ -445,7 +446,8 @@ TEST(token_bucket, is_not_deceived_by_a_word_that_came_back) {
     EXPECT_EQ(excess(live, {1, 1}, 10), 0);
 }
 
-/// Thousands of runs of everything that can be done with receipts, against the promise over what was granted and not refunded.
+/// Thousands of runs of everything that can be done with receipts, against the promise over what was granted and not
+/// refunded.
 template <class Bucket>
 void refund_in_every_way(bool reservations, bool parts, bool past, std::uint64_t seeds) {
     std::uint64_t refunded = 0;
@@ -789,7 +791,8 @@ TEST(token_bucket, keeps_its_promise_across_changes) {
         plain_bucket b{rate{1, nanoseconds{q}}, burst, clock};
         std::int64_t earned = 0;  // since the start
         std::int64_t taken = 0;
-        // For each instant: 60·burst + earned, and what had been taken before; the least of their difference bounds all that follows.
+        // For each instant: 60·burst + earned, and what had been taken before; the least of their difference bounds all
+        // that follows.
         std::int64_t least = std::numeric_limits<std::int64_t>::max();
         for (int i = 0; i < 120; ++i) {
             auto const what = below(random, 8);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Token buckets as one would write them in C++ without a library: in floating point, under a mutex, under a spinlock, and
-// lock-free by compare-exchange. They are raced against weir's, and are meant to be as good as their kind can be: the clock is
-// read before the lock is taken, no division on any path, what changes lies on one cache line and shares it with no stranger.
+// Token buckets as one would write them in C++ without a library: in floating point, under a mutex, under a spinlock,
+// and lock-free by compare-exchange. They are raced against weir's, and are meant to be as good as their kind can be:
+// the clock is read before the lock is taken, no division on any path, what changes lies on one cache line and shares
+// it with no stranger.
 #pragma once
 
 #include <atomic>
@@ -19,8 +20,8 @@ inline void pause() noexcept {
 #endif
 }
 
-/// Test and test-and-set, with exponential backoff; gives its core away after some ten microseconds, since with more threads
-/// than cores the holder may be waiting for it.
+/// Test and test-and-set, with exponential backoff; gives its core away after some ten microseconds, since with more
+/// threads than cores the holder may be waiting for it.
 class spinlock {
 public:
     void lock() noexcept {
@@ -50,8 +51,8 @@ private:
     std::atomic<bool> held_{false};
 };
 
-/// A count and the time of its last refill under a lock. It begins full. Times in nanoseconds; one that lies behind another's
-/// refills nothing.
+/// A count and the time of its last refill under a lock. It begins full. Times in nanoseconds; one that lies behind
+/// another's refills nothing.
 template <class Lock>
 class alignas(64) locked_bucket {
 public:
@@ -80,9 +81,10 @@ private:
 using mutex_bucket = locked_bucket<std::mutex>;
 using spin_bucket = locked_bucket<spinlock>;
 
-/// folly::TokenBucket's idea: the state is the moment at which the bucket would have been empty, a double that is exchanged.
-/// folly takes min((now - zero)·rate, burst) tokens, n off, and now - tokens/rate as the next moment; that is
-/// max(zero, now - burst/rate) + n/rate, which needs no division. Relaxed, since nothing else is published through it.
+/// folly::TokenBucket's idea: the state is the moment at which the bucket would have been empty, a double that is
+/// exchanged. folly takes min((now - zero)·rate, burst) tokens, n off, and now - tokens/rate as the next moment; that
+/// is max(zero, now - burst/rate) + n/rate, which needs no division. Relaxed, since nothing else is published through
+/// it.
 class alignas(64) cas_bucket {
 public:
     cas_bucket(double per_ns, double burst, std::int64_t begin = 0)

@@ -2,8 +2,9 @@
 // The race's runner for limiters in C++: reads runs from standard input, a line each, and answers each with a line.
 //     NAME granted|denied THREADS rate|latency MILLISECONDS
 //  -> ATTEMPTS SURPRISES NANOSECONDS [LATENCY:COUNT ...]
-// A run of `rate` has no timer in its loop; one of `latency` takes the time of each attempt by the time-stamp counter. Surprises
-// are answers that are not the ones to be measured. The Go and Java programs in this folder do the same in the same way.
+// A run of `rate` has no timer in its loop; one of `latency` takes the time of each attempt by the time-stamp counter.
+// Surprises are answers that are not the ones to be measured. The Go and Java programs in this folder do the same in
+// the same way.
 #pragma once
 
 #include <atomic>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// RocksDB's GenericRateLimiter in the race. Its Request waits where others refuse, so it is measured granted only, at a rate at
-// which it need not wait; it counts its waits itself, and each is reported as a surprise.
+// RocksDB's GenericRateLimiter in the race. Its Request waits where others refuse, so it is measured granted only, at a
+// rate at which it need not wait; it counts its waits itself, and each is reported as a surprise.
 #include <rocksdb/env.h>
 #include <rocksdb/rate_limiter.h>
 #include <rocksdb/statistics.h>

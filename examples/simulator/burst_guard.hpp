@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// Burst protection: refuses a rate of requests that grows too quickly, against a threshold that nobody publishes and that moves. With the
-// server's own queue for those who ask for it (X-DashScope-Wait-Timeout). Like quota_judge: exact, under one mutex, no code of
-// weir's, time passed in.
+// Burst protection: refuses a rate of requests that grows too quickly, against a threshold that nobody publishes and
+// that moves. With the server's own queue for those who ask for it (X-DashScope-Wait-Timeout). Like quota_judge: exact,
+// under one mutex, no code of weir's, time passed in.
 #pragma once
 
 #include <cstddef>
@@ -17,8 +17,9 @@
 
 namespace qwen {
 
-/// A request passes while those that passed in the last second are fewer than max(floor, growth x the mean per second of the last ten). A cold
-/// start gets `floor` per second, and then at most grows `growth`-fold. Both move slowly between their bounds, by seed.
+/// A request passes while those that passed in the last second are fewer than max(floor, growth x the mean per second
+/// of the last ten). A cold start gets `floor` per second, and then at most grows `growth`-fold. Both move slowly
+/// between their bounds, by seed.
 struct burst_settings {
     bool on = false;
     double least_floor = 3, most_floor = 6;  ///< requests per second
@@ -29,7 +30,8 @@ struct burst_settings {
 /// Thread-safe. Keeps a log for each (account, model).
 class burst_guard {
 public:
-    /// Throws std::invalid_argument: a floor below 1, a growth below 1, bounds in the wrong order, a drift that is not positive.
+    /// Throws std::invalid_argument: a floor below 1, a growth below 1, bounds in the wrong order, a drift that is not
+    /// positive.
     explicit burst_guard(burst_settings, std::uint64_t seed = 1);
 
     struct threshold {
@@ -45,11 +47,12 @@ public:
         std::uint64_t ticket = 0;  ///< if it waits
     };
 
-    /// One request. It passes at once, or waits in line up to wait_ns, or, where that is 0, is refused. Nobody overtakes the line.
+    /// One request. It passes at once, or waits in line up to wait_ns, or, where that is 0, is refused. Nobody
+    /// overtakes the line.
     [[nodiscard]] outcome arrive(std::string_view account, std::string_view model, std::int64_t now,
                                  std::int64_t wait_ns = 0);
-    /// For one who waits: passes (the first in line only), refused when his time is over, or still waits. Anything but the last ends
-    /// the ticket; an ended or unknown ticket is refused.
+    /// For one who waits: passes (the first in line only), refused when his time is over, or still waits. Anything but
+    /// the last ends the ticket; an ended or unknown ticket is refused.
     [[nodiscard]] answer look(std::uint64_t ticket, std::int64_t now);
     /// A time before which it is of no use to look again.
     [[nodiscard]] std::int64_t look_again_at(std::uint64_t ticket, std::int64_t now) const;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// What the simulator answers when it does not answer: for each failure its status, codes, texts and the shapes of body it was seen in.
+// What the simulator answers when it does not answer: for each failure its status, codes, texts and the shapes of body
+// it was seen in.
 #pragma once
 
 #include <cstdint>
@@ -43,7 +44,8 @@ enum class failure {
 [[nodiscard]] std::string_view to_string(failure) noexcept;
 [[nodiscard]] std::optional<failure> failure_named(std::string_view) noexcept;
 
-/// The bodies of compatible-mode errors that were seen in the field. `mixed`: per code as seen, by seed where several were.
+/// The bodies of compatible-mode errors that were seen in the field. `mixed`: per code as seen, by seed where several
+/// were.
 enum class error_shape { mixed, a, b, c, d, e };
 
 namespace simulated {

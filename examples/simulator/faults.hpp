@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// What can befall an exchange besides an honest refusal: a connection that breaks, a body that is not what it should be.
+// What can befall an exchange besides an honest refusal: a connection that breaks, a body that is not what it should
+// be.
 #pragma once
 
 #include <cstddef>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// A plan that is paid for ahead: so many credits in five hours, a week, a month. When they are spent nothing helps before the date at which
-// they come again. Time is passed in.
+// A plan that is paid for ahead: so many credits in five hours, a week, a month. When they are spent nothing helps
+// before the date at which they come again. Time is passed in.
 #pragma once
 
 #include <array>
@@ -30,7 +30,8 @@ public:
         char const* period;  ///< "5-hour", "1-week", "1-month"
         std::int64_t reset_ns;
     };
-    /// The period without credits that ends last. A request is let through while something is left, whatever it will cost.
+    /// The period without credits that ends last. A request is let through while something is left, whatever it will
+    /// cost.
     [[nodiscard]] std::optional<exhausted> trouble(std::int64_t now) const;
     void spend(std::uint64_t tokens, std::int64_t now);
 

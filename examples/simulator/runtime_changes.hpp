@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// The changes that a running simulator can be told, by name and JSON: POST /simulator/CHANGE with the JSON as body, or settings.changes for
-// a change at a known time, --at on the command line. The same by C++: the members of dashscope_simulator.
+// The changes that a running simulator can be told, by name and JSON: POST /simulator/CHANGE with the JSON as body, or
+// settings.changes for a change at a known time, --at on the command line. The same by C++: the members of
+// dashscope_simulator.
 #pragma once
 
 #include <functional>
@@ -22,8 +23,8 @@ struct runtime_change {
 /// All that there are.
 [[nodiscard]] std::vector<runtime_change> const& runtime_changes();
 
-/// Throws std::invalid_argument that says what is wrong: no such change, no JSON, a member that is missing, unknown or of a wrong type.
-/// What it returns throws std::invalid_argument too, where what the change names is not there.
+/// Throws std::invalid_argument that says what is wrong: no such change, no JSON, a member that is missing, unknown or
+/// of a wrong type. What it returns throws std::invalid_argument too, where what the change names is not there.
 [[nodiscard]] std::function<void(dashscope_simulator&)> parse_change(std::string_view name, std::string_view json);
 
 }  // namespace qwen

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// What the server knows of its customers, all of which may change while it runs: models, accounts and their keys, free tokens, outages.
-// Time is passed in, as to quota_judge.
+// What the server knows of its customers, all of which may change while it runs: models, accounts and their keys, free
+// tokens, outages. Time is passed in, as to quota_judge.
 #pragma once
 
 #include <cstdint>

@@ -73,7 +73,7 @@ std::vector<model_settings> international_models() {
             m("qwen3.5-plus", 15'000, 5'000'000)};
 }
 
-// --- the server ----------------------------------------------------------------------------------------------------------------
+// --- the server ------------------------------------------------------------------------------------------------------
 
 class dashscope_simulator::impl {
 public:
@@ -137,7 +137,8 @@ public:
         stopped_at_ns_ = now_ns();
     }
 
-    // Simulated time, and what the server's clock shows of it. Outages and latencies are of the first, all else of the second.
+    // Simulated time, and what the server's clock shows of it. Outages and latencies are of the first, all else of the
+    // second.
     [[nodiscard]] std::int64_t true_ns(std::int64_t real) const {
         return settings_.time ? settings_.time() : (real - start_real_) * settings_.speed;
     }
@@ -333,7 +334,8 @@ private:
         end(*c);
     }
 
-    // Admits, or says what is wrong, in the order of the real server: who asks, what for, may they, is it well-formed, is there room.
+    // Admits, or says what is wrong, in the order of the real server: who asks, what for, may they, is it well-formed,
+    // is there room.
     std::optional<problem> admit(httplib::Request const& q, call& c) {
         auto const account = account_of(q);
         if (!account) return problem{failure::invalid_api_key};
@@ -582,8 +584,8 @@ private:
         judge_.note_delay(delay);
     }
 
-    // Until then, in true time: none; or why it ended before. Work goes on when its client is gone, what is done for the client does not.
-    // With settings.time only what `always` waits does, or everything with wait_on_time.
+    // Until then, in true time: none; or why it ended before. Work goes on when its client is gone, what is done for
+    // the client does not. With settings.time only what `always` waits does, or everything with wait_on_time.
     mishap wait_until(std::int64_t due, bool for_client, bool always) {
         bool const at_once = settings_.time && !settings_.wait_on_time && !always;
         for (;;) {

@@ -1,21 +1,24 @@
 // SPDX-License-Identifier: MIT
 //
-// A DashScope on loopback: a real HTTP server that enforces Qwen's limits and answers as the real one does, refusals included: statuses,
-// codes, texts, body shapes and headers. Its quota is quota_judge's, which shares no code with weir.
+// A DashScope on loopback: a real HTTP server that enforces Qwen's limits and answers as the real one does, refusals
+// included: statuses, codes, texts, body shapes and headers. Its quota is quota_judge's, which shares no code with
+// weir.
 //
-// Where the vendor publishes no rule, the rule is a setting. What is not a limit of every account is off until it is switched on: burst
-// protection (burst_guard.hpp), plans (plan_quota.hpp), broken connections and bodies (faults.hpp), changes (runtime_changes.hpp).
+// Where the vendor publishes no rule, the rule is a setting. What is not a limit of every account is off until it is
+// switched on: burst protection (burst_guard.hpp), plans (plan_quota.hpp), broken connections and bodies (faults.hpp),
+// changes (runtime_changes.hpp).
 //
 //   POST /compatible-mode/v1/chat/completions                      OpenAI's dialect
 //   POST /api/v1/services/aigc/text-generation/generation          DashScope's own
 //   GET  /compatible-mode/v1/models                                needs a key, costs no quota
 //   POST /simulator/CHANGE                                         runtime_changes.hpp
-//   GET  /simulator/report, GET /simulator/clock                   the simulator's own: what it counted, and what time it has
+//   GET  /simulator/report, GET /simulator/clock                   the simulator's own: what it counted, its time
 //
-// Two things in a request are the simulator's own. The header `X-Weir-Stamp`, CLOCK_MONOTONIC in nanoseconds when the client sent, lets it
-// report (arrival - stamp); that clock is shared by all processes of a machine. And "metadata" in the body (strings, as OpenAI's API has
-// them; plain numbers pass too) may say what it costs: {"input_tokens": "1200", "output_tokens": "300"}, or how it fails:
-// {"simulate_error": "internal_error"} (any name of enum failure), {"simulate_mishap": "truncated_body"} (of enum mishap).
+// Two things in a request are the simulator's own. The header `X-Weir-Stamp`, CLOCK_MONOTONIC in nanoseconds when the
+// client sent, lets it report (arrival - stamp); that clock is shared by all processes of a machine. And "metadata" in
+// the body (strings, as OpenAI's API has them; plain numbers pass too) may say what it costs: {"input_tokens": "1200",
+// "output_tokens": "300"}, or how it fails: {"simulate_error": "internal_error"} (any name of enum failure),
+// {"simulate_mishap": "truncated_body"} (of enum mishap).
 #pragma once
 
 #include <cstddef>
@@ -65,8 +68,8 @@ struct account_settings {
 /// qwen3-max (600 RPM, 10 RPS, 1,000,000 TPM), qwen3-max-2025-09-23 (60, 1, 100,000) and its siblings, as of Singapore.
 [[nodiscard]] std::vector<model_settings> international_models();
 
-/// How long an answer takes, in simulated time: (first token + output / speed), each drawn by seed and the prompt's text within
-/// +-spread, so that the same request takes equally long in every run; more near capacity.
+/// How long an answer takes, in simulated time: (first token + output / speed), each drawn by seed and the prompt's
+/// text within +-spread, so that the same request takes equally long in every run; more near capacity.
 struct latency_model {
     double first_token_s = 0.4;
     double tokens_per_s = 60;
@@ -82,7 +85,8 @@ struct output_model {
     std::uint64_t without_max_tokens = 1'024;  ///< what the share is of where a request has none
 };
 
-/// A failure that strikes a share of the requests, by seed; where it stands in the order of checks is the failure's own.
+/// A failure that strikes a share of the requests, by seed; where it stands in the order of checks is the failure's
+/// own.
 struct fault {
     failure what = failure::internal_error;
     double rate = 0;
@@ -140,8 +144,9 @@ struct simulator_settings {
     /// Changes at known times of simulated time: made when the first request arrives that late.
     std::vector<scheduled_change> changes{};
 
-    /// If set, the time (nanoseconds), in place of CLOCK_MONOTONIC x speed; then no answer waits for its latency, unless wait_on_time.
-    /// Called from many threads. Who waits in the server's queue, or for `wait_on_time`, looks at it each millisecond.
+    /// If set, the time (nanoseconds), in place of CLOCK_MONOTONIC x speed; then no answer waits for its latency,
+    /// unless wait_on_time. Called from many threads. Who waits in the server's queue, or for `wait_on_time`, looks at
+    /// it each millisecond.
     std::function<std::int64_t()> time{};
     bool wait_on_time = false;
 };
@@ -173,14 +178,16 @@ struct planned_answer {
     std::int64_t latency_ns = 0;      ///< simulated time
     std::int64_t first_token_ns = 0;  ///< of that, until the first token
 };
-/// For a body of either dialect. The prompt's tokens: ceil(ASCII bytes / 4) + ceil(2/3 of the CJK characters) + ceil(bytes of other scripts / 3),
-/// + 4 for each message + 3. Nothing if the body is not JSON, or its model is not in the settings.
+/// For a body of either dialect. The prompt's tokens: ceil(ASCII bytes / 4) + ceil(2/3 of the CJK characters) +
+/// ceil(bytes of other scripts / 3), + 4 for each message + 3. Nothing if the body is not JSON, or its model is not in
+/// the settings.
 [[nodiscard]] std::optional<planned_answer> plan_answer(simulator_settings const&, std::string_view body);
 
 /// All members may be called from any thread, start and stop from one.
 class dashscope_simulator {
 public:
-    /// Throws std::invalid_argument: no model, no account, a key of two accounts, a speed outside 1 ... 1,000,000, a rate or spread outside 0 ... 1.
+    /// Throws std::invalid_argument: no model, no account, a key of two accounts, a speed outside 1 ... 1,000,000, a
+    /// rate or spread outside 0 ... 1.
     explicit dashscope_simulator(simulator_settings = {});
     ~dashscope_simulator();
     dashscope_simulator(dashscope_simulator const&) = delete;
@@ -188,7 +195,8 @@ public:
 
     /// Listens when it returns. Throws std::runtime_error if the port cannot be had. Once.
     void start();
-    /// Cuts every connection, and returns when no thread is left, within milliseconds. What was in flight is completed with no output.
+    /// Cuts every connection, and returns when no thread is left, within milliseconds. What was in flight is completed
+    /// with no output.
     void stop();
 
     [[nodiscard]] int port() const noexcept;
@@ -203,13 +211,15 @@ public:
     [[nodiscard]] std::size_t waiting(std::string const& account, std::string const& model) const;
     [[nodiscard]] std::int64_t now_ns() const;  ///< simulated time since the start
 
-    // --- Changes while it runs. Each holds from the next request to arrive; a call that was admitted runs on. They throw
-    // std::invalid_argument where what they name is not there. POST /simulator/CHANGE does the same from outside (runtime_changes.hpp).
+    // --- Changes while it runs. Each holds from the next request to arrive; a call that was admitted runs on. They
+    // throw std::invalid_argument where what they name is not there. POST /simulator/CHANGE does the same from outside
+    // (runtime_changes.hpp).
 
     /// What was counted stays counted: after a cut, the window must first fall below the new limit.
     void set_limits(std::string const& model, server_limits);
     void set_limits(std::string const& account, std::string const& model, server_limits);
-    /// Another spend tier: this TPM, and the share `soft` (0 ... 1) of the requests above it that are admitted all the same.
+    /// Another spend tier: this TPM, and the share `soft` (0 ... 1) of the requests above it that are admitted all the
+    /// same.
     void set_spend_tier(std::string const& account, std::string const& model, std::uint64_t tpm, double soft);
     /// In one step: what is set now, changed by `how`.
     void change_limits(std::string const& model, std::function<void(server_limits&)> const& how);
@@ -237,12 +247,13 @@ public:
     void set_model(model_settings);
     void remove_model(std::string const& name);
 
-    /// Every request that gets past its account's checks fails so for `for_s` seconds of simulated time; 0 ends an outage.
+    /// Every request that gets past its account's checks fails so for `for_s` seconds of simulated time; 0 ends an
+    /// outage.
     void outage(double for_s, failure = failure::model_unavailable);
     void outage_of_model(std::string const& model, double for_s, failure = failure::model_unavailable);
 
-    /// The server's clock jumps: its windows, the times in its answers and its records with it, how long answers take not. Back:
-    /// the judge's windows stand still until the clock is where it was.
+    /// The server's clock jumps: its windows, the times in its answers and its records with it, how long answers take
+    /// not. Back: the judge's windows stand still until the clock is where it was.
     void step_clock(std::int64_t ns);
 
     [[nodiscard]] simulator_settings const& settings() const noexcept;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// An answer in pieces, as server-sent events: which they are, when each is due, and how much of the output has been made by then.
+// An answer in pieces, as server-sent events: which they are, when each is due, and how much of the output has been
+// made by then.
 #pragma once
 
 #include <cstdint>

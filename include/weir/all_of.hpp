@@ -4,11 +4,10 @@
 //
 // Promise: each part keeps its own promise, and a denial charges nothing.
 // - All parts are first checked with one time point. They are charged only if all would grant: windows first (their
-//   refunds are exact), buckets last, each kind in the order of addresses, so that crossed composites do not starve each
-//   other.
-// - A part that then refuses has lost a race. The parts charged before it are given back: a window exactly, a bucket what
-//   is certain. So a lost race may cost a bucket at most what it refilled during the attempt. The part charged last is
-//   never given back.
+//   refunds are exact), buckets last, each kind by address, so that crossed composites do not starve each other.
+// - A part that then refuses has lost a race. The parts charged before it are refunded: a window exactly, a bucket
+//   what is certain. So a lost race costs a bucket at most what it refilled during the attempt. The part charged last
+//   is never refunded.
 // - Nested all_ofs are flattened. A limiter that appears twice is charged once, with the sum of its costs.
 #pragma once
 
@@ -54,7 +53,7 @@ class all_of : public detail::blocking<all_of<Parts...>> {
                   "the parts of an all_of must have one clock: give each the same type of clock");
 
 public:
-    /// How many limiters there are, nested ones counted one by one.
+    /// How many limiters there are, nested ones one by one.
     static constexpr std::size_t size = std::tuple_size_v<leaf_pointers>;
 
     using clock_type = typename leaf<0>::clock_type;
@@ -102,8 +101,8 @@ public:
         return d;
     }
 
-    /// Gives back what a grant took of every part, or n permits of each, once, by each part's rule. Returns the least that
-    /// a part gave back; 0 after a second refund. To refund one part alone, give d.part<I>() to it.
+    /// Refunds a grant, or n permits of each part, once, by each part's rule. Returns the least that a part gave back;
+    /// 0 after a second refund. To refund one part alone, give d.part<I>() to it.
     permits refund(decision& d) noexcept {
         permits const n = of_least(d, [](auto& l, auto& r) { return l.refund(r); });
         d.charged_ = d.charged_ && d.all_ != this;
@@ -114,8 +113,8 @@ public:
         return of_least(d, [n](auto& l, auto& r) { return l.refund(r, n); });
     }
 
-    /// Corrects a grant to `actual` permits of every part (or c[i] of part i), once: see the parts' settle. False where a
-    /// part was settled or refunded before. A part that the grant passed over is not charged.
+    /// Corrects a grant to `actual` permits of every part (or c[i] of part i), once. False where a part was settled or
+    /// refunded before. A part that the grant passed over is not charged.
     [[nodiscard("false: it was settled or refunded before")]] bool settle(decision& d, permit_count actual) noexcept {
         return settle(d, every(actual));
     }
@@ -129,8 +128,8 @@ public:
         return all;
     }
 
-    /// Changes the limits of every part. Where a part refuses, the parts changed before it are changed back, and its
-    /// error is returned; what a part lost by becoming smaller meanwhile stays lost.
+    /// Changes the limits of every part. Where a part refuses, those before it are changed back, and its error is
+    /// returned; what a part lost by being smaller meanwhile stays lost.
     [[nodiscard("an error says that nothing was changed")]] error change(limits_type const& to) noexcept {
         return change(to, clock().now());
     }
@@ -153,8 +152,7 @@ public:
         return std::apply([](auto*... l) { return limits_type{l->limits()...}; }, leaves_);
     }
 
-    /// What an attempt of the same cost for every part could take: the least of the parts' (of a part that appears k
-    /// times, a k-th).
+    /// What an attempt of one cost for all parts could take: the least (of a part that appears k times, a k-th).
     permits available() const noexcept { return available(clock().now()); }
     permits available(time_point t) const noexcept {
         auto const ones = merged(every(1));
@@ -221,7 +219,7 @@ private:
         });
     }
 
-    /// Asks every part that costs anything, so that the decision knows the latest of their answers.
+    /// Asks every part that costs anything: the decision needs the latest answer.
     void look(decision& d) const noexcept {
         d.granted_ = true;
         for_each([&]<std::size_t Index>(auto& l) {
@@ -278,8 +276,8 @@ private:
     std::array<std::size_t, size> first_{};  // where the same limiter appears first
 };
 
-/// What an attempt returned: the decision of every part that it cost anything. It refers to its all_of, which must outlive
-/// it if it is refunded or settled. Of parts that were passed over, nothing is known.
+/// What an attempt returned: the decision of every part that it cost anything; nothing of the others. It refers to its
+/// all_of, which must outlive it if it is refunded or settled.
 template <class... Parts>
 class [[nodiscard("a denial must be obeyed")]] all_of<Parts...>::decision {
 public:

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// The atomics policy: where a limiter keeps its shared state. Every limiter takes one as its last template parameter and
-// touches shared words in no other way, so that the same code runs on std::atomic, on plain cells, and under a checker.
+// The atomics policy: where a limiter keeps its shared state. Every limiter takes one as its last template parameter
+// and touches shared words in no other way, so that the same code runs on std::atomic, on plain cells, and under a
+// checker.
 #pragma once
 
 #include "detail/cpp20.hpp"

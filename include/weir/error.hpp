@@ -18,8 +18,8 @@
 
 /// Called with the reason when a constructor gets a bad argument. It must not return.
 /// By default it throws std::invalid_argument where any translation unit of the program has exceptions enabled;
-/// otherwise it prints the reason to stderr and aborts. To replace it, define a function of this name and signature in a
-/// source file that includes no header of weir; the linker prefers it.
+/// otherwise it prints the reason to stderr and aborts. To replace it, define a function of this name and signature in
+/// a source file that includes no header of weir; the linker prefers it.
 extern "C" [[noreturn, gnu::__weak__, gnu::__noinline__]] void weir_invalid_argument(char const* reason);
 
 // One program has one handler, whatever mix of -fexceptions and -fno-exceptions its translation units use: the body of

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
 // leaky_bucket: the leaky bucket as a meter. What comes in raises a level that drains at a rate; what would overflow is
-// denied. It is the token bucket seen from the other side (level = capacity − permits left), so it shares its arithmetic,
-// its word, and its promise: in any interval of length T at most capacity + rate·T comes in, exactly, for 30 years.
+// denied. It is the token bucket seen from the other side (level = capacity − permits left), so it shares its
+// arithmetic, its word, and its promise: in any interval of length T at most capacity + rate·T comes in, exactly, for
+// 30 years.
 // Source: J. Turner, "New directions in communications (or which way to the information age?)", IEEE Communications
 // Magazine 24(10), 1986; ITU-T I.371, annex A (the continuous-state leaky bucket algorithm).
 #pragma once

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 //
-// leaky_bucket_queue: the leaky bucket as a shaper. Each caller is given the moment at which it may depart; departures are
-// one interval apart, first booked first out, and at most so many wait.
+// leaky_bucket_queue: the leaky bucket as a shaper. Each caller is given the moment at which it may depart; departures
+// are one interval apart, first booked first out, and at most so many wait.
 //
 // Promise: the exact departure moments (rationals; a tick reported is the next one up) of two bookings are at least
 // 1/rate apart, n times that after a booking of n; FIFO in the order of booking; no booking waits longer than
-// `waiting` intervals. State: one word. Lock-free: every verb but `change`, which excludes other changers, and only them.
+// `waiting` intervals. State: one word. Lock-free: every verb but `change`, which excludes other changers, and only
+// them.
 #pragma once
 
 #include <chrono>
@@ -76,8 +77,8 @@ public:
     leaky_bucket_queue(leaky_bucket_queue const&) = delete;  // does not move: use try_emplace, deque or unique_ptr
     leaky_bucket_queue& operator=(leaky_bucket_queue const&) = delete;
 
-    /// What is wrong with these arguments, as token_bucket's with a burst of waiting + 1; and a clock so coarse that one
-    /// step of it earns more than one permit.
+    /// What is wrong with these arguments, as token_bucket's with a burst of waiting + 1; and a clock so coarse that
+    /// one step of it earns more than one permit.
     static constexpr error validate(rate const& r, permit_count waiting, leaky_bucket_queue_options const& o = {},
                                     duration resolution = duration{1}) {
         if (o.initial.invalid()) return {"initial must not be negative"};
@@ -132,9 +133,10 @@ public:
     /// booking, else 0, since those behind it have their times already; 0 after a change of limits. Lock-free.
     ///
     /// Its place is given back later, when all that is booked behind it has been cancelled too, in whatever order: when
-    /// every booking made since some moment is cancelled, the queue is as if none of them had been made. A gap that stays
-    /// between bookings that departed is unused, and so is one where, after a departure, a neighbour in the same part of
-    /// the queue (a half to a quarter of it) had been cancelled before. After a change of limits a gap stays a gap.
+    /// every booking made since some moment is cancelled, the queue is as if none of them had been made. A gap that
+    /// stays between bookings that departed is unused, and so is one where, after a departure, a neighbour in the same
+    /// part of the queue (a half to a quarter of it) had been cancelled before. After a change of limits a gap stays a
+    /// gap.
     constexpr permits refund(decision& d) noexcept { return refund(d, d.live_.count()); }
     constexpr permits refund(decision& d, permit_count k) noexcept {
         if (!d.is_of(this) || k == 0U || k.invalid()) return 0;
@@ -145,9 +147,9 @@ public:
         return given;
     }
 
-    /// Tells how many permits a booking used in the end, once. Fewer: the rest is cancelled. More: the overrun is booked
-    /// behind what is booked already, whether or not there is room. False, with nothing changed, when `d` was settled or
-    /// cancelled before, and for a negative number.
+    /// Tells how many permits a booking used in the end, once. Fewer: the rest is cancelled. More: the overrun is
+    /// booked behind what is booked already, whether or not there is room. False, with nothing changed, when `d` was
+    /// settled or cancelled before, and for a negative number.
     [[nodiscard("false says that the decision was settled or refunded before")]] bool settle(
         decision& d, permit_count actual) noexcept {
         if (!d.is_of(this) || actual.invalid()) return false;
@@ -165,9 +167,9 @@ public:
     permits available() const noexcept { return available(base::now()); }
     constexpr permits available(time_point t) const noexcept { return state_.available(since_origin(t)); }
 
-    /// Puts another rate and length in force from now on. Departures that were promised stay, and the next one follows the
-    /// last of them. Bookings made before it can no longer be cancelled. Errors, with nothing changed: what `validate`
-    /// names; another thread is changing it (errc::busy); a queue that does not fit.
+    /// Puts another rate and length in force from now on. Departures that were promised stay, and the next one follows
+    /// the last of them. Bookings made before it can no longer be cancelled. Errors, with nothing changed: what
+    /// `validate` names; another thread is changing it (errc::busy); a queue that does not fit.
     [[nodiscard("an error says that nothing was changed")]] error change(limits_type const& l) noexcept {
         return change_from(l, base::ticks_now());
     }
@@ -188,7 +190,8 @@ private:
     static constexpr result<gcra> algorithm(rate const& r, permit_count waiting, duration resolution) {
         if (waiting.invalid()) return error{"waiting must not be negative"};
         if (waiting > gcra::tat_max) return error{"waiting must be below 2^60"};
-        // A shaper's interval is what must be countable, so the clock is held against one permit, not against the queue.
+        // A shaper's interval is what must be countable, so the clock is held against one permit, not against the
+        // queue.
         if (auto e = gcra::make<duration>(r, 1, resolution).error()) return e;
         return gcra::make<duration>(r, waiting + 1, resolution);
     }
@@ -206,8 +209,8 @@ private:
     }
 };
 
-/// What an attempt returned, and, when granted, what cancels it. Its answers are a snapshot. It refers to its queue, which
-/// must outlive it.
+/// What an attempt returned, and, when granted, what cancels it. Its answers are a snapshot. It refers to its queue,
+/// which must outlive it.
 template <class Clock, class Atomics>
     requires clock<Clock>
 class [[nodiscard("the decision says when the permits may leave")]] leaky_bucket_queue<Clock, Atomics>::decision

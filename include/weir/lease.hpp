@@ -76,8 +76,8 @@ struct lease_options {
 ///         while (next()) if (auto d = mine.try_acquire()) serve(); else answer_429(d.retry_after());
 ///     }
 ///
-/// Make it a variable of the thread's function, as above. A thread_local one is destroyed when its thread ends, which may
-/// be after the limiter has ended, and its destructor gives permits back to the limiter.
+/// Make it a variable of the thread's function, as above. A thread_local one is destroyed when its thread ends, which
+/// may be after the limiter has ended, and its destructor gives permits back to the limiter.
 ///
 /// Promise: see the head of this file. A refusal is the limiter's, at that time, to an attempt of n permits: what other
 /// leases hold is not to be had until they give it back, a bucket loses what it would have refilled meanwhile (rate ×
@@ -85,8 +85,8 @@ struct lease_options {
 /// many slices.
 ///
 /// Cost: a spend is two comparisons and a subtraction on a line of its own, and the clock's read where no time is given
-/// (with a upper_bounding_clock its glance); a new slice is one attempt on the limiter, two where it has not got a whole one,
-/// and a refund where something was left. Lock-free as the limiter is.
+/// (with a upper_bounding_clock its glance); a new slice is one attempt on the limiter, two where it has not got a
+/// whole one, and a refund where something was left. Lock-free as the limiter is.
 template <leasable L>
 class alignas(detail::cache_line) lease : public detail::blocking<lease<L>> {
 public:
@@ -139,8 +139,9 @@ public:
         return take(n, [this, t](permits k) { return limiter_.try_acquire(k, t); });
     }
 
-    /// What the slice, or else the limiter, would answer now. Takes nothing. What try_acquire would first give back of the
-    /// slice is not counted, so a check may deny more permits than the slice has where try_acquire would grant them.
+    /// What the slice, or else the limiter, would answer now. Takes nothing. What try_acquire would first give back of
+    /// the slice is not counted, so a check may deny more permits than the slice has where try_acquire would grant
+    /// them.
     [[nodiscard("check does nothing but answer")]] decision check(permit_count n = 1) const noexcept {
         return check(n, limiter_.clock().now());
     }
@@ -150,8 +151,8 @@ public:
         return decision{this, n, number_, d, 0};
     }
 
-    /// Puts back into the slice what was spent of it, or k of it, once: for what certainly was not used. Returns how many;
-    /// 0 where the slice is no longer the same: such a permit stays spent.
+    /// Puts back into the slice what was spent of it, or k of it, once: for what certainly was not used. Returns how
+    /// many; 0 where the slice is no longer the same: such a permit stays spent.
     permits refund(decision& d) noexcept { return refund(d, d.live_.count()); }
     permits refund(decision& d, permit_count k) noexcept {
         if (d.lease_ != this || d.slice_ != number_ || k.invalid()) return 0;
@@ -160,8 +161,8 @@ public:
         return n;
     }
 
-    /// Tells how many permits a grant used in the end, once. Fewer: the rest is refunded. More: the overrun is taken of the
-    /// slice; what the slice has not got is charged to the limiter as debt, now or with the next slice. False, with
+    /// Tells how many permits a grant used in the end, once. Fewer: the rest is refunded. More: the overrun is taken of
+    /// the slice; what the slice has not got is charged to the limiter as debt, now or with the next slice. False, with
     /// nothing changed, when `d` was settled or refunded before, and for a negative number.
     [[nodiscard("false says that the decision was settled or refunded before")]] bool settle(
         decision& d, permit_count actual) noexcept
@@ -303,8 +304,8 @@ private:
     std::optional<typename L::decision> receipt_{};  // of the slice
 };
 
-/// What an attempt returned: a snapshot. Of a grant, remaining() is what was left of the slice, and full_at() the limiter's
-/// when the slice was taken. Of a denial, the answers are the limiter's.
+/// What an attempt returned: a snapshot. Of a grant, remaining() is what was left of the slice, and full_at() the
+/// limiter's when the slice was taken. Of a denial, the answers are the limiter's.
 template <leasable L>
 class [[nodiscard("a dropped decision limits nothing")]] lease<L>::decision {
 public:

@@ -94,8 +94,8 @@ concept decision = std::movable<D> && !std::copyable<D> && requires(D const& d) 
 
 /// A limiter. Every verb has a form that takes the time point; without it, the limiter's own clock is read.
 /// `amount` is what a call asks for: permit_count, or, for an LLM quota, tokens.
-/// - try_acquire takes n, or nothing. check answers what try_acquire would, and changes nothing that anyone can observe.
-///   Where a foreign header defines check as a macro, write (limiter.check)(n).
+/// - try_acquire takes n, or nothing. check answers what try_acquire would, and changes nothing that anyone can
+///   observe. Where a foreign header defines check as a macro, write (limiter.check)(n).
 /// - refund gives back what a grant took, or n of it, once; it returns what was given back.
 /// - settle corrects a grant to what was really used, once; false if it was settled or refunded before.
 /// - available is what can be taken at once. limits are what `change` takes: change(limits()) changes nothing.

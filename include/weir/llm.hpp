@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// The LLM layer: limits on requests and tokens, verdicts on failures, hints from headers, token counts without a tokenizer,
-// several accounts as one, a chain of models to fall back to, and a session that ties them together. Text in, decisions out:
-// no HTTP and no JSON library appears, and each header is usable alone. llm/advice/ is separate.
+// The LLM layer: limits on requests and tokens, verdicts on failures, hints from headers, token counts without a
+// tokenizer, several accounts as one, a chain of models to fall back to, and a session that ties them together. Text
+// in, decisions out: no HTTP and no JSON library appears, and each header is usable alone. llm/advice/ is separate.
 #pragma once
 
 #include "llm/account_pool.hpp"

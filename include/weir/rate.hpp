@@ -12,8 +12,8 @@
 namespace weir::inline v0 {
 
 /// `count` permits per `period`, exactly. The period is kept as a ratio of seconds, so that "1 per day" and
-/// "10^9 + 7 per second" lose nothing to a unit. A rate of zero, a period that is not positive and a count that has no room
-/// in 63 bits are errors. Nothing converts to a rate: permits alone are none.
+/// "10^9 + 7 per second" lose nothing to a unit. A rate of zero, a period that is not positive and a count that has no
+/// room in 63 bits are errors. Nothing converts to a rate: permits alone are none.
 class rate {
 public:
     template <class Rep, class Period>
@@ -42,16 +42,17 @@ public:
 
     constexpr permits count() const noexcept { return count_; }
 
-    /// The same rate as a reduced fraction of permits per tick of `Duration`: `permits` per `ticks`. Both zero where the
-    /// fraction does not fit 63 bits.
+    /// The same rate as a reduced fraction of permits per tick of `Duration`: `permits` per `ticks`. Both zero where
+    /// the fraction does not fit 63 bits.
     struct fraction {
         std::uint64_t permits;
         std::uint64_t ticks;
     };
     template <class Duration>
     constexpr fraction per() const noexcept {
-        // One period is ticks_ * num_/den_ seconds; one tick of Duration is period::num/period::den seconds. Each factor
-        // above the line is reduced with each one below, so that a product overflows only where the fraction does not fit.
+        // One period is ticks_ * num_/den_ seconds; one tick of Duration is period::num/period::den seconds. Each
+        // factor above the line is reduced with each one below, so that a product overflows only where the fraction
+        // does not fit.
         std::uint64_t above[3] = {count_, static_cast<std::uint64_t>(den_),
                                   static_cast<std::uint64_t>(Duration::period::num)};
         std::uint64_t below[3] = {static_cast<std::uint64_t>(ticks_), static_cast<std::uint64_t>(num_),

@@ -26,10 +26,10 @@
 
 namespace weir::inline v0 {
 
-/// What a sliding_window_log holds at the start, and how far its limit may be raised.
+/// What is available at the start, and how far the limit may be raised.
 struct sliding_window_log_options {
-    /// What is available at the start. The rest counts as taken at the origin, and is available one window later. A
-    /// process that may have forgotten its last window starts with 0.
+    /// The rest of the limit counts as taken at the origin, and is available one window later. A process that may have
+    /// forgotten its last window starts with 0.
     permit_count initial = all_permits;
     /// The greatest limit that `change` accepts; memory is allocated for it. 0: the limit.
     permit_count capacity = 0;
@@ -84,7 +84,7 @@ public:
     /// A refund gives back all that was taken: an all_of charges such limiters first.
     static constexpr bool refunds_in_full = true;
 
-    /// Whether such a log can be made. The window is rounded up to ticks of the clock. Errors (invalid_argument): a
+    /// Whether such a log can be made. The window is rounded up to ticks. Errors (invalid_argument): a
     /// limit of 0; a limit or capacity above 2^24; a capacity below the limit; a negative number; a window that is not
     /// positive or above 359 days (of nanoseconds: 30 years and the window must fit 60 bits); ticks so short that 30
     /// years do not fit; a clock whose step is longer than the window.
@@ -121,7 +121,7 @@ public:
     sliding_window_log& operator=(sliding_window_log const&) = delete;
     ~sliding_window_log() = default;
 
-    /// The log, or the reason why there is none. `more`: origin and clock, as for the constructors.
+    /// The log, or the error. `more`: origin and clock, as for the constructors.
     template <class Rep, class Period, class... More>
     [[nodiscard("make() returns the limiter or an error")]] static result<sliding_window_log> make(
         permit_count limit, any_duration<Rep, Period> window, options_type options = {}, More&&... more)
@@ -137,9 +137,9 @@ public:
 
     /// Takes `n` permits at `t`, or none. 0 is granted and takes nothing; more than the limit is never granted.
     ///
-    /// For n > 1 the slots are counted and then taken one by one. If other calls interfere so that too few are left,
-    /// those taken are given back, and a denial of others may overlap that. Each slot keeps the promise by itself, so
-    /// the promise holds at every moment. If the limit is lowered meanwhile, what was given back counts for a window.
+    /// For n > 1 the slots are counted and then taken one by one. If other calls leave too few, those taken are given
+    /// back, and a denial of others may overlap that. Each slot keeps the promise by itself. If the limit is lowered
+    /// meanwhile, what was given back counts for a window.
     [[gnu::__always_inline__]] decision try_acquire(permit_count n, time_point t) noexcept {
         if (n == 1) [[likely]]
             return core_.take(t);
@@ -147,7 +147,7 @@ public:
     }
     decision try_acquire(time_point t) noexcept { return core_.take(t); }
     /// At the clock's time. With an approximate_clock, a single permit is tried at now_approx() first: a denial there
-    /// is one at now() too, since a slot that is not a window old at a later time is not at an earlier one.
+    /// is one at now() too, which is earlier.
     [[gnu::__always_inline__]] decision try_acquire(permit_count n = 1) noexcept {
         if constexpr (approximate_clock<clock_type>) {
             if (n == 1) {
@@ -178,8 +178,8 @@ public:
     /// Gives back what a grant took, once, or n of it, and returns how many permits that was. 0 when the grant was
     /// refunded or settled before, when its slot was taken again (the permit is older than a window then), after the
     /// limit was lowered, and for a decision of another limiter. A single permit goes back exactly, its slot to the
-    /// stamp before; of several, each becomes free for time points from its own on. Give back only what certainly was
-    /// not used. O(1) for one permit (O(N) if several of the same time point were given back before it), O(N) for
+    /// stamp before; of several, each becomes free for time points from its own on. Only for what certainly was not
+    /// used. O(1) for one permit (O(N) if several of the same time point were given back before it), O(N) for
     /// several.
     permits refund(decision& d) noexcept { return core_.refund(d, all_permits); }
     permits refund(decision& d, permit_count n) noexcept { return core_.refund(d, n); }
@@ -196,8 +196,8 @@ public:
         return core_.settle(d, actual, clock().now());
     }
 
-    /// Records n permits that were used at `t`, in an earlier run or elsewhere, in any order. They are neither refused
-    /// nor refunded. When there are more than the limit, the newest count. O(log N) each.
+    /// Records n permits that were used at `t`, in an earlier run or elsewhere, in any order. They cannot be refunded.
+    /// Of more than the limit, the newest count. O(log N) each.
     void restore(permit_count n, time_point t) noexcept { core_.record(n, t); }
     void restore(time_point t) noexcept { core_.record(1, t); }
 
@@ -216,7 +216,7 @@ public:
     permits capacity() const noexcept { return core_.entries().capacity(); }
     clock_type const& clock() const noexcept { return core_.clock(); }
 
-    /// Calls f(time_point) for each permit that counts at `t`, in no order: what `restore` takes after a restart. O(N).
+    /// Calls f(time_point) for each permit that counts at `t`, in no order: for `restore` after a restart. O(N).
     template <class F>
     void for_each_held(time_point t, F f) const {
         core_.entries().for_each_held(core_.stamp_of(t), [&](auto stamp) { f(core_.time_of(stamp)); });
@@ -238,7 +238,7 @@ public:
         if (!core_.entries().change_limit(static_cast<std::uint32_t>(to.limit.value()))) return detail::busy_changing();
         return {};
     }
-    /// The change takes effect at once: it needs no time point.
+    /// In force at once: it needs no time point.
     weir::error change(limits_type to, time_point) noexcept { return change(to); }
 
 private:

@@ -2,8 +2,8 @@
 //
 // token_bucket: permits flow in at a rate, up to a burst; an attempt takes n of them or is denied.
 //
-// Promise: in any interval of length T at most burst + rate·T permits are granted, exactly, for 30 years from construction,
-// whatever the threads do. Times are the ones that the attempts were made with. (Proof in detail/gcra.hpp.)
+// Promise: in any interval of length T at most burst + rate·T permits are granted, exactly, for 30 years from
+// construction, whatever the threads do. Times are the ones that the attempts were made with. (Proof: detail/gcra.hpp.)
 // State: one 64-bit word. Lock-free: every verb but `change`, which excludes other changers, and only them.
 #pragma once
 
@@ -30,7 +30,8 @@ struct token_bucket_options {
     permit_count initial = all_permits;
 };
 
-/// A token bucket on one word. `Clock` may be a reference type: the clock is then referred to and must outlive the bucket.
+/// A token bucket on one word. `Clock` may be a reference type: the clock is then referred to and must outlive the
+/// bucket.
 ///
 ///     weir::token_bucket bucket{weir::rate{100, 1s}, 20};
 ///     if (auto d = bucket.try_acquire()) serve(); else answer_429(d.retry_after_seconds());
@@ -103,8 +104,8 @@ public:
     /// Takes n permits if they are available, else nothing. n = 0 is granted; n above the burst is never granted.
     /// O(1): one exchange when granted; a denial writes nothing. Lock-free.
     /// Always inlined, so that a caller who looks at one bit of the decision pays for no more.
-    /// An approximate clock's glance is tried first: what is earned never falls, so what is denied at the glance, which is
-    /// later, is denied at now() too.
+    /// An approximate clock's glance is tried first: what is earned never falls, so what is denied at the glance, which
+    /// is later, is denied at now() too.
     [[nodiscard("a dropped decision limits nothing"), gnu::__always_inline__]] decision try_acquire(
         permit_count n = 1) noexcept {
         if constexpr (approximate_clock<clock_type>) {
@@ -136,9 +137,9 @@ public:
         return decision{this, t, n, state_.probe(n, since_origin(t)), permits{0}};
     }
 
-    /// Books n permits for the first moment at which they are available, if that is at most `max_wait` from t; otherwise it
-    /// is denied, and nothing has changed. `max_wait` is any duration; it is rounded up to a tick, and one longer than 30
-    /// years is no bound. A booking counts at its exact moment, which `starts_at` rounds up to a tick.
+    /// Books n permits for the first moment at which they are available, if that is at most `max_wait` from t;
+    /// otherwise it is denied, and nothing has changed. `max_wait` is any duration; it is rounded up to a tick, and one
+    /// longer than 30 years is no bound. A booking counts at its exact moment, which `starts_at` rounds up to a tick.
     /// O(1), one division when there is a wait. Lock-free.
     template <class Rep, class Period>
     [[nodiscard("the reservation says when the permits may be used")]] reservation reserve(
@@ -156,11 +157,11 @@ public:
         return reservation{this, t, n, b.made, b.made.granted && b.due > at ? base::from_origin(b.due) : t, wait};
     }
 
-    /// Gives back what a grant or a reservation took, or k permits of it, once: whole when nobody has taken since, else what
-    /// is certain, live·interval − (now − granted at): a permit that the bucket would have refilled meanwhile is lost.
-    /// Only for requests that certainly never left. Reads the bucket's own clock. Returns the whole permits given back;
-    /// 0 after a second refund, after a change of limits, for another bucket's decision, for a negative k, and while three
-    /// other refunds are stopped midway. Lock-free.
+    /// Gives back what a grant or a reservation took, or k permits of it, once: whole when nobody has taken since, else
+    /// what is certain, live·interval − (now − granted at): a permit that the bucket would have refilled meanwhile is
+    /// lost. Only for requests that certainly never left. Reads the bucket's own clock. Returns the whole permits given
+    /// back; 0 after a second refund, after a change of limits, for another bucket's decision, for a negative k, and
+    /// while three other refunds are stopped midway. Lock-free.
     permits refund(decision& d) noexcept { return refund(d, d.live_.count()); }
     permits refund(decision& d, permit_count k) noexcept {
         if (!d.is_of(this) || k == 0U || k.invalid()) return 0;
@@ -168,9 +169,9 @@ public:
         return state_.give_back(d.made(), d.charged_at(), live, d.live_.take(k), base::ticks_now());
     }
 
-    /// Tells how many permits a grant or reservation used in the end, once. Fewer: the rest is refunded. More: the overrun is
-    /// debt, charged now whether or not it is available; it delays later grants and is outside the promise. False, with
-    /// nothing changed, when `d` was settled or refunded before, and for a negative number.
+    /// Tells how many permits a grant or reservation used in the end, once. Fewer: the rest is refunded. More: the
+    /// overrun is debt, charged now whether or not it is available; it delays later grants and is outside the promise.
+    /// False, with nothing changed, when `d` was settled or refunded before, and for a negative number.
     [[nodiscard("false says that the decision was settled or refunded before")]] bool settle(
         decision& d, permit_count actual) noexcept {
         if (!d.is_of(this) || actual.invalid()) return false;
@@ -184,15 +185,16 @@ public:
         return true;
     }
 
-    /// How many permits can be taken, at once or one by one. O(1). Where the rate does not earn whole units a tick, a full
-    /// bucket may say burst − 1: one call for the whole burst is granted, one permit at a time the last comes a tick later.
+    /// How many permits can be taken, at once or one by one. O(1). Where the rate does not earn whole units a tick, a
+    /// full bucket may say burst − 1: one call for the whole burst is granted, one permit at a time the last comes a
+    /// tick later.
     permits available() const noexcept { return available(base::now()); }
     constexpr permits available(time_point t) const noexcept { return state_.available(since_origin(t)); }
 
-    /// Puts another rate and burst in force from now on. What is available stays available, up to the new burst, less what
-    /// rounding takes (less than a unit of the arithmetic, so that one permit may show a moment late); debt and bookings
-    /// stay. Grants made before it can no longer be refunded. Errors, with nothing changed: what `validate` names; another
-    /// thread is changing it (errc::busy); a debt that does not fit. Attempts stay lock-free meanwhile.
+    /// Puts another rate and burst in force from now on. What is available stays available, up to the new burst, less
+    /// what rounding takes (less than a unit of the arithmetic, so that one permit may show a moment late); debt and
+    /// bookings stay. Grants made before it can no longer be refunded. Errors, with nothing changed: what `validate`
+    /// names; another thread is changing it (errc::busy); a debt that does not fit. Attempts stay lock-free meanwhile.
     [[nodiscard("an error says that nothing was changed")]] error change(limits_type const& l) noexcept {
         return change_from(l, base::ticks_now());
     }
@@ -229,8 +231,8 @@ private:
     }
 };
 
-/// What an attempt returned, and, when granted, the receipt by which it is refunded or settled. Its answers are a snapshot.
-/// It refers to its bucket, which must outlive it.
+/// What an attempt returned, and, when granted, the receipt by which it is refunded or settled. Its answers are a
+/// snapshot. It refers to its bucket, which must outlive it.
 template <class Clock, class Atomics>
     requires clock<Clock>
 class [[nodiscard("a dropped decision limits nothing")]] token_bucket<Clock, Atomics>::decision

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// All of weir but the LLM layer (llm.hpp). A program that minds its compile time includes the one header it uses instead.
+// All of weir but the LLM layer (llm.hpp). A program that minds its compile time includes the one header it uses
+// instead.
 #pragma once
 
 #include "all_of.hpp"

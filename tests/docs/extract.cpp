@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 //
-// extract OUTPUT PENDING PAGE...: writes one C++ file with every ```cpp block of the pages, so that what the documents print is
-// compiled as it is printed. A block that has a main() is a program: its includes go to the top, and main is a function of the
-// block's own namespace. Any other block is the body of a function. A comment on the line before the block can say more:
-//     <!-- compile: prelude=NAME -->     the names of namespace docs::NAME (prelude.hpp) are in scope, rather than docs::server's
+// extract OUTPUT PENDING PAGE...: writes one C++ file with every ```cpp block of the pages, so that what the documents
+// print is compiled as it is printed. A block that has a main() is a program: its includes go to the top, and main is a
+// function of the block's own namespace. Any other block is the body of a function. A comment on the line before the
+// block can say more:
+//     <!-- compile: prelude=NAME -->     the names of docs::NAME (prelude.hpp) are in scope, not docs::server's
 //     <!-- compile: scope=namespace -->  the block is declarations
-// PENDING lists blocks that are not compiled yet, one PAGE:NUMBER a line. One that is not needed any more must be removed.
+// PENDING lists blocks that are not compiled yet, one PAGE:NUMBER a line. One that is not needed any more must be
+// removed.
 #include <cstddef>
 #include <cstdio>
 #include <fstream>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The demo's readers: a batch in JSONL, the estimate of a body's tokens, an output file to resume from, a journal. Whatever the bytes,
-// each is read or refused with a reason, and what was written is read again as it was.
+// The demo's readers: a batch in JSONL, the estimate of a body's tokens, an output file to resume from, a journal.
+// Whatever the bytes, each is read or refused with a reason, and what was written is read again as it was.
 #include "fuzz.hpp"
 
 #include "../../examples/qwen/batch.hpp"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// One fuzz target a file: its bytes are a schedule, the interpreter is the property tests', the oracle the assertion. Linked with
-// libFuzzer it searches; linked with replay.cpp it runs files.
+// One fuzz target a file: its bytes are a schedule, the interpreter is the property tests', the oracle the assertion.
+// Linked with libFuzzer it searches; linked with replay.cpp it runs files.
 #pragma once
 
 #include "../property/script.hpp"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The readers of include/weir/llm: times, hints, error bodies, verdicts, sizes. Whatever the bytes, each is read or passed over; what
-// comes out lies within the text, is not negative, and says the same of a text and of its copy.
+// The readers of include/weir/llm: times, hints, error bodies, verdicts, sizes. Whatever the bytes, each is read or
+// passed over; what comes out lies within the text, is not negative, and says the same of a text and of its copy.
 #include "fuzz.hpp"
 
 #include <weir/llm.hpp>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// fuzz_replay TARGET CORPUS [ENTRY...]: runs a fuzz target on each entry of a corpus file, or only on the named entries.
-// This way every compiler tests what a fuzzer found. Fails if there is no such target, if the file is missing or malformed,
-// or if it has no such entry.
+// fuzz_replay TARGET CORPUS [ENTRY...]: runs a fuzz target on each entry of a corpus file, or only on the named
+// entries. This way every compiler tests what a fuzzer found. Fails if there is no such target, if the file is missing
+// or malformed, or if it has no such entry.
 #include "corpus.hpp"
 #include "targets.hpp"
 

@@ -56,7 +56,8 @@ static_assert(weir::llm::reported_limits(of({left(counted::requests, 5, 60), lef
 static_assert(weir::llm::lowered({.rpm = 600}, of({left(counted::requests, 0, 0)})) == quota{.rpm = 1});
 static_assert(weir::llm::lowered({.rpm = 600, .rps = 10}, of({left(counted::requests, 0, 4, 1s)})) ==
               quota{.rpm = 600, .rps = 4});
-// A day's limit is no minute's, nor is ten seconds'; what is not configured is not made up; the lowest of several counts.
+// A day's limit is no minute's, nor is ten seconds'; what is not configured is not made up; the lowest of several
+// counts.
 static_assert(weir::llm::lowered({.rpm = 600}, of({left(counted::requests, 5, 500, 24h)})) == quota{.rpm = 600});
 static_assert(weir::llm::lowered({.rpm = 600}, of({left(counted::requests, 5, 10, 10s)})) == quota{.rpm = 600});
 static_assert(weir::llm::lowered({.rpm = 600}, of({left(counted::tokens, 5, 10)})) == quota{.rpm = 600});
@@ -273,7 +274,8 @@ TEST_F(llm_limit_feed, a_denial_is_no_call) {
 
 // ---- a server in virtual time, shared with a stranger ----
 
-// Counts in exact sliding windows, by arrival; tokens at the bound on arrival, corrected when the reply is complete. No code of weir's.
+// Counts in exact sliding windows, by arrival; tokens at the bound on arrival, corrected when the reply is complete. No
+// code of weir's.
 class server {
 public:
     server(std::uint64_t rpm, std::uint64_t tpm) : rpm_{rpm}, tpm_{tpm} {}
@@ -328,7 +330,8 @@ struct outcome {
 
 constexpr nanoseconds jitter = 50ms;
 
-// Ten minutes of a client that always has something to send, and of a stranger who wants two fifths of the account in bursts.
+// Ten minutes of a client that always has something to send, and of a stranger who wants two fifths of the account in
+// bursts.
 outcome run(plan const& p) {
     manual_clock clock;
     time_point const start = clock.now();
@@ -417,7 +420,8 @@ outcome run(plan const& p) {
                     *out.fed.rpm += q.rpm.value_or(0);
                     *out.fed.tpm += q.tpm.value_or(0);
                 }
-                // Of what is charged for them all was theirs, in the report's window or in the one that it stays charged for.
+                // Of what is charged for them all was theirs, in the report's window or in the one that it stays
+                // charged for.
                 while (!theirs.empty() && theirs.front() < t - 130s) theirs.pop_front();
                 quota const charged = feed.charged(now);
                 if (*charged.rpm > theirs.size() || *charged.tpm > 500 * theirs.size()) ++out.charged_in_vain;

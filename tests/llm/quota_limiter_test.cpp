@@ -609,7 +609,8 @@ TEST(quota_limiter, restores_calls_of_an_earlier_run) {
 }
 
 TEST(quota_limiter, restored_calls_count_as_if_they_had_been_made_here) {
-    // The same calls made, and restored into another limiter: neither ever has more left than an exact log, both less a segment.
+    // The same calls made, and restored into another limiter: neither ever has more left than an exact log, both less a
+    // segment.
     std::mt19937_64 random{20};
     for (int round = 0; round < 200; ++round) {
         manual_clock clock;
@@ -850,7 +851,8 @@ void hammer_and_check(load const& h) {
         granted += calls.size();
         check_promise(h, calls);
         if (::testing::Test::HasFatalFailure()) return;
-        // Everything has been settled or refunded: when it has aged out nothing is left, and what was rolled back never was.
+        // Everything has been settled or refunded: when it has aged out nothing is left, and what was rolled back never
+        // was.
         std::int64_t const threads = hammering;
         std::int64_t const end = h.tick * h.attempts * threads + (60s + h.options.jitter).count() * 2;
         auto const left = l.available(time_point{nanoseconds{end}});
@@ -872,7 +874,8 @@ TEST(quota_limiter, keeps_a_token_limit_under_threads_where_the_server_reserves)
     hammer_and_check({{.rpm = 50, .tpm = 1000}, {.accounting = accounting::reserve}, 100'000'000, 1500});
 }
 TEST(quota_limiter, keeps_a_token_limit_under_threads_though_the_count_comes_back_to_old_values) {
-    // Inputs of 1, many of them given back: the word that is exchanged is often as it was, and the holds beside it are not.
+    // Inputs of 1, many of them given back: the word that is exchanged is often as it was, and the holds beside it are
+    // not.
     hammer_and_check({{.tpm = 120}, {}, 300'000'000, 4000, 1});
 }
 TEST(quota_limiter, keeps_seconds_under_threads) {
@@ -880,8 +883,8 @@ TEST(quota_limiter, keeps_seconds_under_threads) {
 }
 
 TEST(quota_limiter, what_is_rolled_back_under_threads_leaves_nothing) {
-    // The first limits have room and the last seldom has, so that most attempts that lose a race are rolled back; all that is
-    // granted is refunded. One segment later nothing may be missing, without a window's having passed.
+    // The first limits have room and the last seldom has, so that most attempts that lose a race are rolled back; all
+    // that is granted is refunded. One segment later nothing may be missing, without a window's having passed.
     for (auto how : {accounting::any, accounting::reserve}) {
         hammer::until_collided(20, [&](std::uint64_t seed) {
             manual_clock clock;
@@ -998,8 +1001,8 @@ TEST(quota_limiter, an_attempt_that_is_overtaken_anywhere_is_granted_or_leaves_n
 // ---- the counter's verb that holds rest on ----
 
 TEST(quota_limiter, holds_given_back_at_once_are_never_given_back_twice) {
-    // A counter that only stands beside: some charge and give back, one moves the time on. What is live at a moment is never more than
-    // used() says, and in the end both are nothing.
+    // A counter that only stands beside: some charge and give back, one moves the time on. What is live at a moment is
+    // never more than used() says, and in the end both are nothing.
     using counter = weir::sliding_window_counter<manual_clock&, hammer::counting_atomics>;
     hammer::until_collided(30, [](std::uint64_t seed) {
         manual_clock clock;
@@ -1022,7 +1025,8 @@ TEST(quota_limiter, holds_given_back_at_once_are_never_given_back_twice) {
                 }
                 if (id == 0 && random() % 16 == 0)
                     clock.advance(nanoseconds{static_cast<std::int64_t>(random() % 60'000)});
-                // None of this thread's that is younger than the window may be missing, by a clock read last: another may move it on.
+                // None of this thread's that is younger than the window may be missing, by a clock read last: another
+                // may move it on.
                 std::uint64_t const used = c.used();
                 std::uint64_t mine = 0;
                 std::int64_t const later = clock.now().time_since_epoch().count();

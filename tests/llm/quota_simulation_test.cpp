@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// A client that paces itself by a quota_limiter against a server that enforces the quota, in virtual time: discrete events on a
-// manual_clock, thousands of quota minutes in seconds. The server's judge and the ideal share no code with the limiter.
+// A client that paces itself by a quota_limiter against a server that enforces the quota, in virtual time: discrete
+// events on a manual_clock, thousands of quota minutes in seconds. The server's judge and the ideal share no code with
+// the limiter.
 #include <weir/llm/quota_limiter.hpp>
 
 #include <gtest/gtest.h>

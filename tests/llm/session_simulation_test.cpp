@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// Sessions against a server in virtual time: discrete events on a manual_clock. The server's judge, its burst protection and the ideal share
-// no code with weir; its books say what arrived, what was answered, and that nothing was sent again after that.
+// Sessions against a server in virtual time: discrete events on a manual_clock. The server's judge, its burst
+// protection and the ideal share no code with weir; its books say what arrived, what was answered, and that nothing was
+// sent again after that.
 #include <weir/clock/manual_clock.hpp>
 #include <weir/llm/session.hpp>
 
@@ -470,7 +471,8 @@ TEST(llm_session_simulation, a_request_above_tps_goes_alone_and_one_above_tpm_en
             w.finish();
             show(alone ? "one above TPS, one above TPM; alone" : "one above TPS, one above TPM; refused here", w);
             w.expect_honest_books();
-            // What is above TPM is let go alone, for servers that take it then; one that never does says so three times.
+            // What is above TPM is let go alone, for servers that take it then; one that never does says so three
+            // times.
             bool const taken = mode == qwen::token_mode::actual;
             EXPECT_EQ(w.all().refused, alone && !taken ? 3U : 0U) << to_string(mode);
             EXPECT_EQ(w.answered(), !alone ? 58U : taken ? 60U : 59U);
@@ -522,7 +524,8 @@ TEST(llm_session_simulation, outputs_ten_times_as_long_as_thought_cause_no_storm
         EXPECT_EQ(w.answered(), 1200U);
         EXPECT_LE(first.refused, 5U);
         EXPECT_EQ(w.all().refused - first.refused, 0U);
-        // What is held while answers are on their way costs as quota_limiter.hpp says: 1050·60/(1050·60 + 1050·latency).
+        // What is held while answers are on their way costs as quota_limiter.hpp says: 1050·60/(1050·60 +
+        // 1050·latency).
         double const holds = 60 / (60 + seconds(latency));
         EXPECT_GE(static_cast<double>(third.served) / 5, 0.85 * holds * 100'000 / 1050);
     }

@@ -20,12 +20,7 @@ using std::chrono::nanoseconds;
 constexpr std::chrono::sys_seconds now = std::chrono::sys_days{std::chrono::year{2026} / 9 / 24} + 16h;
 
 verdict judge(dialect d, int status, std::string_view body) {
-    answer a;
-    a.dialect = d;
-    a.status = status;
-    a.body = body;
-    a.now = now;
-    return classify(a);
+    return classify({.dialect = d, .status = status, .body = body, .now = now});
 }
 
 struct row {
@@ -208,9 +203,10 @@ TEST(llm_verdict, the_soft_failure_is_a_burst_and_an_answer_that_quotes_it_is_no
 }
 
 TEST(llm_verdict, a_proxy_that_rewrites_code_and_status_keeps_the_words) {
-    auto const v = judge(
-        dialect::dashscope, 500,
-        R"({"error":{"message":"Upstream error from Alibaba: Request rate increased too quickly. To ensure","code":500}})");
+    auto const v =
+        judge(dialect::dashscope, 500,
+              R"({"error":{"message":"Upstream error from Alibaba: Request rate increased too quickly. To ensure",)"
+              R"("code":500}})");
     EXPECT_EQ(v.cause, cause::burst);
     answer a;
     a.dialect = dialect::dashscope;
@@ -220,7 +216,8 @@ TEST(llm_verdict, a_proxy_that_rewrites_code_and_status_keeps_the_words) {
 
 TEST(llm_verdict, insufficient_quota_is_a_throttle_here_and_a_stop_there) {
     constexpr std::string_view body =
-        R"({"error":{"message":"You exceeded your current quota, please check your plan and billing details.","type":"insufficient_quota","param":null,"code":"insufficient_quota"}})";
+        R"({"error":{"message":"You exceeded your current quota, please check your plan and billing details.",)"
+        R"("type":"insufficient_quota","param":null,"code":"insufficient_quota"}})";
     EXPECT_EQ(judge(dialect::dashscope, 429, body).cause, cause::token_rate);
     EXPECT_EQ(judge(dialect::dashscope, 429, body).action, action::retry);
     for (auto const d : {dialect::openai, dialect::azure}) {
@@ -250,16 +247,20 @@ struct other {
 };
 constexpr other others[] = {
     {dialect::openai, 429,
-     R"({"error":{"message":"Rate limit reached for gpt-4 on tokens per min (TPM): Limit 10000, Used 9000, Requested 2000. Please try again in 6s.","type":"tokens","param":null,"code":"rate_limit_exceeded"}})",
+     R"({"error":{"message":"Rate limit reached for gpt-4 on tokens per min (TPM): Limit 10000, Used 9000, )"
+     R"(Requested 2000. Please try again in 6s.","type":"tokens","param":null,"code":"rate_limit_exceeded"}})",
      cause::token_rate, action::retry},
     {dialect::openai, 429,
-     R"({"error":{"message":"Rate limit reached for gpt-4 on requests per min (RPM): Limit 3. Please try again in 20s.","type":"requests","param":null,"code":"rate_limit_exceeded"}})",
+     R"({"error":{"message":"Rate limit reached for gpt-4 on requests per min (RPM): Limit 3. Please try again in )"
+     R"(20s.","type":"requests","param":null,"code":"rate_limit_exceeded"}})",
      cause::request_rate, action::retry},
     {dialect::openai, 429,
-     R"({"error":{"message":"Rate limit reached on requests per day (RPD): Limit 200","type":"requests","code":"rate_limit_exceeded"}})",
+     R"({"error":{"message":"Rate limit reached on requests per day (RPD): Limit 200","type":"requests",)"
+     R"("code":"rate_limit_exceeded"}})",
      cause::plan_quota, action::next_account},
     {dialect::openai, 429,
-     R"({"error":{"message":"Request too large for gpt-4 on tokens per min (TPM): Limit 10000, Requested 12000.","type":"tokens","code":"rate_limit_exceeded"}})",
+     R"({"error":{"message":"Request too large for gpt-4 on tokens per min (TPM): Limit 10000, Requested 12000.",)"
+     R"("type":"tokens","code":"rate_limit_exceeded"}})",
      cause::token_rate, action::next_model},
     {dialect::openai, 503, R"({"error":{"message":"Slow down","type":"server_error","code":"slow_down"}})",
      cause::burst, action::retry_slower},
@@ -272,33 +273,41 @@ constexpr other others[] = {
      R"({"error":{"message":"The model does not exist","type":"invalid_request_error","code":"model_not_found"}})",
      cause::no_model, action::next_model},
     {dialect::openai, 400,
-     R"({"error":{"message":"maximum context length is 8192 tokens","type":"invalid_request_error","code":"context_length_exceeded"}})",
+     R"({"error":{"message":"maximum context length is 8192 tokens","type":"invalid_request_error",)"
+     R"("code":"context_length_exceeded"}})",
      cause::bad_request, action::give_up},
     {dialect::azure, 429,
-     R"({"error":{"code":"429","message":"Requests to the ChatCompletions_Create Operation have exceeded token rate limit of your current OpenAI S0 pricing tier. Please retry after 6 seconds."}})",
+     R"({"error":{"code":"429","message":"Requests to the ChatCompletions_Create Operation have exceeded token rate )"
+     R"(limit of your current OpenAI S0 pricing tier. Please retry after 6 seconds."}})",
      cause::token_rate, action::retry},
     {dialect::azure, 429,
-     R"({"error":{"code":"429","message":"Requests have exceeded call rate limit of your current tier. Please retry after 1 second."}})",
+     R"({"error":{"code":"429","message":"Requests have exceeded call rate limit of your current tier. Please retry )"
+     R"(after 1 second."}})",
      cause::request_rate, action::retry},
     {dialect::azure, 404,
      R"({"error":{"code":"DeploymentNotFound","message":"The API deployment for this resource does not exist."}})",
      cause::no_model, action::next_model},
     {dialect::anthropic, 429,
-     R"({"type":"error","error":{"type":"rate_limit_error","message":"This request would exceed your organization's rate limit of 40,000 input tokens per minute."}})",
+     R"({"type":"error","error":{"type":"rate_limit_error","message":"This request would exceed your organization's )"
+     R"(rate limit of 40,000 input tokens per minute."}})",
      cause::token_rate, action::retry},
     {dialect::anthropic, 429,
-     R"({"type":"error","error":{"type":"rate_limit_error","message":"Number of requests has exceeded your rate limit of 50 requests per minute"}})",
+     R"({"type":"error","error":{"type":"rate_limit_error","message":"Number of requests has exceeded your rate )"
+     R"(limit of 50 requests per minute"}})",
      cause::request_rate, action::retry},
     {dialect::anthropic, 429,
-     R"({"type":"error","error":{"type":"rate_limit_error","message":"Number of concurrent connections has exceeded your rate limit."}})",
+     R"({"type":"error","error":{"type":"rate_limit_error","message":"Number of concurrent connections has exceeded )"
+     R"(your rate limit."}})",
      cause::concurrency, action::retry},
     {dialect::anthropic, 429,
-     R"({"type":"error","error":{"type":"rate_limit_error","message":"This request would exceed the acceleration limit"}})",
+     R"({"type":"error","error":{"type":"rate_limit_error","message":"This request would exceed the acceleration )"
+     R"(limit"}})",
      cause::burst, action::retry_slower},
     {dialect::anthropic, 529, R"({"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}})",
      cause::overload, action::retry},
     {dialect::anthropic, 400,
-     R"({"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too low to access the Anthropic API."}})",
+     R"({"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too low to access )"
+     R"(the Anthropic API."}})",
      cause::billing, action::next_account},
     {dialect::anthropic, 400,
      R"({"type":"error","error":{"type":"invalid_request_error","message":"max_tokens: field required"}})",
@@ -306,34 +315,45 @@ constexpr other others[] = {
     {dialect::anthropic, 500, R"({"type":"error","error":{"type":"api_error","message":"Internal server error"}})",
      cause::server_error, action::retry},
     {dialect::gemini, 429,
-     R"([{"error":{"code":429,"message":"You exceeded your current quota","status":"RESOURCE_EXHAUSTED","details":[{"@type":"type.googleapis.com/google.rpc.QuotaFailure","violations":[{"quotaMetric":"m","quotaId":"GenerateRequestsPerMinutePerProjectPerModel-FreeTier"}]},{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"38s"}]}}])",
+     R"([{"error":{"code":429,"message":"You exceeded your current quota","status":"RESOURCE_EXHAUSTED",)"
+     R"("details":[{"@type":"type.googleapis.com/google.rpc.QuotaFailure","violations":[{"quotaMetric":"m",)"
+     R"("quotaId":"GenerateRequestsPerMinutePerProjectPerModel-FreeTier"}]},)"
+     R"({"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"38s"}]}}])",
      cause::request_rate, action::retry},
     {dialect::gemini, 429,
-     R"({"error":{"code":429,"message":"You exceeded your current quota","status":"RESOURCE_EXHAUSTED","details":[{"violations":[{"quotaId":"GenerateRequestsPerMinutePerProjectPerModel"},{"quotaId":"GenerateRequestsPerDayPerProjectPerModel-FreeTier"}]}]}})",
+     R"({"error":{"code":429,"message":"You exceeded your current quota","status":"RESOURCE_EXHAUSTED",)"
+     R"("details":[{"violations":[{"quotaId":"GenerateRequestsPerMinutePerProjectPerModel"},)"
+     R"({"quotaId":"GenerateRequestsPerDayPerProjectPerModel-FreeTier"}]}]}})",
      cause::plan_quota, action::next_account},
     {dialect::gemini, 429,
-     R"({"error":{"code":429,"status":"RESOURCE_EXHAUSTED","message":"quota","details":[{"violations":[{"quotaId":"GenerateContentInputTokensPerModelPerMinute"}]}]}})",
+     R"({"error":{"code":429,"status":"RESOURCE_EXHAUSTED","message":"quota",)"
+     R"("details":[{"violations":[{"quotaId":"GenerateContentInputTokensPerModelPerMinute"}]}]}})",
      cause::token_rate, action::retry},
     {dialect::gemini, 503,
      R"({"error":{"code":503,"message":"The model is overloaded. Please try again later.","status":"UNAVAILABLE"}})",
      cause::overload, action::retry},
     {dialect::gemini, 400,
-     R"({"error":{"code":400,"message":"API key not valid. Please pass a valid API key.","status":"INVALID_ARGUMENT","details":[{"reason":"API_KEY_INVALID"}]}})",
+     R"({"error":{"code":400,"message":"API key not valid. Please pass a valid API key.",)"
+     R"("status":"INVALID_ARGUMENT","details":[{"reason":"API_KEY_INVALID"}]}})",
      cause::authentication, action::next_account},
     {dialect::groq, 429,
-     R"({"error":{"message":"Rate limit reached for model in organization on tokens per day (TPD): Limit 100000. Please try again in 2m59.56s.","type":"tokens","code":"rate_limit_exceeded"}})",
+     R"({"error":{"message":"Rate limit reached for model in organization on tokens per day (TPD): Limit 100000. )"
+     R"(Please try again in 2m59.56s.","type":"tokens","code":"rate_limit_exceeded"}})",
      cause::plan_quota, action::next_account},
     {dialect::groq, 413,
-     R"({"error":{"message":"Request too large for model on tokens per minute (TPM): Limit 6000","type":"tokens","code":"rate_limit_exceeded"}})",
+     R"({"error":{"message":"Request too large for model on tokens per minute (TPM): Limit 6000","type":"tokens",)"
+     R"("code":"rate_limit_exceeded"}})",
      cause::token_rate, action::next_model},
     {dialect::mistral, 429, R"({"message":"Requests rate limit exceeded"})", cause::request_rate, action::retry},
     {dialect::mistral, 429,
-     R"({"object":"error","message":"Service tier capacity exceeded for this model.","type":"service_tier_capacity_exceeded","param":null,"code":"3505"})",
+     R"({"object":"error","message":"Service tier capacity exceeded for this model.",)"
+     R"("type":"service_tier_capacity_exceeded","param":null,"code":"3505"})",
      cause::overload, action::retry},
     {dialect::llama_cpp, 503, R"({"error":{"code":503,"message":"Loading model","type":"unavailable_error"}})",
      cause::overload, action::retry},
     {dialect::llama_cpp, 400,
-     R"({"error":{"code":400,"message":"the request exceeds the available context size","type":"exceed_context_size_error"}})",
+     R"({"error":{"code":400,"message":"the request exceeds the available context size",)"
+     R"("type":"exceed_context_size_error"}})",
      cause::bad_request, action::give_up},
     {dialect::http, 429, "", cause::rate, action::retry},
     {dialect::http, 429, "<html>Too Many Requests</html>", cause::rate, action::retry},

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// llm::account_pool and llm::fallback_chain in every interleaving. What callers share in addition to the limiters (turns,
-// keys, cooldowns, counts of overload) is each a word by itself; no report is lost, and none counts twice.
+// llm::account_pool and llm::fallback_chain in every interleaving. What callers share in addition to the limiters
+// (turns, keys, cooldowns, counts of overload) is each a word by itself; no report is lost, and none counts twice.
 #include "model.hpp"
 #include "model_atomic.hpp"
 #include "program.hpp"
@@ -46,8 +46,8 @@ struct accounts {
     }
 };
 
-// Two callers, two members of one request each: both are served, by different members, or the one that came too late in a race
-// for a member is served by the other.
+// Two callers, two members of one request each: both are served, by different members, or the one that came too late in
+// a race for a member is served by the other.
 scenario both_are_served() {
     struct world : accounts {
         std::size_t by[2] = {pool::none, pool::none};
@@ -170,7 +170,8 @@ scenario an_answer_forgives_overload() {
     return {{[report] { report(0, answered); }, [report] { report(1, overloaded); }}, [w] {
                 bool const out = w->c.cooldown_until(0) > at(0);
                 w->c.report(*w->call[0], overloaded, at(10));
-                // Overload before the answer took the model out, and the answer forgot it; after the answer it is the first of two.
+                // Overload before the answer took the model out, and the answer forgot it; after the answer it is the
+                // first of two.
                 model::check(w->c.cooldown_until(0) == (out ? at(60) : at(70)),
                              "what came before an answer is forgotten, what came after is not");
             }};

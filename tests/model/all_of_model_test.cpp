@@ -2,11 +2,12 @@
 //
 // all_of in every interleaving: over small parts made here, completely; over real ones, with few preemptions.
 // Each execution must show, while time stands still:
-// - a grant is one that every part allows in some order of the operations, and that order leaves what is left at the end: all or
-//   none, and nothing leaks;
+// - a grant is one that every part allows in some order of the operations, and that order leaves what is left at the
+//   end: all or none, and nothing leaks;
 // - a denial is that order's, or would be if the attempts and refunds that it overlaps had charged all they ask for; of
 //   these, only such as wrote anything;
-// - a denial that wrote met somebody who wrote, the part charged last is never given back, and retry_at is exact at the end.
+// - a denial that wrote met somebody who wrote, the part charged last is never given back, and retry_at is exact at the
+//   end.
 #include "linearizable.hpp"
 #include "model.hpp"
 #include "model_atomic.hpp"
@@ -325,7 +326,8 @@ private:
         if (!o.refunds) needs_[o.call] = o.need();
     }
 
-    /// Windows are charged before buckets, and each kind in the order of addresses: Q is last unless P alone is a bucket.
+    /// Windows are charged before buckets, and each kind in the order of addresses: Q is last unless P alone is a
+    /// bucket.
     unsigned charges_of_the_last(std::size_t me) const {
         if constexpr (!small) {
             return 0;

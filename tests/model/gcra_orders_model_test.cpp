@@ -87,7 +87,8 @@ outcome refund_of_what_is_last_again() {
                           {{refund(6, 1)}, {advance(20), take(6, by_clock, 4), refund(2, 0), take(3, by_clock, 5)}});
 }
 
-/// A refund that begins when two are over, which ended in the epoch in which they began. It must not go by a word from before them.
+/// A refund that begins when two are over, which ended in the epoch in which they began. It must not go by a word from
+/// before them.
 outcome refund_after_two() {
     return one_preemption(
         8, {take(3, 0, 1), take(3, 0, 2), take(2, 0, 0)},

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
-// header_sync beside the limiter that it feeds, in every interleaving: the shipped feed, its mutex the checker's, on a quota_limiter of requests.
-// Each execution must show: ours are never taken for strangers'; what is charged is what was reported, the greatest of it, once; nothing of it is
-// lost or left behind; and who asks the limiter waits for nobody in the feed.
+// header_sync beside the limiter that it feeds, in every interleaving: the shipped feed, its mutex the checker's, on a
+// quota_limiter of requests. Each execution must show: ours are never taken for strangers'; what is charged is what was
+// reported, the greatest of it, once; nothing of it is lost or left behind; and who asks the limiter waits for nobody
+// in the feed.
 #include "model.hpp"
 #include "model_atomic.hpp"
 #include "program.hpp"
@@ -89,7 +90,8 @@ struct world {
     }
 };
 
-/// Two calls at once. One that was granted, and not noted yet when the other was, is counted twice in the other's own: one stranger fewer.
+/// Two calls at once. One that was granted, and not noted yet when the other was, is counted twice in the other's own:
+/// one stranger fewer.
 template <class Atomics>
 scenario two_calls() {
     auto w = std::make_shared<world<Atomics>>(3);
@@ -128,13 +130,15 @@ scenario answer_beside_attempts() {
             [w] {
                 model::check(w->granted == 2 || w->granted == 3,
                              "room for two, and for one more before it was heard of the others");
-                // The server counts neither of the two; each counts in the other's own, and twice where it was granted, and not noted, before.
+                // The server counts neither of the two; each counts in the other's own, and twice where it was granted,
+                // and not noted, before.
                 w->holds(w->strangers - 4, w->strangers, 0, static_cast<std::uint64_t>(w->granted));
                 w->ends_with_nothing(0);
             }};
 }
 
-/// A charge ends at 60, while an answer of before says that fewer are there: it is booked anew and lowered, or given back and booked.
+/// A charge ends at 60, while an answer of before says that fewer are there: it is booked anew and lowered, or given
+/// back and booked.
 template <class Atomics>
 scenario end_beside_an_answer() {
     struct charged : world<Atomics> {
@@ -192,7 +196,8 @@ TEST(llm_limit_feed_model, who_asks_the_limiter_waits_for_nobody_in_the_feed) {
                 coverage::complete);
 }
 
-// That the cases see into the feed's own state: without its mutex they go wrong. (Two answers do not: the next verb sets right what they left.)
+// That the cases see into the feed's own state: without its mutex they go wrong. (Two answers do not: the next verb
+// sets right what they left.)
 TEST(llm_limit_feed_model, without_the_mutex_it_would_not_hold) {
     for (auto const& c : cases) {
         if (c.without_a_lock == nullptr) continue;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Leases over one token_bucket in every interleaving: the promise over the times at which permits are spent, and nothing is
-// lost or gained when all has been given back.
+// Leases over one token_bucket in every interleaving: the promise over the times at which permits are spent, and
+// nothing is lost or gained when all has been given back.
 #include "model.hpp"
 #include "model_atomic.hpp"
 #include "program.hpp"

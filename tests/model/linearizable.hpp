@@ -3,8 +3,8 @@
 // Histories of operations, and whether a sequential specification explains them.
 //
 //     model::history<op, bool> h;  // in the scenario's state
-//     h.call({n, t}, [&] { return b.try_acquire(n, at(t)).granted(); });  // in a thread; returns what the body returned
-//     h.check(initial, [](state const& s, op const& o, bool const* granted) -> std::vector<state> {...});  // at the end
+//     h.call({n, t}, [&] { return b.try_acquire(n, at(t)).granted(); });  // in a thread; returns the result
+//     h.check(initial, [](state const& s, op const& o, bool const* granted) -> std::vector<state> {...});  // last
 //
 // The specification is a step: the states that may follow from a state when an operation returned this result; none
 // where it may not; the result is null when the operation has not returned (its thread was frozen): then any it might
@@ -68,8 +68,8 @@ public:
         return std::all_of(entries_.begin(), entries_.end(), [](entry const& e) { return e.result.has_value(); });
     }
 
-    /// All that a verdict on the history goes by, where the operations are always the same: who returned, what (as add(key, result)
-    /// writes it), and what came before what.
+    /// All that a verdict on the history goes by, where the operations are always the same: who returned, what (as
+    /// add(key, result) writes it), and what came before what.
     template <class F>
     std::vector<std::uint64_t> key(F add) const {
         std::vector<std::uint64_t> all;

@@ -2,7 +2,7 @@
 //
 // A checker for lock-free code: runs a small scenario through every interleaving that the C++ memory model allows.
 //
-//     using bucket = weir::token_bucket<weir::manual_clock&, model::atomics>;  // the shipped header; see model_atomic.hpp
+//     using bucket = weir::token_bucket<weir::manual_clock&, model::atomics>;  // see model_atomic.hpp
 //
 //     auto const o = model::explore(model::options::weak("two take one"), [] {  // called anew for each execution
 //         struct state { weir::manual_clock clock; bucket b{weir::rate{1, 1s}, 1, clock}; int granted = 0; };
@@ -17,10 +17,10 @@
 //     EXPECT_TRUE(o.passed(model::coverage::complete)) << o;
 //
 // - A thread's body is code up to its end; each access of a model::atomics::atomic is a step, at which the others may
-//   run (but a load of what no thread ever writes need not be one). What a body does between two steps belongs to the step before (or, at the beginning, to none): it may touch
-//   the scenario's own plain data, but only to record. With sleep sets (all but bounded and sampled searches)
-//   executions that differ in the order of independent steps are seen once, so no verdict may hang on the order of
-//   steps on different locations.
+//   run (but a load of what no thread ever writes need not be one). What a body does between two steps belongs to the
+//   step before (or, at the beginning, to none): it may touch the scenario's own plain data, but only to record. With
+//   sleep sets (all but bounded and sampled searches) executions that differ in the order of independent steps are seen
+//   once, so no verdict may hang on the order of steps on different locations.
 // - An execution that is given up is abandoned where it stands: what a body owns on its stack is not destroyed then.
 //   Keep what allocates in the scenario's state.
 // - model::check and model::fail may be called in bodies and in the final check. The first failure ends the search; the
@@ -41,8 +41,8 @@
 // of execution, and every execution in which program order and reads-from make no cycle (the standard wants none,
 // though it cannot say so exactly) is an interleaving with old stores read. Hence a plain store, a fence (there is
 // none) and a seq_cst access are refused by name.
-// Code that blocks on purpose does so through model::atomics::mutex and model::signal (model_atomic.hpp): where all that
-// have not ended wait, the execution fails, unless threads are frozen.
+// Code that blocks on purpose does so through model::atomics::mutex and model::signal (model_atomic.hpp): where all
+// that have not ended wait, the execution fails, unless threads are frozen.
 // What it does not find: what needs more threads, operations or spurious failures than the scenario has.
 #pragma once
 

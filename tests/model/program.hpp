@@ -61,8 +61,8 @@ void print(std::ostream& os, std::vector<Op> const& before, std::vector<std::vec
     }
 }
 
-/// How many steps operations took, over all executions. One that meets nobody takes so many at most; what it takes beyond them it owes to
-/// what others wrote, or to what failed for nothing.
+/// How many steps operations took, over all executions. One that meets nobody takes so many at most; what it takes
+/// beyond them it owes to what others wrote, or to what failed for nothing.
 struct paid_steps {
     unsigned alone;            // at most, where nobody wrote meanwhile and nothing failed for nothing
     unsigned undisturbed = 0;  // those that were seen
@@ -87,8 +87,8 @@ struct findings {
     std::set<std::vector<std::uint64_t>> right;  // keys of histories: none need be checked twice
 };
 
-/// Explores a program by worlds that are made of it and of findings, or (`frozen` > 0) has so many of its threads stand still for ever
-/// after every number of steps.
+/// Explores a program by worlds that are made of it and of findings, or (`frozen` > 0) has so many of its threads stand
+/// still for ever after every number of steps.
 template <class World, class Program>
 outcome explore_program(options o, Program const& p, unsigned frozen = 0) {
     findings found{{World::undisturbed_steps}, {}};

@@ -252,8 +252,8 @@ bool is_numbered(std::vector<std::string> const& lines, model::site const& s, st
 }
 
 TEST(quota_model, the_claims_and_the_refunds_orders_are_earned) {
-    // (3): a claim without release hides its hold from the next one, without acquire it misses the hold of the one before; seen
-    // where the word comes back. (9): who sees a hold end must see what it became.
+    // (3): a claim without release hides its hold from the next one, without acquire it misses the hold of the one
+    // before; seen where the word comes back. (9): who sees a hold end must see what it became.
     program p;
     p.limits = {.tpm = 5};
     p.threads = {{take(0, {.input = 1, .output = 2}), settle(0, {.input = 1, .output = 2})},

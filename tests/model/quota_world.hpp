@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
 //
 // Programs for quota_limiter, and what each execution of them must show.
-// - Every grant is one that some order of the operations allows: with it, in every window over effective times, what counts and
-//   what calls in flight hold is within each limit. A settlement turns what is held into what counts in one step of that
-//   order: a token is never uncounted between the two.
-// - Every denial is one that an exact log of a window and a segment would make, or one that would be if the attempts and
-//   refunds that it overlaps had charged all that they ask for and given nothing back yet; of these, only such as
+// - Every grant is one that some order of the operations allows: with it, in every window over effective times, what
+//   counts and what calls in flight hold is within each limit. A settlement turns what is held into what counts in one
+//   step of that order: a token is never uncounted between the two.
+// - Every denial is one that an exact log of a window and a segment would make, or one that would be if the attempts
+//   and refunds that it overlaps had charged all that they ask for and given nothing back yet; of these, only such as
 //   wrote anything. So attempts that race for the last room may all be denied, and one that meets nobody may not.
 // - At the end, what is left is what that order leaves: nothing leaked.
-// Where operations lower the sums (refunds, settlements at less than was held), search with options.real_time: the server
-// counts in real time, and happens-before alone would let a refund come before what in truth came before it.
+// Where operations lower the sums (refunds, settlements at less than was held), search with options.real_time: the
+// server counts in real time, and happens-before alone would let a refund come before what in truth came before it.
 #pragma once
 
 #include "linearizable.hpp"
@@ -42,7 +42,8 @@ using weir::llm::accounting;
 using weir::llm::quota;
 using weir::llm::tokens;
 
-/// Steps of six seconds: the coarsest that a quota takes for a minute. Then a minute is ten segments, and a ring 16 words.
+/// Steps of six seconds: the coarsest that a quota takes for a minute. Then a minute is ten segments, and a ring 16
+/// words.
 struct coarse_clock {
     using duration = std::chrono::seconds;
     using rep = duration::rep;
@@ -281,14 +282,16 @@ private:
         return all;
     }
 
-    /// Happens-before, in real time too: a refund that is over need not be known yet to one who does not follow it otherwise.
+    /// Happens-before, in real time too: a refund that is over need not be known yet to one who does not follow it
+    /// otherwise.
     static bool known_before(model::span const& a, model::span const& b) {
         if (!a.ended) return false;
         if (a.thread == b.thread || a.thread < 0 || b.thread < 0) return a.number < b.number;
         return b.seen[static_cast<unsigned>(a.thread)] >= a.clock;
     }
 
-    /// Requests and tokens that operations which overlap `mine` may have charged, or not yet given back, beside what `s` says.
+    /// Requests and tokens that operations which overlap `mine` may have charged, or not yet given back, beside what
+    /// `s` says.
     std::pair<std::uint64_t, std::uint64_t> overlapping(state const& s, entry const& mine) const {
         std::uint64_t calls = 0;
         std::uint64_t more = 0;
@@ -381,8 +384,8 @@ inline options real_time(std::string name) {
     return o;
 }
 
-/// With few preemptions. Where a segment ends, threads read again until they see what another has done: an old store once in
-/// a row, no more.
+/// With few preemptions. Where a segment ends, threads read again until they see what another has done: an old store
+/// once in a row, no more.
 inline options few(std::string name, unsigned preemptions, unsigned spurious = 1) {
     options o = options::bounded(std::move(name), preemptions, spurious);
     o.rereads = 1;

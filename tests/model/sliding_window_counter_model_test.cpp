@@ -468,7 +468,8 @@ TEST(sliding_window_counter_model_long, two_threads_that_stop_anywhere_stop_nobo
 
 // ---- boundaries one by one ----
 
-/// Newest stores only, so that what a thread looks up is what is so; `preemptions` where all interleavings are too many.
+/// Newest stores only, so that what a thread looks up is what is so; `preemptions` where all interleavings are too
+/// many.
 options newest(unsigned preemptions = options::unlimited) {
     options o = options::bounded("newest", preemptions, 0);
     o.stale = false;
@@ -830,9 +831,9 @@ std::vector<model::trial> trials_of_orders() {
     };
 }
 
-/// Kept, not shown to be needed: of advance_to the acquire, before `put`, whose exchange of head is of the newest. A head older
-/// than `until` could only be charged where program order and reads-from make a cycle, which the standard's relaxed
-/// accesses allow and this search leaves out.
+/// Kept, not shown to be needed: of advance_to the acquire, before `put`, whose exchange of head is of the newest. A
+/// head older than `until` could only be charged where program order and reads-from make a cycle, which the standard's
+/// relaxed accesses allow and this search leaves out.
 bool is_kept_unshown(std::string const& line) { return line.find("[[unlikely]] refresh(t)") != std::string::npos; }
 
 TEST(sliding_window_counter_model_long, each_memory_order_but_one_is_needed) {

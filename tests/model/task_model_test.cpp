@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
-// task's end and who comes to wait for it, in every interleaving: the shipped header, coroutines on the checker's threads. One thread ends it
-// where its own wait resumed it, another awaits it, asks whether it is ready, or gives it a function to call.
-// Each execution must show: who waits goes on once, whichever comes first; both sides see what the other wrote; and the frame is destroyed after the last
-// look at it.
+// task's end and who comes to wait for it, in every interleaving: the shipped header, coroutines on the checker's
+// threads. One thread ends it where its own wait resumed it, another awaits it, asks whether it is ready, or gives it a
+// function to call. Each execution must show: who waits goes on once, whichever comes first; both sides see what the
+// other wrote; and the frame is destroyed after the last look at it.
 #include "model.hpp"
 #include "model_atomic.hpp"
 #include "program.hpp"
@@ -73,7 +73,8 @@ task<result> fails_behind(gate& g) {
     throw std::runtime_error("no");
 }
 
-/// One task and who waits for it. An execution that is given up leaves the frames as they stand: running, so that nobody may destroy them.
+/// One task and who waits for it. An execution that is given up leaves the frames as they stand: running, so that
+/// nobody may destroy them.
 template <class Task>
 struct world {
     gate g;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A program without exceptions and RTTI: every limiter works; and a bad argument, where make() is not used to learn of it,
-// ends in the one handler that the program has replaced (handler.cpp), which says that this was meant to happen.
+// A program without exceptions and RTTI: every limiter works; and a bad argument, where make() is not used to learn of
+// it, ends in the one handler that the program has replaced (handler.cpp), which says that this was meant to happen.
 #if defined(__cpp_exceptions) || defined(__cpp_rtti)
 #error "to be compiled with -fno-exceptions -fno-rtti"
 #endif

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// adaptive_rate against its header's text in exact integers: what a refusal lowers it to, the curve from there, and its bounds.
+// adaptive_rate against its header's text in exact integers: what a refusal lowers it to, the curve from there, and its
+// bounds.
 #pragma once
 
 #include "run.hpp"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// all_of over a token bucket, a counter, and a nested all_of of a log and the same bucket, against the models of its parts. The parts
-// are used by others too.
+// all_of over a token bucket, a counter, and a nested all_of of a log and the same bucket, against the models of its
+// parts. The parts are used by others too.
 #pragma once
 
 #include "bucket_script.hpp"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// What token_bucket.hpp and gcra.hpp promise, in exact integers: the algorithm as it is documented, the ideal over the rationals
-// that it stands for, and the promise over what was granted.
+// What token_bucket.hpp and gcra.hpp promise, in exact integers: the algorithm as it is documented, the ideal over the
+// rationals that it stands for, and the promise over what was granted.
 #pragma once
 
 #include "exact.hpp"
@@ -259,8 +259,8 @@ public:
         return true;
     }
 
-    /// Never more than the ideal has; and, where there was no change, no refund, denied only what the ideal would deny one unit
-    /// earlier.
+    /// Never more than the ideal has; and, where there was no change, no refund, denied only what the ideal would deny
+    /// one unit earlier.
     void keep_to_the_ideal(std::uint64_t n, std::uint64_t t, bool granted) {
         if (!ideal_is_known_ || n == 0 || never(n)) return;
         if (t < changed_at_) return;
@@ -271,13 +271,14 @@ public:
                ", which the ideal had a unit earlier");
     }
 
-    /// In any interval at most burst + rate·T of what was granted and not given back, exactly. (Refunds while a time point is ahead
-    /// of the clock void it.)
+    /// In any interval at most burst + rate·T of what was granted and not given back, exactly. (Refunds while a time
+    /// point is ahead of the clock void it.)
     void keep_promise() const {
         if (is_ahead_) return;
         auto all = grants_;
         std::stable_sort(all.begin(), all.end(), [](grant const& a, grant const& b) { return a.at < b.at; });
-        // With C the sum of the grants' worth: C(e) - C(s-) <= span + e - s for all s <= e; so the least C(s-) - s will do.
+        // With C the sum of the grants' worth: C(e) - C(s-) <= span + e - s for all s <= e; so the least C(s-) - s will
+        // do.
         integer sum = 0;
         std::optional<integer> least;
         for (std::size_t i = 0; i < all.size();) {
@@ -296,7 +297,8 @@ private:
     integer ideal_earned(std::uint64_t t) const { return g_.permits * t * floor_div(common_, g_.ticks); }
 
     receipt charge(std::uint64_t n, std::uint64_t t, integer const& moment, integer const& next) {
-        // The roundings of a change are against the caller from then on; what is granted of a time before it is another matter.
+        // The roundings of a change are against the caller from then on; what is granted of a time before it is another
+        // matter.
         if (t < changed_at_) ideal_is_known_ = false;
         receipt r{t, n, tat_, next, epoch_, grants_.size()};
         grants_.push_back({moment, n});

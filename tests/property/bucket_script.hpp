@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Everything that can be done to a token_bucket or leaky_bucket, on std::atomic and on plain cells at once, against bucket_model.
+// Everything that can be done to a token_bucket or leaky_bucket, on std::atomic and on plain cells at once, against
+// bucket_model.
 #pragma once
 
 #include "bucket_model.hpp"

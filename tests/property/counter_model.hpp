@@ -96,7 +96,8 @@ public:
     }
     std::uint64_t available(std::int64_t t) const { return limit() - std::min(limit(), used(t)); }
 
-    /// The first time, not before t, at which the window holds `budget` at most; none: not while segments can be counted.
+    /// The first time, not before t, at which the window holds `budget` at most; none: not while segments can be
+    /// counted.
     std::optional<std::int64_t> first_fit(std::uint64_t budget, std::int64_t t) const {
         std::uint64_t const want = segment_of(t);
         // Before the open segment, and in it, the window holds what it holds there.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Everything that can be done to a sliding_window_counter, on std::atomic and on plain cells at once, against counter_model.
+// Everything that can be done to a sliding_window_counter, on std::atomic and on plain cells at once, against
+// counter_model.
 #pragma once
 
 #include "counter_model.hpp"

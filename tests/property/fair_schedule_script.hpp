@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// fair_schedule against what fair_queue promises of it, by sums of what was granted: the shares of two that always wait, no starvation, and who is next.
+// fair_schedule against what fair_queue promises of it, by sums of what was granted: the shares of two that always
+// wait, no starvation, and who is next.
 #pragma once
 
 #include "run.hpp"

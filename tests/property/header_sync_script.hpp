@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// header_sync beside a server that counts in exact windows and is shared with strangers: what is charged was theirs, for certain; it is the greatest
-// that was reported within a window; and the limiter that is fed grants nothing that its like, which hears nothing, would not.
+// header_sync beside a server that counts in exact windows and is shared with strangers: what is charged was theirs,
+// for certain; it is the greatest that was reported within a window; and the limiter that is fed grants nothing that
+// its like, which hears nothing, would not.
 #pragma once
 
 #include "run.hpp"
@@ -192,7 +193,8 @@ private:
             }
         }
         if (s.pick >= 128) {
-            // What was given back of a segment is gone with the next, and what is charged is all that is there beside ours.
+            // What was given back of a segment is gone with the next, and what is charged is all that is there beside
+            // ours.
             auto const charged = feed_->charged(clock_.now());
             go_to(clock_.ticks + 3 * second + options_.jitter.count() / 20);
             auto const used = fed_->used(clock_.now());
@@ -274,7 +276,8 @@ private:
         std::uint64_t n;
         std::int64_t until;
     };
-    /// Of what was sent after that call, what the server can have counted when it wrote: of calls within the jitter, and `more`.
+    /// Of what was sent after that call, what the server can have counted when it wrote: of calls within the jitter,
+    /// and `more`.
     std::uint64_t sent_since(told const& t, weir::llm::limit l, std::int64_t more) const {
         std::uint64_t sum = 0;
         std::int64_t const last = ticks(t.mark.sent()) + options_.jitter.count() + more;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// What is learnt from answers, against all that was seen: margin's range of delays, running_quantile's quantile, token_estimator's bounds, and the
-// weights of usage.
+// What is learnt from answers, against all that was seen: margin's range of delays, running_quantile's quantile,
+// token_estimator's bounds, and the weights of usage.
 #pragma once
 
 #include "run.hpp"
@@ -220,7 +220,8 @@ private:
         real_quantile_.add(n);
         seen_.push_back(std::min(n, greatest));
         log_.note("seen ", n);
-        // Half of them are left, each value's rounded up; in what is left each quantile is still between the least and the greatest ever seen.
+        // Half of them are left, each value's rounded up; in what is left each quantile is still between the least and
+        // the greatest ever seen.
         if (seen_.size() - 1 == weir::llm::running_quantile<>::memory) is_whole_ = false;
     }
     void look(std::uint32_t numerator, std::uint32_t denominator) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// account_pool and fallback_chain against what their headers say: which member is chosen, when to try again, which is on
-// cooldown until when. What a member's limiter would answer is asked of it by check(), which charges nothing; an exact log
-// of requests shows that it keeps its quota.
+// account_pool and fallback_chain against what their headers say: which member is chosen, when to try again, which is
+// on cooldown until when. What a member's limiter would answer is asked of it by check(), which charges nothing; an
+// exact log of requests shows that it keeps its quota.
 #pragma once
 
 #include "run.hpp"
@@ -134,7 +134,8 @@ public:
     }
     std::size_t size() const { return members_.size(); }
 
-    /// What an attempt must meet in addition to the limiters: when each member is ready, and which another thread takes first.
+    /// What an attempt must meet in addition to the limiters: when each member is ready, and which another thread takes
+    /// first.
     struct obstacles {
         std::array<std::int64_t, 8> ready{};
         unsigned taken = 0;
@@ -219,8 +220,8 @@ public:
     }
     std::uint32_t key(std::size_t i) const { return members_[i].key; }
 
-    /// As documented: an answer resets the delay, a verdict that asks for another account begins a cooldown; an invalid key does so
-    /// only when all keys were invalid.
+    /// As documented: an answer resets the delay, a verdict that asks for another account begins a cooldown; an invalid
+    /// key does so only when all keys were invalid.
     void report(std::size_t i, std::uint32_t key, weir::llm::verdict const& v, std::int64_t t,
                 std::chrono::sys_seconds now) {
         auto& m = members_[i];

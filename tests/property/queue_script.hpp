@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Everything that can be done to a leaky_bucket_queue, on std::atomic and on plain cells at once, against an exact queue.
+// Everything that can be done to a leaky_bucket_queue, on std::atomic and on plain cells at once, against an exact
+// queue.
 #pragma once
 
 #include "bucket_model.hpp"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Everything that can be done to a quota_limiter, on std::atomic and on plain cells at once, between two exact logs: it grants only what
-// a log of the window would, and denies only what a log of a segment more would.
+// Everything that can be done to a quota_limiter, on std::atomic and on plain cells at once, between two exact logs: it
+// grants only what a log of the window would, and denies only what a log of a segment more would.
 #pragma once
 
 #include "counter_model.hpp"

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// Schedules of what is done to a limiter, as data: drawn at random, or from a fuzzer's bytes, shrunk when they show a fault, and
-// printed as code. Each limiter has one interpreter (NAME_script.hpp), which runs a schedule on the limiter and on an exact oracle.
+// Schedules of what is done to a limiter, as data: drawn at random, or from a fuzzer's bytes, shrunk when they show a
+// fault, and printed as code. Each limiter has one interpreter (NAME_script.hpp), which runs a schedule on the limiter
+// and on an exact oracle.
 #pragma once
 
 #include <algorithm>
@@ -46,7 +47,8 @@ inline schedule from_bytes(std::span<std::uint8_t const> bytes) {
     return s;
 }
 
-/// A number of any size in 16 bits: every one below 2^11, then eleven bits and an exponent, and the ends of 64, 63, 60 and 32 bits.
+/// A number of any size in 16 bits: every one below 2^11, then eleven bits and an exponent, and the ends of 64, 63, 60
+/// and 32 bits.
 constexpr std::uint64_t size(std::uint16_t code) {
     std::uint64_t const exponent = code >> 10U;
     std::uint64_t const mantissa = code & 1023U;
@@ -239,8 +241,9 @@ inline std::uint64_t from_environment(char const* name, std::uint64_t otherwise)
     return text == nullptr || *text == '\0' ? otherwise : std::strtoull(text, nullptr, 0);
 }
 
-/// Runs an interpreter on `runs` random schedules of up to `most` steps. The seed is the same each time, unless WEIR_PROPERTY_SEED
-/// says otherwise; WEIR_PROPERTY_RUNS runs so many times as many. Answers with the report of the first that fails.
+/// Runs an interpreter on `runs` random schedules of up to `most` steps. The seed is the same each time, unless
+/// WEIR_PROPERTY_SEED says otherwise; WEIR_PROPERTY_RUNS runs so many times as many. Answers with the report of the
+/// first that fails.
 inline std::string check(interpreter const& run, std::string_view name, std::uint64_t runs, std::size_t most) {
     std::uint64_t const seed = from_environment("WEIR_PROPERTY_SEED", 1);
     runs *= from_environment("WEIR_PROPERTY_RUNS", 1);
@@ -269,7 +272,8 @@ struct ticking_clock {
     std::int64_t ticks = 0;
 };
 
-/// Calls f.template operator()<clock>() with one of them: nanoseconds, micro-, milli-, a third of a second, a third of a microsecond.
+/// Calls f.template operator()<clock>() with one of them: nanoseconds, micro-, milli-, a third of a second, a third of
+/// a microsecond.
 template <class F>
 void with_clock(unsigned pick, F f) {
     switch (pick % 8) {

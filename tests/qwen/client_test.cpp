@@ -152,8 +152,8 @@ std::string completion(int input, int output) {
 }
 std::string rate_limited() {
     return answer(
-        429,
-        R"({"error":{"message":"Requests rate limit exceeded, please try again later.","type":"limit_requests","code":"limit_requests"}})");
+        429, R"({"error":{"message":"Requests rate limit exceeded, please try again later.","type":"limit_requests",)"
+             R"("code":"limit_requests"}})");
 }
 
 // Grants what its rule grants; keeps what it was told.
@@ -416,7 +416,8 @@ TEST(qwen_client, knows_that_nothing_left_when_there_was_no_connection) {
 }
 
 TEST(qwen_client, never_sends_twice_behind_the_limiters_back) {
-    // Each connection answers a list of models and then dies on a call without an answer, as one that was idle for too long would.
+    // Each connection answers a list of models and then dies on a call without an answer, as one that was idle for too
+    // long would.
     std::atomic<int> deaths{0};
     scripted_server server([&](auto const& r) -> std::optional<std::string> {
         if (!r.is_call()) return models();

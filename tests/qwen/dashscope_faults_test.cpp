@@ -147,7 +147,8 @@ TEST(dashscope_faults, a_rate_outside_0_to_1_is_refused) {
     EXPECT_THROW(s.simulator->set_mishaps({.slow_body = -1}), std::invalid_argument);
 }
 
-// --- burst protection ----------------------------------------------------------------------------------------------------------
+// --- burst protection
+// ----------------------------------------------------------------------------------------------------------
 
 simulator_settings bursting() {
     auto settings = one_model({});
@@ -259,7 +260,8 @@ TEST(dashscope_burst, a_server_that_stops_lets_go_of_its_queue) {
     EXPECT_EQ(s.simulator->waiting("first", "m"), 0u);
 }
 
-// --- plans ---------------------------------------------------------------------------------------------------------------------
+// --- plans
+// ---------------------------------------------------------------------------------------------------------------------
 
 TEST(dashscope_plan, a_spent_month_is_refused_until_its_reset_with_the_date_and_retry_after) {
     auto settings = one_model({});

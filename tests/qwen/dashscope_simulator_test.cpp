@@ -344,7 +344,8 @@ TEST(dashscope_simulator, retry_after_is_sent_only_where_switched_on_in_seconds_
     EXPECT_EQ(s.ask(chat()).header("Retry-After"), "1");
 }
 
-// --- records, delays, time ------------------------------------------------------------------------------------------------------
+// --- records, delays, time
+// ------------------------------------------------------------------------------------------------------
 
 TEST(dashscope_simulator, keeps_a_record_of_each_request_with_its_window_sums) {
     server s{one_model({.rps = 2})};

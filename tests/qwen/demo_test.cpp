@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The demo from outside: the program as a process, over real HTTP, in fast time. J is far above what arrivals are spread over even on
-// a busy machine, since what is tested here is what the program does, not how fast it is.
+// The demo from outside: the program as a process, over real HTTP, in fast time. J is far above what arrivals are
+// spread over even on a busy machine, since what is tested here is what the program does, not how fast it is.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
@@ -74,7 +74,8 @@ protected:
         std::ofstream out(file(name), std::ios::binary);
         for (std::size_t i = 1; i <= count; ++i) {
             out << R"({"custom_id":"c)" << i
-                << R"(","method":"POST","url":"/v1/chat/completions","body":{"model":"qwen3-max","messages":[{"role":"user",)"
+                << R"(","method":"POST","url":"/v1/chat/completions","body":{"model":"qwen3-max",)"
+                   R"("messages":[{"role":"user",)"
                 << R"("content":"question )" << i << R"("}],"max_tokens":40}})" << '\n';
         }
         return file(name);
@@ -273,7 +274,8 @@ TEST_F(qwen_demo, puts_answers_beside_the_batch_and_failures_in_a_file_of_their_
     auto const path = batch(3);
     std::ofstream(path, std::ios::app)
         << R"({"custom_id":"odd","method":"POST","url":"/v1/chat/completions","body":{"model":"qwen3-max",)"
-        << R"("messages":[{"role":"user","content":"x"}],"max_tokens":9,"metadata":{"simulate_error":"invalid_parameter"}}})"
+        << R"("messages":[{"role":"user","content":"x"}],"max_tokens":9,)"
+           R"("metadata":{"simulate_error":"invalid_parameter"}}})"
         << '\n';
     auto const r = run({"--batch", path, "--speed", "20", "--jitter", "200"});
     EXPECT_EQ(r.status, 1);

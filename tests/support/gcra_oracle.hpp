@@ -33,10 +33,11 @@ struct fraction {
     std::int64_t ticks;
 };
 
-/// The promise, exactly: in any interval [s, e] at most burst + rate·(e − s) permits. Returns by how many permits it is exceeded at
-/// worst, rounded up; 0 where it is kept.
+/// The promise, exactly: in any interval [s, e] at most burst + rate·(e − s) permits. Returns by how many permits it is
+/// exceeded at worst, rounded up; 0 where it is kept.
 ///
-/// With C the running sum: q·(C(e) − C(s−)) ≤ b·q + p·(e − s) for all s ≤ e, so one pass that keeps the least q·C(s−) − p·s is enough.
+/// With C the running sum: q·(C(e) − C(s−)) ≤ b·q + p·(e − s) for all s ≤ e, so one pass that keeps the least q·C(s−) −
+/// p·s is enough.
 inline std::int64_t excess(std::vector<grant> grants, fraction rate, std::uint64_t burst) {
     std::stable_sort(grants.begin(), grants.end(), [](grant const& a, grant const& b) { return a.time < b.time; });
     i128 const p = rate.permits;
@@ -63,8 +64,8 @@ inline std::int64_t certain_excess(std::vector<exact_log::span> grants, fraction
     std::stable_sort(grants.begin(), grants.end(), [](auto const& a, auto const& b) { return a.last < b.last; });
     i128 const p = rate.permits;
     i128 const q = rate.ticks;
-    // For each s that was the time of a grant, q·C(s−) − p·s, and the least of it up to there. What ends now and began before s is not in
-    // an interval from s on: it raises C(s−) as it raises C(e).
+    // For each s that was the time of a grant, q·C(s−) − p·s, and the least of it up to there. What ends now and began
+    // before s is not in an interval from s on: it raises C(s−) as it raises C(e).
     struct start {
         std::int64_t at;
         i128 before;
@@ -86,7 +87,8 @@ inline std::int64_t certain_excess(std::vector<exact_log::span> grants, fraction
     return static_cast<std::int64_t>((worst + q - 1) / q);
 }
 
-/// The algorithm over the rationals: state and time in 1/ticks of a permit. What a bucket without any rounding would do.
+/// The algorithm over the rationals: state and time in 1/ticks of a permit. What a bucket without any rounding would
+/// do.
 class ideal {
 public:
     ideal(fraction r, std::uint64_t burst) : p_{r.permits}, q_{r.ticks}, span_{static_cast<i128>(burst) * r.ticks} {}

@@ -15,7 +15,8 @@ class exact_window {
 public:
     exact_window(std::uint64_t limit, seconds length) : limit_{limit}, length_{length} {}
 
-    // The first instant from `now` on at which `amount` fits. What counted over (t - length, t] has ceased at its end exactly.
+    // The first instant from `now` on at which `amount` fits. What counted over (t - length, t] has ceased at its end
+    // exactly.
     seconds room_at(seconds now, std::uint64_t amount) {
         while (!ends_.empty() && (ends_.top().first <= now || (sum_ != 0 && sum_ + amount > limit_))) {
             now = std::max(now, ends_.top().first);

@@ -45,7 +45,8 @@ TEST(qwen_ideal, lets_a_call_above_the_limit_go_alone) {
     EXPECT_EQ(at[2], 120);
 }
 
-// An answer that any exact log of these calls would agree with: by brute force over all instants at which something changes.
+// An answer that any exact log of these calls would agree with: by brute force over all instants at which something
+// changes.
 double first_fit(std::vector<ideal_call> const& calls, std::vector<double> const& at, std::size_t i,
                  ideal_limits const& limits) {
     auto const fits = [&](double t) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// What tests of coroutines wait by: timers of a manual_clock, fired by whoever calls run_due(), a token to stop them, a gate to
-// hold them, and a coroutine that starts at once.
+// What tests of coroutines wait by: timers of a manual_clock, fired by whoever calls run_due(), a token to stop them, a
+// gate to hold them, and a coroutine that starts at once.
 #pragma once
 
 #include <weir/clock/manual_clock.hpp>

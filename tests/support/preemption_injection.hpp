@@ -7,8 +7,9 @@
 #include <atomic>
 #include <functional>
 
-/// The policy: plain cells that before each access (or each but loads) may let somebody else do a whole operation, within which others may
-/// come in in turn, and whose weak exchanges may fail for nothing. So any thread may stall anywhere while others go on.
+/// The policy: plain cells that before each access (or each but loads) may let somebody else do a whole operation,
+/// within which others may come in in turn, and whose weak exchanges may fail for nothing. So any thread may stall
+/// anywhere while others go on.
 template <bool AtLoads>
 struct basic_interrupted_cells {
     static inline std::function<void()> interrupt;

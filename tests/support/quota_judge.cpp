@@ -75,7 +75,8 @@ quota_report judge_report::total() const {
     return all;
 }
 
-// --- one window ----------------------------------------------------------------------------------------------------------------
+// --- one window
+// ----------------------------------------------------------------------------------------------------------------
 
 void quota_judge::exact_log::expire(std::int64_t now) {
     while (!entries_.empty() && now - entries_.front().time >= length_) {
@@ -125,7 +126,8 @@ quota_judge::account_log::account_log()
       arrivals_second{second_ns},
       latest{std::numeric_limits<std::int64_t>::min()} {}
 
-// --- the judge -----------------------------------------------------------------------------------------------------------------
+// --- the judge
+// -----------------------------------------------------------------------------------------------------------------
 
 quota_judge::quota_judge(judge_settings s) : settings_{s}, random_{s.seed} {}
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// The quota as a server enforces it: a plain, exact log of what arrived, under one mutex. It shares no code with weir, so that it
-// can judge a client that uses weir. Time is passed in (nanoseconds on any one clock), so the same judge stands behind the
-// HTTP simulator and inside a simulation in virtual time.
+// The quota as a server enforces it: a plain, exact log of what arrived, under one mutex. It shares no code with weir,
+// so that it can judge a client that uses weir. Time is passed in (nanoseconds on any one clock), so the same judge
+// stands behind the HTTP simulator and inside a simulation in virtual time.
 #pragma once
 
 #include <cstddef>
@@ -29,7 +29,7 @@ struct server_limits {
 
 /// How tokens are counted. The vendor does not say, so a client must be clean under each.
 enum class token_mode {
-    actual,  ///< admit while the window's sum < limit; input is charged at arrival, output at completion: overdraft is possible
+    actual,  ///< admit while the window's sum < limit; input is charged at arrival, output at completion: overdraft
     input_strict,  ///< the same charges, but admit only if the sum + input <= limit
     reserve,  ///< charge input + max_tokens at arrival, admit only if that fits; at completion lowered to what was used
 };
@@ -109,13 +109,14 @@ struct judge_report {
     [[nodiscard]] quota_report total() const;  ///< counts added up, peaks the greatest of any
 };
 
-/// Thread-safe; every call takes one mutex, for O(1) amortised time and a map lookup (a refusal also scans the window for retry_at).
+/// Thread-safe; every call takes one mutex, for O(1) amortised time and a map lookup (a refusal also scans the window
+/// for retry_at).
 class quota_judge {
 public:
     explicit quota_judge(judge_settings = {});
 
-    /// Limits of a model, for every account that has none of its own. A call in use takes effect at the next arrival; what was
-    /// counted stays counted. A limit of 0 refuses everything. A model without limits is unlimited.
+    /// Limits of a model, for every account that has none of its own. A call in use takes effect at the next arrival;
+    /// what was counted stays counted. A limit of 0 refuses everything. A model without limits is unlimited.
     void set_limits(std::string const& model, server_limits);
     void set_limits(std::string const& account, std::string const& model, server_limits);
     /// The same, from what is set now; no other change comes between.
@@ -127,7 +128,8 @@ public:
     [[nodiscard]] verdict arrive(std::string_view account, std::string_view model, std::int64_t time_ns,
                                  std::uint64_t input, std::uint64_t max_tokens);
 
-    /// The end of an admitted call. A second completion of a ticket, or that of a refused call (0), does nothing and is false.
+    /// The end of an admitted call. A second completion of a ticket, or that of a refused call (0), does nothing and is
+    /// false.
     bool complete(std::uint64_t ticket, std::int64_t time_ns, std::uint64_t output);
 
     void note_delay(std::int64_t arrival_minus_stamp_ns);

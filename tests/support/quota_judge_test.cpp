@@ -242,7 +242,8 @@ TEST(quota_judge, reports_counts_and_the_spread_of_delays) {
     EXPECT_EQ(r.delay.spread_ns(), 99 * ms);
 }
 
-// The judge against the definition itself: over a random schedule, each decision is recomputed from the list of all that was charged.
+// The judge against the definition itself: over a random schedule, each decision is recomputed from the list of all
+// that was charged.
 TEST(quota_judge, agrees_with_the_definition_over_random_schedules) {
     struct charge {
         std::int64_t time;

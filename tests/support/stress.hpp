@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Threads that hammer a limiter. They start together, what they do is drawn from a seed, the exchanges that failed because
-// another thread came first are counted, and a test that provoked too few of them fails: it has tested nothing.
+// Threads that hammer a limiter. They start together, what they do is drawn from a seed, the exchanges that failed
+// because another thread came first are counted, and a test that provoked too few of them fails: it has tested nothing.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -19,8 +19,8 @@ namespace hammer {
 
 using random_engine = std::mt19937_64;
 
-/// The policy: std::atomic that now and then lets another thread run before an exchange, where it hurts most, and counts the
-/// exchanges that failed because another came first.
+/// The policy: std::atomic that now and then lets another thread run before an exchange, where it hurts most, and
+/// counts the exchanges that failed because another came first.
 struct counting_atomics {
     static inline std::atomic<std::uint64_t> collisions{0};
 
@@ -70,8 +70,8 @@ struct shared_clock {
     std::atomic<std::int64_t> ticks{0};
 };
 
-/// Runs `body(thread number, random engine)` on `count` threads, none of which begins before all are there, and waits for
-/// them all.
+/// Runs `body(thread number, random engine)` on `count` threads, none of which begins before all are there, and waits
+/// for them all.
 template <class Body>
 void on_threads(std::size_t count, std::uint64_t seed, Body body) {
     std::atomic<std::size_t> ready{0};
@@ -92,8 +92,8 @@ void on_threads(std::size_t count, Body body) {
     on_threads(count, 0, [&](std::size_t, random_engine&) { body(); });
 }
 
-/// The same with `steps` calls of `step(random engine, list)` on each thread, where the list is the thread's own. Returns all
-/// that the lists came to hold.
+/// The same with `steps` calls of `step(random engine, list)` on each thread, where the list is the thread's own.
+/// Returns all that the lists came to hold.
 template <class T, class Step>
 std::vector<T> gather(std::size_t count, std::uint64_t seed, int steps, Step step) {
     std::vector<std::vector<T>> each(count);
@@ -105,8 +105,8 @@ std::vector<T> gather(std::size_t count, std::uint64_t seed, int steps, Step ste
     return all;
 }
 
-/// Calls `round(number, from 1 on)` at least `rounds` times, and on until there have been collisions enough; fails when 50
-/// times as many rounds did not provoke them.
+/// Calls `round(number, from 1 on)` at least `rounds` times, and on until there have been collisions enough; fails when
+/// 50 times as many rounds did not provoke them.
 template <class Round>
 void until_collided(std::uint64_t rounds, Round round) {
     constexpr std::uint64_t enough = 100;  // a round

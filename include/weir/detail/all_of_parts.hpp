@@ -31,7 +31,8 @@ class all_of;
 
 namespace weir::inline v0::detail {
 
-/// How a constructor argument is kept: an lvalue is referred to; own_part is built in place; a pointer that owns is moved in.
+/// How a constructor argument is kept: an lvalue is referred to; own_part is built in place; a pointer that owns is
+/// moved in.
 template <class P>
 struct part_of {
     using type = P;

@@ -1,25 +1,26 @@
 // SPDX-License-Identifier: MIT
 //
-// Bookings that were cancelled while others were booked behind them. Their place in the queue cannot be given back then,
-// since the departures behind it are promised; it can be once everything behind it is cancelled too.
+// Bookings that were cancelled while others were booked behind them. Their place in the queue cannot be given back
+// then, since the departures behind it are promised; it can be once everything behind it is cancelled too.
 //
-// A permit that is booked has an index, ⌊base/unit⌋ of the part (base, base + unit] of the TAT's scale that it takes. Those
-// parts are disjoint, so the indices are distinct, and all permits that are booked have indices up to that of the TAT, top.
-// A set is (first, count): count cancelled permits, none with an index below first.
+// A permit that is booked has an index, ⌊base/unit⌋ of the part (base, base + unit] of the TAT's scale that it takes.
+// Those parts are disjoint, so the indices are distinct, and all permits that are booked have indices up to that of the
+// TAT, top. A set is (first, count): count cancelled permits, none with an index below first.
 //
 // Lemma. If count = top − first + 1, then every permit with an index from first to top is cancelled, and is in the set.
 // Proof. There are count indices from first to top, and the set's permits take count of them. ∎
 //
-// The TAT may then fall by count·unit: what is left was booked before all of them. The set that is claimed for it is taken
-// out first, by one exchange, so nobody else lowers the TAT for the same permits; when the TAT has moved meanwhile, it is
-// put back. While a thread is stopped between the two, its permits stay unused.
+// The TAT may then fall by count·unit: what is left was booked before all of them. The set that is claimed for it is
+// taken out first, by one exchange, so no other thread lowers the TAT for the same permits; when the TAT has moved
+// meanwhile, it is put back. While a thread is stopped between the two, its permits stay unused.
 //
 // There are a few sets, one for each range of indices that the queue spans, so that a permit that departed between
 // cancelled ones spoils the set of its range only. Forgetting a set is always safe: its gap stays unused.
 //
-// Pairs: (1) the exchanges of a set, acquire-release, with each other. Between a cancellation, which adds to a set and then
-// reads the TAT, and another, which lowers the TAT and then reads the set, one sees what the other did: both access the set
-// by read-modify-writes, of which one is later, and what came before the earlier one is seen after the later one.
+// Pairs: (1) the exchanges of a set, acquire-release, with each other. Between a cancellation, which adds to a set and
+// then reads the TAT, and another, which lowers the TAT and then reads the set, one sees what the other did: both
+// access the set by read-modify-writes, of which one is later, and what came before the earlier one is seen after the
+// later one.
 #pragma once
 
 #include <atomic>

@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: MIT
 //
-// The generic cell rate algorithm as pure arithmetic: state in, time in, answer and new state out. Integers only, constexpr,
-// no clock and no atomics; token_bucket, leaky_bucket and leaky_bucket_queue are shells around it.
+// The generic cell rate algorithm as pure arithmetic: state in, time in, answer and new state out. Integers only,
+// constexpr, no clock and no atomics; token_bucket, leaky_bucket and leaky_bucket_queue are shells around it.
 // Source: ITU-T Recommendation I.371, annex A (the virtual scheduling algorithm).
 //
-// Time is not counted in ticks but in what it earns. Let a permit be worth `unit` units; a clock that has run for t ticks
-// has earned ρ·t units, ρ = unit·permits/ticks of the rate. The state is one number, the theoretical arrival time (TAT) on
-// that scale:
+// Time is not counted in ticks but in what it earns. Let a permit be worth `unit` units; a clock that has run for t
+// ticks has earned ρ·t units, ρ = unit·permits/ticks of the rate. The state is one number, the theoretical arrival time
+// (TAT) on that scale:
 //     grant n at t   iff   max(TAT, ⌊ρt⌋) + n·unit ≤ ⌊ρt⌋ + burst·unit     and then  TAT := max(TAT, ⌈ρt⌉) + n·unit
-// A permit's worth is a whole number of units, so nothing is rounded when permits are charged; ⌊ρt⌋ and ⌈ρt⌉ are exact, so
-// nothing drifts; and the two roundings, refill down and idle clamp up, both go against the caller. Hence, for the grants
-// with times in [s, e], in whatever order they came: the first leaves TAT ≥ ρs + its own worth, each one between adds its
-// own, and the last was found to fit, TAT + its worth ≤ ρe + burst·unit; so permits ≤ burst + rate·(e − s), exactly. (One
-// grant alone is at most burst.)
+// A permit's worth is a whole number of units, so nothing is rounded when permits are charged; ⌊ρt⌋ and ⌈ρt⌉ are exact,
+// so nothing drifts; and the two roundings, refill down and idle clamp up, both go against the caller. Hence, for the
+// grants with times in [s, e], in whatever order they came: the first leaves TAT ≥ ρs + its own worth, each one between
+// adds its own, and the last was found to fit, TAT + its worth ≤ ρe + burst·unit; so permits ≤ burst + rate·(e − s),
+// exactly. (One grant alone is at most burst.)
 //
-// Bits: TAT has `tat_bits` = 60. `unit` is made as large as (rate × 30 years + burst)·unit < 2^60 allows, and a divisor of
-// the rate's ticks where one is near, so that equal steps of human size (a millisecond, a second) earn whole units:
+// Bits: TAT has `tat_bits` = 60. `unit` is made as large as (rate × 30 years + burst)·unit < 2^60 allows, and a divisor
+// of the rate's ticks where one is near, so that equal steps of human size (a millisecond, a second) earn whole units:
 //     rate (clock in ns)        burst      unit (units a permit)    a unit in time
 //     1 per day                 1          2^9·10^10 or so          about 1 tick
 //     100 per second            20         10^7                     1 tick
@@ -48,9 +48,9 @@ public:
         std::uint64_t ceil;
     };
 
-    /// The algorithm for `r` and `burst` on a clock with ticks of `Duration` that advances `resolution` at a time. Errors: a
-    /// burst of 0; a rate or burst that 30 years of this clock cannot count; a clock so coarse that one step earns more
-    /// than the burst, so that rate would be lost.
+    /// The algorithm for `r` and `burst` on a clock with ticks of `Duration` that advances `resolution` at a time.
+    /// Errors: a burst of 0; a rate or burst that 30 years of this clock cannot count; a clock so coarse that one step
+    /// earns more than the burst, so that rate would be lost.
     template <class Duration>
     static constexpr result<gcra> make(rate const& r, permit_count burst, Duration resolution = Duration{1}) {
         gcra g;
@@ -68,8 +68,8 @@ public:
     constexpr std::uint64_t unit() const noexcept { return unit_; }
     constexpr std::uint64_t span() const noexcept { return span_; }
 
-    /// The rate it was made with, by value: per second, minute, hour or day where that is a whole number of permits, else
-    /// as the reduced fraction of permits per tick. `Duration` is the one it was made for.
+    /// The rate it was made with, by value: per second, minute, hour or day where that is a whole number of permits,
+    /// else as the reduced fraction of permits per tick. `Duration` is the one it was made for.
     template <class Duration>
     constexpr rate rate_per() const {
         for (std::int64_t const seconds : {1, 60, 3600, 86'400}) {
@@ -90,8 +90,8 @@ public:
     /// What `t` ticks have earned, t ≤ horizon. One multiplication for a rate of whole units a tick, else three.
     ///
     /// ρ = whole + fraction·2^-128, the fraction rounded up, so the sum exceeds ρt by less than 2^-64. A ρt that is no
-    /// integer is at least 2^-63 away from the next (the denominator of ρ has 63 bits), hence the floor is exact, and ρt is
-    /// an integer exactly when the first 64 bits after the point are zero.
+    /// integer is at least 2^-63 away from the next (the denominator of ρ has 63 bits), hence the floor is exact, and
+    /// ρt is an integer exactly when the first 64 bits after the point are zero.
     constexpr position at(std::uint64_t t) const noexcept {
         if (one_) [[likely]]
             return {t, t};
@@ -106,8 +106,8 @@ public:
     constexpr std::uint64_t first(std::uint64_t units) const noexcept {
         if (at(horizon_).floor < units) return (std::numeric_limits<std::uint64_t>::max)();
         if (one_) return units;
-        // ρ lies between whole and whole + 1, or, where it is below one, between fraction.hi·2^-64 and (fraction.hi + 1)·2^-64:
-        // with many bits of either, two near bounds. Halving settles the rest.
+        // ρ lies between whole and whole + 1, or, where it is below one, between fraction.hi·2^-64 and
+        // (fraction.hi + 1)·2^-64: with many bits of either, two near bounds. Halving settles the rest.
         std::uint64_t low = 0;
         std::uint64_t high = horizon_;
         if (whole_ != 0) {
@@ -129,7 +129,8 @@ public:
         return low;
     }
 
-    /// TAT after n more permits at `now`, whether or not they are available. n ≤ burst, so that the product does not wrap.
+    /// TAT after n more permits at `now`, whether or not they are available. n ≤ burst, so that the product does not
+    /// wrap.
     constexpr std::uint64_t charged(std::uint64_t tat, position now, permits n) const noexcept {
         return (tat > now.ceil ? tat : now.ceil) + n * unit_;
     }
@@ -147,9 +148,9 @@ public:
 
     /// How many permits can be taken at `now`, at once or in any parts, one by one included. The state may be in debt.
     ///
-    /// The first part raises the TAT to ⌈ρt⌉, and the others are held against ⌊ρt⌋. Where ρt is not an integer that costs
-    /// one unit of the burst, so a full bucket then counts burst − 1, although one call for the whole burst is granted.
-    /// A burst of 1 has no second part.
+    /// The first part raises the TAT to ⌈ρt⌉, and the others are held against ⌊ρt⌋. Where ρt is not an integer that
+    /// costs one unit of the burst, so a full bucket then counts burst − 1, although one call for the whole burst is
+    /// granted. A burst of 1 has no second part.
     constexpr permits available(std::uint64_t tat, position now) const noexcept {
         std::uint64_t const after_idle = tat > now.ceil ? tat : now.ceil;
         std::uint64_t const used = after_idle - now.floor;
@@ -160,8 +161,8 @@ public:
     /// The state at tick 0 with k permits available (all of them where k is more than burst).
     constexpr std::uint64_t initial(permits k) const noexcept { return k >= burst_ ? 0 : (burst_ - k) * unit_; }
 
-    /// What a change of configuration keeps: what is available, as a bucket does; or the time from which on the next can
-    /// depart, as a queue does.
+    /// What a change of configuration keeps: what is available, as a bucket does; or the time from which on the next
+    /// can depart, as a queue does.
     enum class keep : unsigned char { availability, departures };
 
     /// Carries a state over from `old` to this at tick t. All ones where it does not fit.
@@ -172,9 +173,10 @@ public:
         return free_from <= t ? at(t).floor : at(free_from).ceil;
     }
 
-    /// Carries a state over from `old` to this at tick t: what was available stays available, up to this burst, and debt
-    /// stays debt, rounded against the caller by less than a unit each. What is booked ahead also keeps its time: nothing
-    /// is available before the last of it is due, since it will be used then. All ones where the debt does not fit.
+    /// Carries a state over from `old` to this at tick t: what was available stays available, up to this burst, and
+    /// debt stays debt, rounded against the caller by less than a unit each. What is booked ahead also keeps its time:
+    /// nothing is available before the last of it is due, since it will be used then. All ones where the debt does not
+    /// fit.
     constexpr std::uint64_t carried(gcra const& old, std::uint64_t tat, std::uint64_t t) const noexcept {
         constexpr std::uint64_t no_fit = (std::numeric_limits<std::uint64_t>::max)();
         position const then = old.at(t);
@@ -195,8 +197,8 @@ public:
         return next > tat_max ? no_fit : next;
     }
 
-    /// The configuration, word by word, for a shell that must publish it through atomics. The horizon is not part of it:
-    /// it depends on the clock's ticks alone.
+    /// The configuration, word by word, for a shell that must publish it through atomics. The horizon is not part of
+    /// it: it depends on the clock's ticks alone.
     static constexpr int words = 6;
     struct packed_state {
         std::uint64_t word[words];
@@ -259,8 +261,8 @@ private:
         return {};
     }
 
-    /// The largest number up to `most` that divides `ticks` and has no prime factor above 7, or `most` itself where that
-    /// one is much smaller.
+    /// The largest number up to `most` that divides `ticks` and has no prime factor above 7, or `most` itself where
+    /// that one is much smaller.
     static constexpr std::uint64_t pick_unit(std::uint64_t ticks, std::uint64_t most) noexcept {
         if (ticks <= most) return ticks;
         std::uint64_t best = 1;

@@ -73,8 +73,8 @@ protected:
     state state_;
 };
 
-/// The answers of an attempt and the receipt of a grant. The answers are a snapshot: they are computed when asked for from
-/// the words that the attempt saw and the configuration of the constructor, which never changes; under a changed
+/// The answers of an attempt and the receipt of a grant. The answers are a snapshot: they are computed when asked for
+/// from the words that the attempt saw and the configuration of the constructor, which never changes; under a changed
 /// configuration the attempt has computed them. It refers to its limiter, which must outlive it.
 template <class Clock, class Atomics>
 class gcra_limiter<Clock, Atomics>::decision {
@@ -86,11 +86,11 @@ public:
     constexpr bool never() const noexcept { return (flags_ & flag_never) != 0; }
     constexpr weir::error error() const noexcept { return never() ? never_granted(n_) : weir::error{}; }
 
-    /// Denied: the earliest instant at which the same attempt is granted if no other caller takes; one tick earlier it is
-    /// denied. time_point::max() when never, or beyond the 30 years. Granted: the time of the attempt. One division.
+    /// Denied: the earliest instant at which the same attempt is granted if no other caller takes; one tick earlier it
+    /// is denied. time_point::max() when never, or beyond the 30 years. Granted: the time of the attempt. One division.
     constexpr time_point retry_at() const noexcept { return retry_within(0); }
-    /// How long that is from the attempt, at most 30 years. Where an approximate clock denied it, the time of the attempt
-    /// is not known: then from now on, which reads the clock.
+    /// How long that is from the attempt, at most 30 years. Where an approximate clock denied it, the time of the
+    /// attempt is not known: then from now on, which reads the clock.
     constexpr duration retry_after() const noexcept { return after(retry_at()); }
     /// The same in whole seconds, rounded up.
     constexpr std::int64_t retry_after_seconds() const noexcept { return seconds_rounded_up(retry_after()); }
@@ -102,8 +102,8 @@ public:
         return g.available(tat(), g.at(limiter_->since_origin(t_)));
     }
 
-    /// The earliest instant, not before the attempt, from which an attempt for all of the capacity is granted if no caller
-    /// takes until then; time_point::max() beyond the 30 years. One division.
+    /// The earliest instant, not before the attempt, from which an attempt for all of the capacity is granted if no
+    /// caller takes until then; time_point::max() beyond the 30 years. One division.
     constexpr time_point full_at() const noexcept {
         std::uint64_t const at = changed() ? full_ : limiter_->state_.initial().first(tat());
         return at <= limiter_->since_origin(t_) ? t_ : limiter_->from_origin(at);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// 128-bit products and quotients, with a portable form for targets without a 128-bit integer and for comparison in tests.
+// 128-bit products and quotients, with a portable form for targets without a 128-bit integer and for comparison in
+// tests.
 #pragma once
 
 #include "cpp20.hpp"
@@ -78,8 +79,8 @@ constexpr std::uint64_t mul_div_ceil(std::uint64_t a, std::uint64_t b, std::uint
     return q.value == ~std::uint64_t{0} ? q.value : q.value + (q.remainder != 0 ? 1U : 0U);
 }
 
-/// How many ticks of `Duration` a limiter's promise covers: 30 years (of 365.25 days), rounded down; all ones where 64 bits do
-/// not hold them.
+/// How many ticks of `Duration` a limiter's promise covers: 30 years (of 365.25 days), rounded down; all ones where 64
+/// bits do not hold them.
 template <class Duration>
 constexpr std::uint64_t thirty_years() noexcept {
     constexpr std::uint64_t seconds = 30U * 31'557'600ULL;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// account_pool: several accounts as one. A vendor limits an account and a model, not a key: the keys of one account share
-// its limiter, and only another account, another region or a proxy adds capacity. N members with a quota each give N
-// times the quota.
+// account_pool: several accounts as one. A vendor limits an account and a model, not a key: the keys of one account
+// share its limiter, and only another account, another region or a proxy adds capacity. N members with a quota each
+// give N times the quota.
 #pragma once
 
 #include <algorithm>
@@ -99,9 +99,9 @@ public:
     account_pool& operator=(account_pool const&) = delete;
     ~account_pool();
 
-    /// Adds a key and returns the number of its member. A key of an account that was added before joins that member: its
-    /// quota is not counted twice, and `q`, `o` and `price` are ignored. `price` is any measure of cost, the same for
-    /// all members. Errors of quota_limiter's constructor.
+    /// Adds a key and returns its member's number. A key of a known account joins that account's member: `q`, `o` and
+    /// `price` are then ignored. `price` is any measure of cost, the same for all members. Errors of quota_limiter's
+    /// constructor.
     template <class C = Clock>
         requires(!std::is_reference_v<C>)
     std::size_t add(account_id id, std::string key, quota q, quota_options o = {}, std::uint64_t price = 0) {
@@ -112,9 +112,8 @@ public:
         return add_with(std::move(id), std::move(key), q, o, price, c);
     }
 
-    /// One request of so many tokens through any member but those in `except`, if `condition` admits it too (see
-    /// no_condition). All or nothing: where another thread takes what was seen, everything is given back, and the next
-    /// member is asked.
+    /// One request through any member but those in `except`, if `condition` admits it too (see no_condition). All or
+    /// nothing: where another thread is faster, everything is given back, and the next member is asked.
     template <class Condition = no_condition>
     [[nodiscard("the choice says which account to use, or when to try again")]] choice try_acquire(
         tokens n, time_point t, std::span<std::size_t const> except = {}, Condition&& condition = {});
@@ -123,16 +122,16 @@ public:
     bool settle(choice& c, tokens used, time_point now) noexcept {
         return c.decision_ && members_[c.member_].limits.settle(*c.decision_, used, now);
     }
-    /// Gives a grant back, of a call that was not sent. Returns what quota_limiter::refund returns.
+    /// Refunds a call that was not sent. Returns what quota_limiter::refund returns.
     auto refund(choice& c) noexcept {
         using refunded = decltype(std::declval<limiter&>().refund(*c.decision_));
         return c.decision_ ? members_[c.member_].limits.refund(*c.decision_) : refunded{};
     }
 
     /// What became of a call through a member. An answer resets the member's cooldown delay. A verdict that asks for
-    /// another account puts the member on cooldown: until the time in the verdict (`now` is the wall clock at `t`), else
-    /// for a delay that doubles. An invalid key is first replaced by the account's next key, once for all calls that it
-    /// failed. Other verdicts change nothing.
+    /// another account puts the member on cooldown: until the time in the verdict (`now` is the wall clock at `t`),
+    /// else for a delay that doubles. An invalid key is first replaced by the account's next key, once for all calls
+    /// that it failed. Other verdicts change nothing.
     void report(choice const& c, verdict const& v, time_point t, std::chrono::sys_seconds now = {}) noexcept {
         if (c) report(c.member_, c.key_, v, t, now);
     }
@@ -141,11 +140,11 @@ public:
         if (i < members_.size()) report(i, members_[i].key.load(std::memory_order_relaxed), v, t, now);
     }
 
-    /// Puts a member on cooldown until `until` at least, as when a server asks all callers to wait.
+    /// Puts a member on cooldown until `until` at least.
     void begin_cooldown(std::size_t i, time_point until) noexcept { members_[i].cooldown.extend(until); }
     /// The end of a member's cooldown; a time not after now when it has none.
     time_point cooldown_until(std::size_t i) const noexcept { return members_[i].cooldown.until(); }
-    /// Ends a cooldown, as when a person has paid the bill.
+    /// Ends a cooldown.
     void end_cooldown(std::size_t i) noexcept { members_[i].cooldown.end(); }
 
     std::size_t size() const noexcept { return members_.size(); }
@@ -257,7 +256,7 @@ auto account_pool<Clock, Atomics>::try_acquire(tokens n, time_point t, std::span
     choice c;
     for (auto& [price, g] : groups_) {
         std::size_t const count = g.members.size();
-        // Relaxed: which member is first, no more.
+        // Relaxed: only which is first.
         std::size_t const turn = count == 1 ? 0 : g.turn.fetch_add(1, std::memory_order_relaxed);
         for (std::size_t k = 0; k < count; ++k) {
             std::size_t const i = g.members[(turn + k) % count];
@@ -313,7 +312,7 @@ void account_pool<Clock, Atomics>::report(std::size_t i, std::uint32_t key, verd
     }
     if (v.action != action::next_account && v.cause != cause::free_quota) return;
     if (v.cause == cause::authentication) {
-        // Relaxed: a number. If the key in use is another one already, it is not to blame for this failure.
+        // Relaxed: a number. If another key is in use already, it is not to blame for this failure.
         std::uint32_t const next = key + 1 < m.keys.size() ? key + 1 : 0;
         std::uint32_t seen = key;
         if (!m.key.compare_exchange_strong(seen, next, std::memory_order_relaxed, std::memory_order_relaxed) ||

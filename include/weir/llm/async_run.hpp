@@ -82,8 +82,9 @@ namespace weir::inline v0::llm {
 ///     auto send = [&](auto& call) -> weir::task<weir::llm::ended_attempt> {
 ///         auto r = co_await http.post(call.account().endpoint, call.key(), body(call.model()));
 ///         weir::llm::header_map const fields{r.headers};
-///         co_return call.ended({.answer = {.dialect = dashscope, .status = r.status, .headers = fields, .body = r.body},
-///                               .used = usage_in(r)});
+///         co_return call.ended({
+///             .answer = {.dialect = dashscope, .status = r.status, .headers = fields, .body = r.body},
+///             .used = usage_in(r)});
 ///     };
 ///     auto const end = co_await weir::llm::async_run(session, {.size = weir::llm::measure(prompt)}, send, timer);
 ///
@@ -93,9 +94,9 @@ namespace weir::inline v0::llm {
 /// outlive it. It resumes from the timer's executor, and from where the awaitable of `send` resumes it: one executor,
 /// which is a strand or one thread.
 ///
-/// Destroyed while it waits or pauses, it leaves no trace. Destroyed while it sends, or where `send` throws (which passes
-/// through), the attempt stays reserved until the server has given up. A requested stop ends a wait and a pause at once;
-/// an attempt that was sent is not cut short: what `send` awaits is the sender's.
+/// Destroyed while it waits or pauses, it leaves no trace. Destroyed while it sends, or where `send` throws (which
+/// passes through), the attempt stays reserved until the server has given up. A requested stop ends a wait and a pause
+/// at once; an attempt that was sent is not cut short: what `send` awaits is the sender's.
 template <class Pool, std::size_t Classes, class Send, class Timer, class Observe = no_observer,
           stoppable_token Token = never_stop>
     requires async_timer<Timer, typename Pool::time_point>

@@ -101,7 +101,8 @@ struct input_estimate {
 ///
 ///     weir::llm::token_estimator model;
 ///     auto size = weir::llm::measure(system) + weir::llm::measure(prompt);
-///     auto d = quota.try_acquire(weir::llm::tokens{.input = model.input(size).bound, .output = model.output(max_tokens)});
+///     auto d = quota.try_acquire(
+///         weir::llm::tokens{.input = model.input(size).bound, .output = model.output(max_tokens)});
 ///     … model.learn(size, usage);
 ///
 /// Until `min_samples` answers have been learned, the input bound is token_bound() and the output is the default.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // fallback_chain: models in the order of preference, each with its own accounts and quotas. A call goes down the chain
-// when waiting at the top would take longer than the caller accepts, or when a model is on cooldown; it comes back up as
-// soon as the top can serve.
+// when waiting at the top would take longer than the caller accepts, or when a model is on cooldown; it comes back up
+// as soon as the top can serve.
 #pragma once
 
 #include <chrono>
@@ -56,8 +56,8 @@ struct fallback_terms {
 ///     else sleep until c.retry_at();
 ///
 /// **Which link.** The first that grants now. A link that could serve within `patience` keeps the call waiting: nothing
-/// is granted, and retry_at is that link's. A model on cooldown keeps no call waiting. Where no link can serve, retry_at
-/// is the earliest of all.
+/// is granted, and retry_at is that link's. A model on cooldown keeps no call waiting. Where no link can serve,
+/// retry_at is the earliest of all.
 /// **Price.** Accounts that cost more than max_price are ignored; where none is left, retry_at is time_point::max(). In
 /// a link, its pool takes the cheapest account that grants. Among links, price counts with cheapest_first.
 template <class Pool = account_pool<>>
@@ -101,9 +101,9 @@ public:
     }
 
     /// What became of a call. An answer resets the model's cooldown delay. A verdict that asks for another model, or
-    /// max_overloads in a row, puts the model on cooldown: until the time in the verdict, else for a delay that doubles.
-    /// An endpoint that is not reached counts as overload. A chain of one link has no other model to turn to, so overload
-    /// puts nothing on cooldown: each call's own backoff keeps away. The pool judges the rest.
+    /// max_overloads in a row, puts the model on cooldown: until the time in the verdict, else for a delay that
+    /// doubles. An endpoint that is not reached counts as overload. A chain of one link has no other model to turn to,
+    /// so overload puts nothing on cooldown: each call's own backoff keeps away. The pool judges the rest.
     void report(choice const& c, verdict const& v, time_point t, std::chrono::sys_seconds now = {}) noexcept;
 
     /// The end of a link's cooldown; a time not after now when it has none.

@@ -24,8 +24,8 @@ concept header_lookup =
 
 namespace weir::inline v0::llm {
 
-/// A look-up of header fields. Names are given in lower case; the look-up must ignore case (RFC 9110, 5.1). A field that
-/// came in several lines must be given as one value, joined by ", " (RFC 9110, 5.3).
+/// A look-up of header fields. Names are given in lower case; the look-up must ignore case (RFC 9110, 5.1). A field
+/// that came in several lines must be given as one value, joined by ", " (RFC 9110, 5.3).
 ///
 ///     auto find = [&](std::string_view name) -> std::optional<std::string_view> { … };
 ///     weir::llm::headers h{find};

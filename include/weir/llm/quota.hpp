@@ -16,8 +16,9 @@
 namespace weir::inline v0::llm {
 
 /// LLM tokens of one call. When asking, `output` is an upper bound (max_tokens); when settling, what was used.
-/// The fields are named where it is made, tokens{.input = 500, .output = 800}: braces without names do not compile, since
-/// {500} and {500, 0} look alike. The counts are permit_count: no fractions, and a negative count is denied for good.
+/// The fields are named where it is made, tokens{.input = 500, .output = 800}: braces without names do not compile,
+/// since {500} and {500, 0} look alike. The counts are permit_count: no fractions, and a negative count is denied for
+/// good.
 struct tokens {
     /// Takes the place of the first positional argument, and nothing converts to it.
     struct named_fields_only {
@@ -111,7 +112,8 @@ enum class quota_start : unsigned char {
     full_in_flight,  ///< unknown, and calls may be in flight: no tokens before the server must have given them up
 };
 
-/// A quota with its request limits and its token limits at so many 1,048,576ths, none below 1. For quota_limiter::change.
+/// A quota with its request limits and its token limits at so many 1,048,576ths, none below 1. For
+/// quota_limiter::change.
 constexpr quota scaled(quota q, std::uint64_t requests, std::uint64_t tokens) noexcept {
     auto const part = [](std::optional<std::uint64_t>& x, std::uint64_t share) {
         if (!x) return;

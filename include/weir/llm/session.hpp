@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// session: one call, with everything that it takes to get an answer. It asks a chain of models and their accounts, waits
-// in a queue, says what to send and where, reads what came back, and goes on until there is an answer or a reason why
-// there is none. It holds no policy of its own: each of its parts is usable without it. It sends nothing.
+// session: one call, with everything that it takes to get an answer. It asks a chain of models and their accounts,
+// waits in a queue, says what to send and where, reads what came back, and goes on until there is an answer or a reason
+// why there is none. It holds no policy of its own: each of its parts is usable without it. It sends nothing.
 #pragma once
 
 #include <chrono>
@@ -55,21 +55,23 @@ struct no_observer {
 ///         auto r = http.Post(path, {{"Authorization", bearer(call.key())}}, body(call.model()), "application/json");
 ///         if (!r) return call.transport_failed();
 ///         weir::llm::header_map const fields{r->headers};           // Retry-After: 20 is honoured
-///         return call.ended({.answer = {.dialect = dashscope, .status = r->status, .headers = fields, .body = r->body},
-///                            .used = usage_in(r->body)});
+///         return call.ended({
+///             .answer = {.dialect = dashscope, .status = r->status, .headers = fields, .body = r->body},
+///             .used = usage_in(r->body)});
 ///     });
 ///     if (!end.answered()) log(to_string(end.status), end.reason);
 ///
 /// **Three forms, one machine.** `call` is the machine: next() says what to do, ended() takes what came of it; an event
 /// loop drives it with its own queue. run() drives it on the calling thread, async_run.hpp as a coroutine; both wait in
 /// the session's queue, first come, first served, and are woken when a call ends.
-/// **Promise.** Each attempt, retries included, keeps what the chain's limits promise. After an answer, or after part of
-/// one was handed on, nothing is sent again. A call always ends: backoff and budget bound the retries, the number of
+/// **Promise.** Each attempt, retries included, keeps what the chain's limits promise. After an answer, or after part
+/// of one was handed on, nothing is sent again. A call always ends: backoff and budget bound the retries, the number of
 /// accounts bounds the moves, and the deadline bounds all of them. The outcome says why.
 /// **Classes.** Several classes of callers may each have a share:
 /// `session s{models, {weir::fair_class{.weight = 9}, weir::fair_class{.weight = 1}}}`. Among the calls that wait,
-/// fair_queue.hpp decides, by the tokens that the calls used in the end; in one class, first come, first served. A retry
-/// keeps its original position. This holds for run() and async_run(); a driver of `call` decides the order itself.
+/// fair_queue.hpp decides, by the tokens that the calls used in the end; in one class, first come, first served. A
+/// retry keeps its original position. This holds for run() and async_run(); a driver of `call` decides the order
+/// itself.
 /// **An attempt** takes all or nothing of its account's limits, adaptive rate, ramp and concurrency
 /// (detail/account_throttle.hpp). Where no call waits it takes no lock; its end takes the queue's. A call allocates
 /// nothing with up to 64 accounts.
@@ -99,8 +101,8 @@ public:
         duration patience{0};                       ///< how long it waits for a better model
         std::uint64_t max_price = (std::numeric_limits<std::uint64_t>::max)();  ///< see fallback_terms
         bool cheapest_first = false;                                            ///< see fallback_terms
-        /// Whether an attempt that the server may have worked on, and billed, is sent again. Absent: after a failure that
-        /// was reported, but not when nothing is known of it (call::lost). true: in both cases. false: in neither.
+        /// Whether an attempt that the server may have worked on, and billed, is sent again. Absent: after a failure
+        /// that was reported, but not when nothing is known of it (call::lost). true: in both cases. false: in neither.
         std::optional<bool> repeatable{};
         std::size_t fair_class = 0;  ///< the index of its class
     };
@@ -156,7 +158,8 @@ public:
 
     /// Sends by `send(call&)` on this thread until there is an answer or a reason why not. `send` returns what
     /// call.ended(…), call.transport_failed() or call.lost() returns. What it throws passes through, and the attempt
-    /// stays reserved until the server has given up. `observe(progress)` is called at each step. Tokens: wait_queue.hpp.
+    /// stays reserved until the server has given up. `observe(progress)` is called at each step. Tokens:
+    /// wait_queue.hpp.
     template <class Send, class Observe = no_observer, stoppable_token Token = never_stop>
     [[nodiscard("the outcome says whether there is an answer")]] outcome run(request const& r, Send&& send,
                                                                              Observe&& observe = {}, Token token = {});
@@ -185,8 +188,8 @@ public:
     std::optional<std::uint32_t> concurrency(std::size_t link, std::size_t member) const noexcept {
         return throttle(link, member).concurrency();
     }
-    /// Every call that waits ends with call_end::closed, now and later; a call that pauses, when its pause is over. What is
-    /// in flight ends as it would. Before the session is destroyed, its callers must have left run().
+    /// Every call that waits ends with call_end::closed, now and later; a call that pauses, when its pause is over.
+    /// What is in flight ends as it would. Before the session is destroyed, its callers must have left run().
     void close() { queues_.close(); }
     /// Something has changed from outside (a quota, an account's cooldown): the first waiter tries again.
     void notify() { queues_.notify(); }

@@ -14,7 +14,8 @@
 
 namespace weir::inline v0::llm {
 
-/// One value as it is exported. The names and label values are static text; units are in the name, as Prometheus expects.
+/// One value as it is exported. The names and label values are static text; units are in the name, as Prometheus
+/// expects.
 struct metric {
     std::string_view name;
     std::string_view label;  ///< the label's name; empty: none

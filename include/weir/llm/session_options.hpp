@@ -43,8 +43,8 @@ struct session_options {
     std::optional<ramp_options> ramp{};                ///< one for each account
     std::optional<adaptive_range> adaptive{};          ///< of each account's requests and tokens
     std::optional<concurrency_options> concurrency{};  ///< of each account
-    /// Where the server reports what is left (OpenAI, Anthropic, gateways; DashScope does not): when it counts that. The
-    /// use of strangers then lowers what an account is asked for, see header_sync.hpp.
+    /// Where the server reports what is left (OpenAI, Anthropic, gateways; DashScope does not): when it counts that.
+    /// The use of strangers then lowers what an account is asked for, see header_sync.hpp.
     std::optional<report_time> sync_headers{};
     jitter_estimator_options jitter{};     ///< how each account's delays are measured; read by session::jitter
     token_weights weights{};               ///< of texts, for models whose answers were not seen yet

@@ -23,8 +23,8 @@ struct reply {
     std::optional<tokens> used{};  ///< as reported; without it an answer is charged at its bound
     std::uint64_t cached = 0;      ///< of the input, see usage_weights
     bool sent = true;              ///< false: the request certainly never left; it is refunded whole
-    /// Not sent, by the caller's choice (it was too late, say): no failure. The call asks again, behind the calls that wait.
-    /// Implies !sent.
+    /// Not sent, by the caller's choice (it was too late, say): no failure. The call asks again, behind the calls that
+    /// wait. Implies !sent.
     bool cancelled = false;
     bool delivered = false;  ///< part of the answer was handed on: the request is not sent again
     std::optional<std::chrono::nanoseconds> arrived{};  ///< the server's stamp of the request, by its clock
@@ -40,8 +40,8 @@ enum class charged_as : unsigned char {
     reserved,      ///< likewise, until the server has certainly given up
 };
 
-/// What call::ended returns, and what a sender returns in turn: the session has been told what came of the attempt. Only
-/// a call can make one.
+/// What call::ended returns, and what a sender returns in turn: the session has been told what came of the attempt.
+/// Only a call can make one.
 class ended_attempt {
 public:
     constexpr charged_as charged() const noexcept { return charged_; }

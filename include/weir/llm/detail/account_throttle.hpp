@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// account_throttle: what a call through an account must be granted in addition to the account's limits, where a session is
-// told to: the adaptive rate, the ramp, the concurrency; and what its end tells them.
+// account_throttle: what a call through an account must be granted in addition to the account's limits, where a session
+// is told to: the adaptive rate, the ramp, the concurrency; and what its end tells them.
 #pragma once
 
 #include <algorithm>
@@ -36,8 +36,8 @@ namespace weir::inline v0::llm {
 /// One for each account of a session; every verb may be called by any thread. It refers to the account's limiter and to
 /// the clock. An attempt takes no lock; the end of one takes a lock where there is an adaptive rate.
 ///
-/// It is not a `limiter`: an attempt takes part of several in two steps (ready, then take, with the account's own limiter
-/// in between), and its end says what the server answered, not what was used. Its parts satisfy that contract.
+/// It is not a `limiter`: an attempt takes part of several in two steps (ready, then take, with the account's own
+/// limiter in between), and its end says what the server answered, not what was used. Its parts satisfy that contract.
 template <class Pool>
 class account_throttle {
 public:
@@ -228,7 +228,8 @@ private:
     time_point tokens_free() const noexcept {
         return time_point{duration{static_cast<typename duration::rep>(tokens_until_.load(std::memory_order_relaxed))}};
     }
-    // A call may pass when the tokens of the calls before it have taken their time. Relaxed: this value is all that the rate needs.
+    // A call may pass when the tokens of the calls before it have taken their time. Relaxed: this value is all that the
+    // rate needs.
     bool take_tokens(time_point t, std::int64_t length) noexcept {
         std::int64_t seen = tokens_until_.load(std::memory_order_relaxed);
         do {
@@ -257,7 +258,8 @@ private:
         std::uint64_t const seen = in_force_.load(std::memory_order_relaxed);
         auto const moved = [](std::uint64_t a, std::uint64_t b) { return (a > b ? a - b : b - a) * 64 >= b && a != b; };
         if (!moved(requests, seen >> 32U) && !moved(tokens, seen & 0xffff'ffffU)) return;
-        // What could not be put in force (busy, or too large for a window) stays as it was, and the next answer tries again.
+        // What could not be put in force (busy, or too large for a window) stays as it was, and the next answer tries
+        // again.
         std::uint64_t requests_now = requests;
         std::uint64_t tokens_now = tokens;
         if (requests_ && requests_->apply(*pace_, 1, now)) requests_now = seen >> 32U;
@@ -277,7 +279,8 @@ private:
     std::optional<adaptive_concurrency<additive, atomics>> concurrency_{};
     std::optional<adaptive> requests_{};
     std::optional<adaptive> tokens_{};
-    // A lowered rate of requests, one by one: a window of a second holds too few requests to lower its limit by a little.
+    // A lowered rate of requests, one by one: a window of a second holds too few requests to lower its limit by a
+    // little.
     std::optional<token_bucket<clock_type const&, atomics>> pace_{};
     // A lowered rate of tokens likewise: a window would grant them all at once.
     typename atomics::template atomic<std::int64_t> tokens_until_{0};

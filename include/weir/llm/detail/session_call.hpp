@@ -35,9 +35,7 @@ namespace weir::inline v0::llm {
 ///     auto s = call.next();      // send: granted, its stamp is now: send it, then call.ended(…)
 ///                                // wait, pause: next() again at s.until, or (wait) when any call has ended
 ///                                // over: call.result()
-///
-/// A call that is destroyed while an attempt is in flight leaves it as lost: what it holds is held until the server has
-/// given up.
+/// Destroyed while an attempt is in flight, it leaves that as lost: reserved until the server has given up.
 template <class Pool, std::size_t Classes>
 class session<Pool, Classes>::call {
 public:
@@ -53,16 +51,14 @@ public:
     }
     [[nodiscard("the step says whether to send, to wait, or to stop")]] step next(time_point now);
 
-    /// What came of the attempt. Once for each attempt; more are ignored. A reply that says nothing at all counts as
-    /// lost(). A sender returns what this returns.
+    /// The result of the attempt, once; more are ignored. An empty reply is lost(). A sender returns what this returns.
     ended_attempt ended(reply const& r) { return ended(r, session_.clock().now()); }
     ended_attempt ended(reply const& r, time_point now);
     /// It was sent, and the transport failed: refused, reset, timed out. A reply whose answer.transport_failed is set.
     ended_attempt transport_failed();
-    /// It was sent, and nothing is known of it. The server may have answered, and billed: it is sent again only if
-    /// request::repeatable is true.
+    /// It was sent, and nothing else is known; it may be billed. Sent again only if request::repeatable is true.
     ended_attempt lost();
-    /// It was not sent, by the caller's choice: no failure. It asks again, behind the calls that wait.
+    /// Not sent, by the caller's choice: no failure. It asks again, behind the calls that wait.
     ended_attempt cancelled();
     /// The first of the answer was read: what latency and jitter are measured by. Without it, the end is.
     void on_response() { on_response(session_.clock().now()); }
@@ -470,8 +466,7 @@ template <class Pool, std::size_t Classes>
 void session<Pool, Classes>::call::retry(verdict const& v, time_point now) {
     bool const elsewhere = session_.accounts_ > 1;
     if (v.max_retries != 0 && retries_ >= v.max_retries) return finish(call_end::exhausted, v.reason);
-    // With one account, a hint beyond the backoff's budget ends the call; with more, it only says when this account is
-    // available again.
+    // With one account, a hint beyond the backoff's budget ends the call; else it says when this account is back.
     auto const pause =
         session_.options_.retry.next(retries_, random_numbers{&session_}, elsewhere ? std::nullopt : v.wait,
                                      std::chrono::nanoseconds{now - *first_}, previous_);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// session::drive: a call on its way through the session's queue, whatever sleeps and sends; and session::run, where that
-// is the calling thread. Part of session.hpp.
+// session::drive: a call on its way through the session's queue, whatever sleeps and sends; and session::run, where
+// that is the calling thread. Part of session.hpp.
 #pragma once
 
 #include <algorithm>
