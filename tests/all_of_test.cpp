@@ -23,7 +23,7 @@ using weir::permits;
 using bucket = weir::token_bucket<manual_clock&>;
 using counter = weir::sliding_window_counter<manual_clock&>;
 
-static_assert(weir::limiter<weir::all_of<bucket&, bucket&>>);
+static_assert(weir::limiter<weir::all_of<bucket&, counter&>>);
 static_assert(!std::is_copy_constructible_v<weir::all_of<bucket&>::decision>);
 
 TEST(all_of, grants_only_what_every_part_has) {

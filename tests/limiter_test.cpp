@@ -3,12 +3,16 @@
 
 #include <gtest/gtest.h>
 
+#include <weir/all_of.hpp>
 #include <weir/clock/manual_clock.hpp>
 #include <weir/leaky_bucket.hpp>
 #include <weir/leaky_bucket_queue.hpp>
+#include <weir/sliding_window_counter.hpp>
+#include <weir/sliding_window_log.hpp>
 #include <weir/token_bucket.hpp>
 
 #include <chrono>
+#include <functional>
 #include <limits>
 #include <type_traits>
 
@@ -19,7 +23,7 @@ using namespace std::chrono_literals;
 template <class L>
 constexpr bool is_one() {
     using decision = typename L::decision;
-    return weir::old_limiter<L> && weir::old_decision<decision> && !std::is_copy_constructible_v<decision> &&
+    return weir::limiter<L> && weir::decision<decision> && !std::is_copy_constructible_v<decision> &&
            std::is_nothrow_move_constructible_v<decision> && std::is_nothrow_move_assignable_v<decision> &&
            !std::is_copy_constructible_v<L> && !std::is_move_constructible_v<L> &&
            alignof(L) == weir::detail::cache_line && !std::is_convertible_v<decision, bool> &&
@@ -37,8 +41,8 @@ TEST(limiter, is_what_every_bucket_is) {
     static_assert(all_are<weir::token_bucket>());
     static_assert(all_are<weir::leaky_bucket>());
     static_assert(all_are<weir::leaky_bucket_queue>());
-    static_assert(!weir::old_limiter<int>);
-    static_assert(!weir::old_decision<bool>);
+    static_assert(!weir::limiter<int>);
+    static_assert(!weir::decision<bool>);
 }
 
 TEST(limiter, is_found_without_angle_brackets_whatever_the_clock) {
@@ -61,11 +65,79 @@ TEST(limiter, is_found_without_angle_brackets_whatever_the_clock) {
     EXPECT_EQ(&c.clock(), &clock);
 }
 
-TEST(start, says_how_much_there_is) {
-    static_assert(weir::start{}.available == weir::all_permits);
-    static_assert(weir::start::full().available == weir::start{}.available);
-    static_assert(weir::start::empty().available == 0);
-    static_assert(weir::start::with(5).available == 5);
+TEST(permit_count, takes_any_integer_and_nothing_else) {
+    static_assert(weir::permit_count{5} == 5U && weir::permit_count{std::uint8_t{200}} == 200U);
+    static_assert(weir::permit_count{std::int64_t{7}} == 7U && weir::permit_count{7ULL} == 7U);
+    static_assert(!std::is_convertible_v<double, weir::permit_count> &&
+                  !std::is_convertible_v<float, weir::permit_count>);
+    static_assert(!std::is_convertible_v<bool, weir::permit_count>);
+    static_assert(!std::is_convertible_v<std::chrono::seconds, weir::permit_count>);
+}
+
+TEST(permit_count, is_invalid_when_it_was_negative) {
+    volatile int debt = -1;
+    weir::permit_count const n{int{debt}};
+    EXPECT_TRUE(n.invalid());
+    EXPECT_FALSE(weir::permit_count{weir::all_permits}.invalid());
+}
+
+template <class Limiter>
+void refuses_what_no_one_can_mean(Limiter& l) {
+    int const negative = -1;
+    auto const before = l.available();
+    auto d = l.try_acquire(negative);
+    EXPECT_FALSE(d);
+    EXPECT_TRUE(d.never());
+    EXPECT_EQ(d.error(), weir::errc::invalid_argument);
+    EXPECT_EQ(l.check(negative).error(), weir::errc::invalid_argument);
+    auto too_many = l.try_acquire(weir::all_permits);
+    EXPECT_TRUE(too_many.never());
+    EXPECT_EQ(too_many.error(), weir::errc::does_not_fit);
+    EXPECT_EQ(too_many.retry_after_seconds(), 30 * 31'557'600LL);
+    auto granted = l.try_acquire(2);
+    EXPECT_TRUE(granted);
+    EXPECT_EQ(granted.error(), weir::errc::none);
+    EXPECT_EQ(granted.retry_after_seconds(), 0);
+    EXPECT_EQ(l.refund(granted, negative), 0U);
+    EXPECT_FALSE(l.settle(granted, negative));
+    EXPECT_EQ(l.refund(granted), 2U);
+    EXPECT_EQ(l.available(), before);
+    EXPECT_EQ(l.change(l.limits()), weir::errc::none);
+    EXPECT_EQ(l.available(), before);
+}
+
+TEST(limiter, refuses_what_no_one_can_mean_and_loses_nothing) {
+    weir::manual_clock clock;
+    weir::token_bucket bucket{weir::rate{1, 1s}, 5, std::ref(clock)};
+    weir::leaky_bucket leaky{weir::rate{1, 1s}, 5, std::ref(clock)};
+    weir::leaky_bucket_queue queue{weir::rate{1, 1s}, 5, std::ref(clock)};
+    weir::sliding_window_log log{5, 1s, std::ref(clock)};
+    weir::sliding_window_counter counter{5, 1s, std::ref(clock)};
+    weir::all_of both{bucket, counter};
+    {
+        SCOPED_TRACE("token_bucket");
+        refuses_what_no_one_can_mean(bucket);
+    }
+    {
+        SCOPED_TRACE("leaky_bucket");
+        refuses_what_no_one_can_mean(leaky);
+    }
+    {
+        SCOPED_TRACE("leaky_bucket_queue");
+        refuses_what_no_one_can_mean(queue);
+    }
+    {
+        SCOPED_TRACE("sliding_window_log");
+        refuses_what_no_one_can_mean(log);
+    }
+    {
+        SCOPED_TRACE("sliding_window_counter");
+        refuses_what_no_one_can_mean(counter);
+    }
+    {
+        SCOPED_TRACE("all_of");
+        refuses_what_no_one_can_mean(both);
+    }
 }
 
 }  // namespace

@@ -41,9 +41,9 @@ using time_point = manual_clock::time_point;
 
 time_point at(std::int64_t ns) { return time_point{nanoseconds{ns}}; }
 
-static_assert(weir::old_limiter<counter>);
-static_assert(weir::old_limiter<weir::sliding_window_counter<>>);
-static_assert(weir::old_decision<counter::decision>);
+static_assert(weir::limiter<counter>);
+static_assert(weir::limiter<weir::sliding_window_counter<>>);
+static_assert(weir::decision<counter::decision>);
 static_assert(!std::is_copy_constructible_v<counter> && !std::is_move_constructible_v<counter>);
 static_assert(!std::is_copy_constructible_v<counter::decision> &&
               std::is_nothrow_move_constructible_v<counter::decision>);

@@ -60,15 +60,6 @@ private:
 /// All that a limiter may hold: the default of the options `initial`, what is available at the start.
 [[gnu::__visibility__("hidden")]] inline constexpr permits all_permits = (std::numeric_limits<permits>::max)() - 1;
 
-/// What a limiter holds when it is made. To be replaced by each limiter's options.
-struct start {
-    permits available = all_permits;
-
-    static constexpr start full() noexcept { return {}; }
-    static constexpr start empty() noexcept { return {0}; }
-    static constexpr start with(permits n) noexcept { return {n}; }
-};
-
 /// What an attempt returns. A snapshot: its answers do not change when the limiter does.
 /// - granted(), and the conversion to bool.
 /// - never(): denied, and no waiting helps. error() then says why: more than the limiter can ever grant
@@ -118,27 +109,6 @@ concept limiter = requires(L& l, L const& c, typename L::amount n, typename L::t
     { c.available(t) } -> std::same_as<decltype(c.available())>;
     { c.limits() } -> std::same_as<typename L::limits_type>;
     { c.clock().now() } -> std::convertible_to<typename L::time_point>;
-};
-
-/// The contracts before `decision` and `limiter`; to be removed.
-template <class D>
-concept old_decision = requires(D const& d) {
-    { d.granted() } -> std::same_as<bool>;
-    { static_cast<bool>(d) };
-    { d.never() } -> std::same_as<bool>;
-    d.retry_at();
-    d.retry_after();
-};
-template <class L>
-concept old_limiter = requires(L& l, permits n, typename L::time_point t, typename L::decision& d) {
-    typename L::clock_type;
-    typename L::duration;
-    { l.try_acquire(n) } -> std::same_as<typename L::decision>;
-    { l.try_acquire(n, t) } -> std::same_as<typename L::decision>;
-    { l.check(n, t) } -> std::same_as<typename L::decision>;
-    l.refund(d);
-    { l.available(t) } -> std::convertible_to<permits>;
-    { l.clock().now() } -> std::convertible_to<typename L::time_point>;
 };
 
 }  // namespace weir::inline v0

@@ -54,7 +54,7 @@ static_assert(!std::is_copy_constructible_v<limiter> && !std::is_move_constructi
 static_assert(!std::is_copy_constructible_v<limiter::decision>);
 static_assert(std::is_nothrow_move_constructible_v<limiter::decision> &&
               std::is_nothrow_move_assignable_v<limiter::decision>);
-static_assert(weir::old_decision<limiter::decision>);
+static_assert(weir::decision<limiter::decision>);
 static_assert(alignof(limiter) == weir::detail::cache_line);
 
 constexpr std::uint64_t most = std::numeric_limits<std::uint64_t>::max() - 1;

@@ -167,7 +167,6 @@ private:
     }
 };
 
-static_assert(weir::old_decision<part::decision>);
 
 using token_bucket = weir::token_bucket<model::clock&, model::atomics>;
 using window_log = weir::sliding_window_log<model::clock&, model::atomics>;

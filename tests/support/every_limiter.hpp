@@ -25,7 +25,7 @@ inline bool expect(bool holds, char const* what, char const* name) {
 // Grants `capacity` permits, denies the next, grants it at retry_at, takes it back.
 template <class Limiter>
 bool works(Limiter& limiter, weir::manual_clock& clock, weir::permits capacity, char const* name) {
-    static_assert(weir::old_limiter<Limiter>);
+    static_assert(weir::limiter<Limiter>);
     bool ok = expect(limiter.try_acquire(0).granted(), "denies nothing at all", name);
     for (weir::permits i = 0; i < capacity; ++i) {
         ok &= expect(limiter.try_acquire().granted(), "denies what it has", name);
