@@ -44,10 +44,9 @@ static_assert(passes<bucket::decision> && passes<bucket::reservation> && passes<
               passes<window_counter::receipt> && passes<quota::decision> && passes<lease::decision>);
 
 /// Plain values: copied as bytes.
-static_assert(std::is_trivially_copyable_v<weir::rate> && std::is_trivially_copyable_v<weir::start> &&
-              std::is_trivially_copyable_v<weir::error> && std::is_trivially_copyable_v<weir::gcra> &&
-              std::is_trivially_copyable_v<weir::llm::quota> && std::is_trivially_copyable_v<weir::tsc_clock> &&
-              std::is_trivially_copyable_v<weir::backoff>);
+static_assert(std::is_trivially_copyable_v<weir::rate> && std::is_trivially_copyable_v<weir::error> &&
+              std::is_trivially_copyable_v<weir::gcra> && std::is_trivially_copyable_v<weir::llm::quota> &&
+              std::is_trivially_copyable_v<weir::tsc_clock> && std::is_trivially_copyable_v<weir::backoff>);
 
 /// A clock without state takes no room. approx_mark takes none in the decisions of limiters with other clocks.
 struct large_clock : std::chrono::steady_clock {

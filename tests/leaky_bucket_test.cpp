@@ -25,7 +25,6 @@ using std::chrono::nanoseconds;
 using weir::manual_clock;
 using weir::permits;
 using weir::rate;
-using weir::start;
 
 using meter = weir::leaky_bucket<manual_clock&>;
 

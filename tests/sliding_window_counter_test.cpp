@@ -32,7 +32,6 @@ using std::chrono::nanoseconds;
 using weir::counter_options;
 using weir::manual_clock;
 using weir::permits;
-using weir::start;
 
 template <class Atomics = weir::std_atomics>
 using counter_of = weir::sliding_window_counter<manual_clock&, Atomics>;

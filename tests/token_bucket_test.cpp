@@ -31,7 +31,6 @@ using std::chrono::nanoseconds;
 using weir::manual_clock;
 using weir::permits;
 using weir::rate;
-using weir::start;
 
 using bucket = weir::token_bucket<manual_clock&>;
 using plain_bucket = weir::token_bucket<manual_clock&, weir::unsynchronized>;

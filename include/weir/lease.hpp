@@ -36,7 +36,7 @@ namespace weir::inline v0 {
 
 /// A limiter that takes back a part of what it granted.
 template <class L>
-concept leasable = (limiter<L> || limiter<L>) && requires(L& l, typename L::decision& d, permits k) {
+concept leasable = limiter<L> && requires(L& l, typename L::decision& d, permits k) {
     { l.refund(d, k) } -> std::convertible_to<permits>;
 };
 

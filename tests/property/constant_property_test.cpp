@@ -20,7 +20,6 @@ namespace {
 using namespace std::chrono_literals;
 using weir::permits;
 using weir::rate;
-using weir::start;
 using numbers = std::array<std::uint64_t, 48>;
 
 template <class Period>
