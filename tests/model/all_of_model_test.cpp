@@ -167,7 +167,6 @@ private:
     }
 };
 
-
 using token_bucket = weir::token_bucket<model::clock&, model::atomics>;
 using window_log = weir::sliding_window_log<model::clock&, model::atomics>;
 using window_counter = weir::sliding_window_counter<model::clock&, model::atomics>;
