@@ -1,43 +1,59 @@
 // SPDX-License-Identifier: MIT
 //
-// The generic cell rate algorithm made concurrent: one word, changed by compare-exchange alone. It knows ticks, not clocks;
+// The generic cell rate algorithm on one word that only compare-exchanges change. It counts ticks and reads no clock;
 // token_bucket, leaky_bucket and leaky_bucket_queue give it a clock and a meaning.
 //
-// The word:   63..62 configuration   61..60 epoch   59..0 TAT
-// - TAT: see gcra.hpp. A grant raises it, and nothing else is written: a denial writes nothing.
-// - Era: TAT only rises, but for refunds. A refund that stalls between its load and its exchange must not succeed on a word
-//   that came back to the same TAT by another, for what it may give back has shrunk if somebody took later meanwhile. So each
-//   refund begins another epoch, one in which no other is under way: see refunding_.
-// - Configuration: 0 is the one that the constructor set, in plain members that never change. A change writes one of three
-//   slots and then moves the word over to it, 0 → 1 → 2 → 3 → 1 …, so that one exchange changes configuration and TAT
-//   together, and an attempt that began under the old one fails its exchange. A slot is written only while the word names
-//   another; a reader that finds, after reading the slot, the word as it was has read a whole one. (Three changes, ending
-//   at the very same word, would have to fit in one attempt to be mistaken.)
+// word_:   63..62 configuration   61..60 epoch   59..0 TAT
+// - TAT: see gcra.hpp. A grant raises it and writes nothing else. A denial writes nothing.
+// - Epoch: within a configuration only refunds (in a queue, cancellations) lower the TAT. A refund that stalls between
+//   its load and its exchange must not succeed on a word that other refunds have brought back to the same TAT: what it
+//   may give back has shrunk if permits were granted at later times since. So each refund begins another epoch.
+// - Configuration: 0 is the constructor's, in plain members that never change. A change writes one of three slots and
+//   then names it in word_, 0 → 1 → 2 → 3 → 1 …. One exchange changes configuration and TAT together, so an attempt
+//   that began under the old configuration fails its exchange. A slot is written only while word_ names another one. A
+//   reader that reads word_, the slot, and the same word_ again has read a whole slot. (To mislead it, three changes
+//   that end at the same word must fit into one attempt.)
 //
-// Pairs:  (1) acquire-loads of the word around a slot    with (2) changer's release-exchange of the word
-//         (3) reader's acquire-loads of a slot          with (4) changer's release-exchanges of the slot
-//         (7) refund's acquire-load of the word, before it      with (8) release-exchange of the word by a grant, after it read
-//         reads the clock and, relaxed, the marks below (9)     the clock, and by a booking and a refund, after they raised a mark
-//         (10) refund's acquire-add to refunding_, before       with (11) release-subtraction of a refund that is over
-//         it looks at the word
-// The clock is part of (7): a refund that sees a grant must not see a time before it.
-// All else on the word is relaxed: the word is the whole state, and read-modify-writes always see the last value. Attempts
-// continue the release sequence of (2) and (8), for they are read-modify-writes too. Each order is earned: weakened alone,
-// it makes a case of tests/model/gcra_orders_model_test.cpp fail.
+//     pair               protects
+//     (1) and (2)        the slot: a thread that sees the word of a change sees the slot that it names
+//     (3) and (4)        word_: a reader that sees a part of a slot written again sees a newer word_ in its second load
+//     (5) and (6)        slots_: one change at a time
+//     (7) and (8)        the clock and the marks (9): a refund that sees a grant in word_ reads a clock no earlier than
+//                        the grant's, and, relaxed, the marks that a booking or refund raised before its exchange
+//     (10) and (11)      word_: a refund that no longer finds another one in refunding_ sees that one's exchange
+// Every other access to word_ is relaxed: the word is the whole state, and a read-modify-write reads the newest value.
+// An attempt's exchange is a read-modify-write too, so it continues the release sequences of (2) and (8). Each order is
+// needed: without it a case of tests/model/gcra_orders_model_test.cpp fails.
 //
-// refunding_ says how many refunds are under way in each epoch, 16 bits each. A refund adds itself to the epoch that it sees, which
-// shows it who was there before, looks at the word again and goes on if the epoch is still that one. It then begins one of the
-// others, one that it saw empty. (Where refunds stand still in all three, it gives nothing back.) So no epoch is begun anew while a
-// refund is under way that looked at it: let R have looked at a word S of epoch v, and Q, in epoch u, be about to begin v. R added
-// itself after Q, or Q saw it. Between S and the word of Q somebody, P, began u; he added himself before Q, or he saw Q. If P was
-// over when Q added itself, R sees P's exchange (10), which is later than S, and cannot have looked at S. Else Q saw P in
-// the epoch that P left. Was that v, Q does not begin it; was it not, somebody began it after S, of whom the same holds as of P;
-// and the first of them did leave v.
+// Epochs. refunding_ counts the refunds in progress in each epoch, 16 bits each. A refund
+//   a. reads the epoch of word_ and adds itself to it in refunding_; it *sees* the refunds counted there before it;
+//   b. reads word_ again; if the epoch is another one by now, it moves its count there and repeats b;
+//   c. chooses another epoch, one in which it saw no refund. If stopped refunds hold all three, it gives nothing back;
+//   d. exchanges the word of b for one in the chosen epoch: it *leaves* the one epoch and *begins* the other;
+//   e. subtracts itself from refunding_.
+// "Before" and "after" order the additions and subtractions by the modification order of refunding_, and words by that
+// of word_. The addition that counts is a refund's last one.
+// Lemma 1. If Y is counted in epoch e when X adds itself, X does not begin e. Proof: X sees Y; step c.
+// Lemma 2. If X begins e, and Y is the refund that next leaves e, then X added itself before Y. Proof: otherwise Y was
+//   counted in e when X added itself, since Y subtracts itself after its exchange, which comes after X's. Then X does
+//   not begin e, by lemma 1.
+// Lemma 3. If Y adds itself after X has subtracted itself, Y reads X's word or a newer one in b. Proof: (10) and (11).
+// Theorem. While a refund R that read word S of epoch v is in progress, no refund begins v. So R's exchange succeeds
+//   only if no refund has changed the word since. Proof: suppose that Q begins v, and that it leaves u.
+//   1. R added itself after Q. Otherwise R was counted in v when Q added itself, against lemma 1.
+//   2. Let P be the refund that began u before Q left it. Its word is newer than S, which is of epoch v, not u.
+//   3. P added itself before Q, by lemma 2.
+//   4. P had not subtracted itself when Q added itself. Otherwise R read P's word or a newer one (1, lemma 3), not S.
+//   5. So P was counted, when Q added itself, in the epoch p that P left. p is not v, by lemma 1.
+//   6. So after S some refund began p and P left it. Let that refund be P in 2 to 5: it added itself before the last P
+//      (lemma 2), and so before Q; 4 and 5 hold for it.
+//   7. Each such word is older than the one before and newer than S, so one of them is the first after S. That refund
+//      left the epoch of S, which is v, against 5. ∎
 //
-// Two marks stand beside the word, each a tick that only rises, raised before the exchange that it speaks of:
-// - booked_until_: the latest moment that anybody booked. No live permit counts at a moment later than it and now.
-// - refunded_after_: one more than the clock at the latest refund of a part. A charge made at or after it has seen none since;
-//   receipts are kept for long, so the epoch could not tell.
+// Two marks are ticks that only rise. Each is raised before the exchange that it speaks of:
+// - booked_until_: the latest moment that was booked. No live permit counts at a moment later than it and now.
+// - refunded_after_: one more than the clock at the latest partial refund. A charge made at or after it has seen none
+//   since. (Receipts are kept for long, so the epoch cannot tell.)
 #pragma once
 
 #include <atomic>
@@ -66,10 +82,10 @@ class gcra_state {
     static constexpr std::uint64_t with_epoch(std::uint64_t word, unsigned epoch) noexcept {
         return (word & ~epoch_mask) | std::uint64_t{epoch} << tat_bits;
     }
-    /// One refund in refunding_.
+    /// One refund in refunding_, counted in `epoch`.
     static constexpr std::uint64_t one_in(unsigned epoch) noexcept { return std::uint64_t{1} << 16U * epoch; }
     static constexpr unsigned no_epoch = 4;
-    /// Another epoch than that, in which nobody is.
+    /// An epoch other than `epoch` in which no refund is counted, or no_epoch.
     static constexpr unsigned next_epoch(unsigned epoch, std::uint64_t refunding) noexcept {
         unsigned next = 0;
         while (next != no_epoch && (next == epoch || (refunding >> 16U * next & 0xffffU) != 0)) ++next;
@@ -85,11 +101,11 @@ public:
         std::uint64_t after = 0;    ///< the word that replaced it
         std::uint64_t version = 0;  ///< full number of the configuration it was made under
     };
-    /// What an attempt did and saw. Its answers follow from the words and the configuration; under a changed one, which
-    /// may be replaced, the attempt computes them.
+    /// What an attempt did and saw. Its answers follow from the words and the configuration. A changed configuration
+    /// may be replaced, so under one the attempt computes them.
     struct attempt {
         bool granted = false;
-        bool too_many = false;     ///< n is above the burst, so that it can never be granted
+        bool too_many = false;     ///< n is above the burst: never granted
         std::uint64_t before = 0;  ///< the word that was replaced, or, when denied, the word that was seen
         std::uint64_t after = 0;   ///< the word that replaced it; of a check, what would
         std::uint64_t version = 0;
@@ -105,7 +121,7 @@ public:
 
     /// Charges n permits at tick t if they are available. Lock-free: an exchange fails only because another succeeded.
     [[gnu::__always_inline__]] constexpr attempt try_charge(permits n, std::uint64_t t) noexcept {
-        // Relaxed: of a changed configuration this reads nothing, and try_charge_changed begins again with (1).
+        // Relaxed: under a changed configuration this reads nothing else, and try_charge_changed begins with (1).
         std::uint64_t word = word_.load(std::memory_order_relaxed);
         while (true) {
             if ((word >> version_shift) != 0) [[unlikely]]
@@ -122,7 +138,8 @@ public:
                 if (word > tat_max) [[unlikely]]
                     next |= word & epoch_mask;
             }
-            if (word_.compare_exchange_weak(word, next, std::memory_order_release, std::memory_order_relaxed)) {  // (8)
+            if (word_.compare_exchange_weak(word, next, std::memory_order_release,
+                                            std::memory_order_relaxed)) {  // (8) pairs with (7)
                 return {true, false, word, next};
             }
         }
@@ -140,19 +157,19 @@ public:
         return {granted, false, word, granted ? with_tat(word, first_.charged(tat_of(word), now, n)) : word};
     }
 
-    /// The attempt for nothing: granted. It writes nothing.
+    /// An attempt for 0 permits: granted. It writes nothing.
     [[gnu::__noinline__, gnu::__cold__]] constexpr attempt look_only(std::uint64_t t) const noexcept {
         view const v = look();
         return completed({true, false, v.word, v.word, v.version}, v.g, 0, t);
     }
 
-    /// A charge for a moment that may lie ahead, and that moment.
+    /// A charge for a moment that may be in the future, and that moment.
     struct booking {
         attempt made;
         std::uint64_t due;
     };
 
-    /// Books n permits at tick t for the first tick at which they are to be had, no later than `latest` ≥ t.
+    /// Books n permits at tick t for the first tick at which they are available, at most `latest` ≥ t.
     constexpr booking try_book(permits n, std::uint64_t t, std::uint64_t latest) noexcept {
         while (true) {
             view v = look();
@@ -160,7 +177,7 @@ public:
             auto const now = v.g.at(t);
             bool const at_once = v.g.allows(tat_of(v.word), now, n);
             std::uint64_t const next = v.g.charged(tat_of(v.word), now, n);
-            // By `latest` there must have been earned what is charged, less the burst. The second bound keeps the word.
+            // What is charged, less the burst, must be earned by `latest`. The second bound keeps the TAT in its bits.
             if (!at_once && (next > v.g.at(v.g.clamp(latest)).floor + v.g.span() || next > tat_max)) {
                 return {refused(v, false, n, t), 0};
             }
@@ -168,14 +185,14 @@ public:
             std::uint64_t const due = at_once ? t : v.g.first(next - v.g.span());
             if (!at_once) raise(booked_until_, due);
             if (word_.compare_exchange_weak(v.word, word, std::memory_order_release,
-                                            std::memory_order_relaxed)) {  // (8)
+                                            std::memory_order_relaxed)) {  // (8) pairs with (7)
                 return {completed({true, false, v.word, word, v.version}, v.g, n, t), due};
             }
         }
     }
 
-    /// Puts n permits into the queue at tick t. They leave at the first tick by which all that was booked before has left:
-    /// one permit of the burst is the one that leaves, and the others are those that wait.
+    /// Queues n permits at tick t. They leave at the first tick by which all permits booked before have left. One
+    /// permit of the burst is the one that leaves; the others are those that wait.
     constexpr booking try_enqueue(permits n, std::uint64_t t) noexcept {
         attempt const a = try_charge(n, t);
         if (!a.granted) return {a, 0};
@@ -184,7 +201,7 @@ public:
         return {a, a.retry};
     }
 
-    /// Charges n permits whether or not they are available: debt. The TAT saturates.
+    /// Charges n permits whether or not they are available. The TAT saturates.
     constexpr void charge_debt(permits n, std::uint64_t t) noexcept {
         while (true) {
             view v = look();
@@ -193,6 +210,7 @@ public:
             u128 const worth = mul(n, v.g.unit());
             std::uint64_t const room = tat_max - base;
             std::uint64_t const next = worth.hi != 0 || worth.lo > room ? tat_max : base + worth.lo;
+            // Relaxed: debt has no moment of its own that a refund must know, and this continues (2) and (8).
             if (word_.compare_exchange_weak(v.word, with_tat(v.word, next), std::memory_order_relaxed,
                                             std::memory_order_relaxed)) {
                 return;
@@ -200,31 +218,34 @@ public:
         }
     }
 
-    /// Gives back k of the `live` permits of `c`, made at tick t. `now` is called after each load, since what is certain
-    /// shrinks as time runs; it returns ticks. Returns what was given back, in whole permits; 0 where the charge was made
-    /// under another configuration.
+    /// Refunds k of the `live` permits of `c`, a charge made at tick t. Returns the whole permits given back; 0 where
+    /// the charge was made under another configuration. `now` returns ticks; it is called after each load of word_,
+    /// since what is certain shrinks as time passes.
     ///
-    /// Undone whole when it is the last charge: the TAT is then what it left, and goes back to what it was before. (Without
-    /// refunds of a part the TAT falls by such steps alone; to see it again after it had risen, all that came after must
-    /// have been undone, and only undoing this charge makes it fall below.) Otherwise what is certain is given back. Let
-    /// c be where the charge stands on the scale of what is earned, L the latest moment at which a live permit counts.
-    /// For every s ≤ L: (permits live since s)·unit + ρs ≤ TAT. With s = c that bounds what is live after c, so
-    /// for c < s ≤ L: live(s)·unit + ρs ≤ TAT − live·unit + (ρL − ρc); hence TAT may go down by live·unit − (ρL − ρc), and
-    /// by k·unit at most for the sake of s ≤ c. L ≤ max(now, booked_until_). (TAT − span says nothing of L: refunds lower it.)
+    /// If `c` is the last charge, it is undone whole: the TAT returns from c.after to c.before. The same TAT means the
+    /// same charge: without partial refunds only such steps lower the TAT, so to show c.after again after it had risen,
+    /// all later charges must have been undone, and only undoing `c` makes it fall below.
+    ///
+    /// Otherwise what is certain is given back. Let a be the position of the charge on the scale of what is earned, and
+    /// L the latest moment at which a live permit counts; L ≤ max(now, booked_until_). (TAT − span does not bound L:
+    /// refunds lower it.)
+    /// 1. For every s ≤ L: (permits live since s)·unit + ρs ≤ TAT.
+    /// 2. With s = a in 1, for a < s ≤ L: (permits live since s)·unit + ρs ≤ TAT − live·unit + (ρL − ρa).
+    /// 3. So for a < s the TAT may fall by live·unit − (ρL − ρa), and for s ≤ a by k·unit. It falls by the smaller one.
     template <class Now>
     constexpr permits give_back(receipt const& c, std::uint64_t t, permits live, permits k, Now now) noexcept {
         std::uint64_t mine = 0;
         permits const given = give_back_in_epoch(c, t, live, k, now, mine);
-        refunding_.fetch_sub(mine, std::memory_order_release);  // (11)
+        refunding_.fetch_sub(mine, std::memory_order_release);  // (11) pairs with (10)
         return given;
     }
 
-    /// Cancels the last k of the `live` permits of a booking in a queue; `c` is then the receipt of the others. Returns k
-    /// where they were the last that were booked, and have been given back; else 0, and they are given back when all that
-    /// is booked behind them has been cancelled (under the constructor's configuration; under a changed one they are not).
+    /// Cancels the last k of the `live` permits of a booking in a queue; `c` is then the receipt of the others. Returns
+    /// k if they were booked last and have been given back. Otherwise returns 0; under the constructor's configuration
+    /// they are given back once everything booked behind them is cancelled, under a changed one never.
     ///
-    /// Here the TAT falls only over permits that are cancelled. A TAT then names the charge that made it: to see it again,
-    /// it must have fallen below it, and only undoing that charge does that.
+    /// In a queue the TAT falls only over cancelled permits. So a TAT identifies its charge: to show it again, the TAT
+    /// must have fallen below it, and only undoing that charge does that.
     template <class Now>
     constexpr permits cancel(receipt& c, permits live, permits k, Now now) noexcept {
         std::uint64_t const last = tat_of(c.after);
@@ -238,7 +259,7 @@ public:
                 break;
             }
             if (word_.compare_exchange_weak(v.word, with_tat(v.word, to), std::memory_order_release,
-                                            std::memory_order_relaxed)) {
+                                            std::memory_order_relaxed)) {  // (8) pairs with (7)
                 release_cancelled();
                 return k;
             }
@@ -247,13 +268,13 @@ public:
         return 0;
     }
 
-    /// Puts `g` in force as of the tick that `now` returns, carrying credit and debt over. Errors: another thread is
-    /// changing it; the debt does not fit. A thread that stops for ever in here keeps others from changing, and nothing else.
+    /// Puts `g` in force as of the tick that `now` returns; credit and debt are carried over. Errors: another thread is
+    /// changing it; the debt does not fit. A thread that stops in here blocks other changes, and nothing else.
     template <class Now>
     constexpr error change(gcra const& g, Now now, gcra::keep keep = gcra::keep::availability) noexcept {
         if (changing_.exchange(1, std::memory_order_acquire) != 0) return busy_changing();  // (5) pairs with (6)
         error const e = change_alone(g, now, keep);
-        changing_.exchange(0, std::memory_order_release);  // (6)
+        changing_.exchange(0, std::memory_order_release);  // (6) pairs with (5)
         return e;
     }
 
@@ -264,16 +285,17 @@ public:
         gcra g;
     };
     constexpr view look() const noexcept {
-        std::uint64_t word = word_.load(std::memory_order_acquire);  // (1)
+        std::uint64_t word = word_.load(std::memory_order_acquire);  // (1) pairs with (2)
         while (true) {
             std::uint64_t const v = word >> version_shift;
             if (v == 0) return {word, 0, first_};
             slot const& s = slots_[v - 1];
             gcra::packed_state p{};
-            std::uint64_t const version = s.version.load(std::memory_order_acquire);                      // (3)
-            for (int i = 0; i < gcra::words; ++i) p.word[i] = s.word[i].load(std::memory_order_acquire);  // (3)
-            // Had any of it been written since, then (3) saw (4), and this sees a word that is later than ours.
-            std::uint64_t const again = word_.load(std::memory_order_acquire);
+            std::uint64_t const version = s.version.load(std::memory_order_acquire);  // (3) pairs with (4)
+            for (int i = 0; i < gcra::words; ++i)
+                p.word[i] = s.word[i].load(std::memory_order_acquire);  // (3) pairs with (4)
+            // If any of it was written again since, (3) saw (4), and this load sees a newer word.
+            std::uint64_t const again = word_.load(std::memory_order_acquire);  // (1) pairs with (2)
             if (again == word) return {word, version, gcra::unpack(p, first_.horizon())};
             word = again;
         }
@@ -284,7 +306,8 @@ public:
         return v.g.available(tat_of(v.word), v.g.at(t));
     }
 
-    /// The first tick from `t` on at which n ≤ burst permits are available, if the word stays as it is. All ones: never.
+    /// The first tick from `t` on at which n ≤ burst permits are available, if the word stays as it is. All ones:
+    /// never.
     static constexpr std::uint64_t retry(gcra const& g, std::uint64_t word, permits n, std::uint64_t t) noexcept {
         std::uint64_t const at = g.first(g.required(tat_of(word), n));
         return at > t ? at : t;
@@ -318,7 +341,7 @@ private:
             if (!v.g.allows(tat, now, n)) return refused(v, false, n, t);
             std::uint64_t const next = with_tat(v.word, v.g.charged(tat, now, n));
             if (word_.compare_exchange_weak(v.word, next, std::memory_order_release,
-                                            std::memory_order_relaxed)) {  // (8)
+                                            std::memory_order_relaxed)) {  // (8) pairs with (7)
                 attempt a = completed({true, false, v.word, next, v.version}, v.g, n, t);
                 a.retry = tat <= now.floor ? t : v.g.first(tat);  // departure from a queue
                 return a;
@@ -337,8 +360,8 @@ private:
 
     using cancelled = cancelled_permits<Atomics>;
 
-    /// Counts k permits that end at `last` as cancelled. `line`: so many may be booked ahead; `past` returns the position
-    /// before which none can be cancelled any more.
+    /// Counts k permits that end at `last` as cancelled. `line`: how many may be booked ahead; `past` returns the
+    /// position before which no permit can be cancelled any more.
     template <class Past>
     constexpr void keep_cancelled(std::uint64_t last, permits k, permits line, Past past) noexcept {
         std::uint64_t const unit = first_.unit();
@@ -357,27 +380,27 @@ private:
             auto const tail = cancelled_.claim((tat - unit) / unit, layout);
             if (tail.count == 0) return;
             if (!word_.compare_exchange_strong(word, with_tat(word, tat - tail.count * unit), std::memory_order_release,
-                                               std::memory_order_relaxed)) {
+                                               std::memory_order_relaxed)) {  // (8) pairs with (7)
                 cancelled_.add(tail, layout, [] { return std::uint64_t{0}; });
             }
         }
     }
 
-    /// `mine`: what refunding_ has of this refund.
+    /// Steps a to d. `mine`: what refunding_ counts for this refund.
     template <class Now>
     constexpr permits give_back_in_epoch(receipt const& c, std::uint64_t t, permits live, permits k, Now now,
                                          std::uint64_t& mine) noexcept {
         std::uint64_t others = 0;
-        std::uint64_t word = word_.load(std::memory_order_relaxed);  // for its epoch
-        int looks = 16;                                              // for another in which nobody is
+        std::uint64_t word = word_.load(std::memory_order_relaxed);  // relaxed: a hint of the epoch
+        int looks = 16;                                              // for an epoch that is free
         auto const join = [&](std::uint64_t to) noexcept {
-            others = refunding_.fetch_add(to - mine, std::memory_order_acquire) - mine;  // (10)
+            others = refunding_.fetch_add(to - mine, std::memory_order_acquire) - mine;  // (10) pairs with (11)
             mine = to;
         };
         while (true) {
             unsigned const epoch = epoch_of(word);
             if (mine != one_in(epoch)) join(one_in(epoch));
-            view v = look();  // (7)
+            view v = look();  // (7) pairs with (8)
             if (v.version != c.version) return 0;
             word = v.word;
             if (epoch_of(word) != epoch) continue;
@@ -408,7 +431,7 @@ private:
                 given = give / v.g.unit();
             }
             if (word_.compare_exchange_weak(word, with_epoch(with_tat(word, to), next), std::memory_order_release,
-                                            std::memory_order_relaxed)) {  // (8)
+                                            std::memory_order_relaxed)) {  // (8) pairs with (7)
                 return given;
             }
         }
@@ -422,14 +445,15 @@ private:
         std::uint64_t const version = v.version + 1;
         slot& s = slots_[next - 1];
         gcra::packed_state const p = g.pack();
-        s.version.exchange(version, std::memory_order_release);                                          // (4)
-        for (int i = 0; i < gcra::words; ++i) s.word[i].exchange(p.word[i], std::memory_order_release);  // (4)
+        s.version.exchange(version, std::memory_order_release);  // (4) pairs with (3)
+        for (int i = 0; i < gcra::words; ++i)
+            s.word[i].exchange(p.word[i], std::memory_order_release);  // (4) pairs with (3)
         while (true) {
             std::uint64_t const tat = g.carried(v.g, tat_of(v.word), now(), keep);
             if (tat > tat_max) return {"the debt does not fit the new rate and burst"};
             std::uint64_t const word = (next << version_shift) | (v.word & epoch_mask) | tat;
             if (word_.compare_exchange_weak(v.word, word, std::memory_order_release,
-                                            std::memory_order_relaxed)) {  // (2)
+                                            std::memory_order_relaxed)) {  // (2) pairs with (1)
                 return {};
             }
         }
