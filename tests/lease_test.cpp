@@ -261,7 +261,7 @@ TEST(lease, a_limiter_that_has_few_is_asked_for_few) {
     manual_clock clock;
     bucket b{rate{10, 1s}, 10, clock};
     lease mine{b, {.slice = 64, .age = 1h}};
-    EXPECT_EQ(drain(mine), 10u);  // 1, 2, 4; then one by one, where 8, 4 and 2 were not to be had
+    EXPECT_EQ(drain(mine), 10u);  // 1, 2, 4; then one by one, where 8, 4 and 2 were not available
     clock.advance(1s);
     ASSERT_TRUE(mine.try_acquire());
     EXPECT_EQ(mine.left(), 0u);
@@ -310,7 +310,7 @@ struct run {
     bool lapsed = false;  // a slice was cut off by its age
 };
 
-/// `m` leases in one thread's hands, each at its own pace, that are refunded, given back, and made anew at times.
+/// `m` leases in one thread's hands, each at its own pace, that are refunded, given back, and replaced at times.
 template <class Limiter>
 run play(Limiter& l, manual_clock& clock, std::size_t m, lease_options o, std::uint64_t seed, int steps) {
     std::mt19937_64 rng{seed};

@@ -1065,7 +1065,7 @@ TEST(sliding_window_counter, threads_that_all_change_the_limit_leave_one_of_thei
 }
 
 TEST(sliding_window_counter, threads_that_share_a_limit_between_two_counters_keep_it) {
-    // Each call holds its bound in `held`, is admitted beside it, and settles later: its actual use is charged in
+    // Each call holds its bound in `held`, is admitted with it counted, and settles later: its actual use is charged in
     // `main` before its hold is given back. As bounds are bounds, `main` alone must keep the limit, though settled
     // charges are not asked.
     hammer::until_collided(4, [](std::uint64_t seed) {

@@ -306,7 +306,7 @@ def circumstances(results, again, kept, rounds):
     """How quiet the machine was, and how many of the threads ran at once."""
     alone, two, many = (statistics.median(rates(results, "weir", ("denied", t))) for t in thread_counts)
     text = (f"**How quiet it was.** {kept} of {rounds} rounds were disturbed by other programs (more than 3% of the machine) and kept; {again} were run "
-            f"again. Refusals write nothing, so they tell how many cores were to be had: weir's are {two / alone:.2f} times as many by two threads as by one, "
+            f"again. Refusals write nothing, so they tell how many cores were available: weir's are {two / alone:.2f} times as many by two threads as by one, "
             f"and {many / alone:.2f} by 16 (1: all on one core; {os.cpu_count()}: on all).")
     if two < 1.6 * alone:
         text += (" So the two threads mostly took turns on one core in this run, and the columns of two threads tell little of contention; where the quartiles are "

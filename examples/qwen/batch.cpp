@@ -350,7 +350,7 @@ journal::journal(std::string const& path, std::chrono::nanoseconds horizon) {
             bad();
         }
     });
-    // Written anew beside the old one and put in its place at once, so that it is always whole.
+    // Written to a second file that then replaces the old one at once, so that the journal is always whole.
     std::string const fresh = path + ".new";
     file_ = line_file(fresh, true);
     for (auto const& [old_number, call] : calls) {

@@ -25,7 +25,7 @@ struct client_error : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-/// The number of a call, chosen by whoever submits it. Its retries keep it.
+/// The number of a call, chosen by the caller that submits it. Its retries keep it.
 using call_id = std::uint64_t;
 
 struct chat_call {

@@ -304,7 +304,7 @@ std::string number(double x) {
 void all_answered(scenario_result& r) { r.claims.push_back({"every call is answered", r.answered == r.calls}); }
 void no_refusal(scenario_result& r) { r.claims.push_back({"no request is refused", r.refused() == 0}); }
 
-// Where a rate is to be found out: a delay of the machine, times the speed, must be small beside a second.
+// Where a rate is to be found out: a delay of the machine, times the speed, must be small compared with a second.
 scenario_options slowly(scenario_options o) {
     o.speed = std::min<std::int64_t>(o.speed, 4);
     return o;
@@ -554,7 +554,7 @@ scenario_result mishaps(scenario_options const& o) {
     c.quota.server_timeout = 30s;
     auto r = w.run();
     r.claims.push_back({"all but one in a hundred are answered in the end", r.failed * 100 <= r.calls});
-    r.measured = std::to_string(r.attempts - r.calls) + " of " + std::to_string(r.attempts) + " attempts were in vain";
+    r.measured = std::to_string(r.attempts - r.calls) + " of " + std::to_string(r.attempts) + " attempts failed";
     return r;
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// Burst protection: refuses a rate of requests that grows too quickly, against a threshold that nobody publishes and
-// that moves. With the server's own queue for those who ask for it (X-DashScope-Wait-Timeout). Like quota_judge: exact,
-// under one mutex, no code of weir's, time passed in.
+// Burst protection: refuses a rate of requests that grows too quickly, against a threshold that is not published and
+// that moves. With the server's own queue for requests that ask for it (X-DashScope-Wait-Timeout). Like quota_judge:
+// exact, under one mutex, no code of weir's, time passed in.
 #pragma once
 
 #include <cstddef>
@@ -51,8 +51,8 @@ public:
     /// overtakes the line.
     [[nodiscard]] outcome arrive(std::string_view account, std::string_view model, std::int64_t now,
                                  std::int64_t wait_ns = 0);
-    /// For one who waits: passes (the first in line only), refused when his time is over, or still waits. Anything but
-    /// the last ends the ticket; an ended or unknown ticket is refused.
+    /// For a waiting request: passes (the first in line only), refused when its time is over, or still waits. Anything
+    /// but the last ends the ticket; an ended or unknown ticket is refused.
     [[nodiscard]] answer look(std::uint64_t ticket, std::int64_t now);
     /// A time before which it is of no use to look again.
     [[nodiscard]] std::int64_t look_again_at(std::uint64_t ticket, std::int64_t now) const;

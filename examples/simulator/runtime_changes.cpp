@@ -214,7 +214,7 @@ constexpr row rows[] = {
       "everything (or one model) fails for so long, with model_unavailable if absent; 0 ends it"},
      outage},
     {{"plan", "account, [five_hours], [week], [month], [tokens_per_credit], [age]",
-      "credits of a plan that begins anew, so many seconds ago; with none of the three: no plan"},
+      "credits of a plan whose periods began so many seconds ago; with none of the three: no plan"},
      plan},
     {{"mishaps",
       "[dropped_before], [dropped_after], [truncated_body], [garbage_body], [slow_body], [midstream_429], "
@@ -222,7 +222,7 @@ constexpr row rows[] = {
       "shares of the requests from now on; what is absent is 0"},
      mishaps},
     {{"clock", "step", "the server's clock jumps by so many seconds"}, clock},
-    {{"model", "model, [rpm], [rps], [tpm], [tps], [tpm_soft]", "a new model, or an old one anew"}, model},
+    {{"model", "model, [rpm], [rps], [tpm], [tps], [tpm_soft]", "adds a model, or replaces one"}, model},
     {{"remove_model", "model", "404 from now on"}, remove_model},
 };
 

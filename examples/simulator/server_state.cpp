@@ -60,9 +60,9 @@ std::optional<failure> server_state::account_trouble(std::string const& account)
     return std::nullopt;
 }
 
-server_state::free_quota server_state::free_quota_of(account_model const& who) const {
-    if (auto const at = free_.find(who); at != free_.end()) return at->second;
-    auto const m = models_.find(who.second);
+server_state::free_quota server_state::free_quota_of(account_model const& pair) const {
+    if (auto const at = free_.find(pair); at != free_.end()) return at->second;
+    auto const m = models_.find(pair.second);
     return m == models_.end() ? free_quota{free_tier::none, 0} : free_quota{m->second->tier, m->second->free_tokens};
 }
 
@@ -89,11 +89,11 @@ std::optional<plan_quota::exhausted> server_state::plan_trouble(std::string cons
 void server_state::spent(std::string const& account, std::string const& model, std::uint64_t tokens, std::int64_t now) {
     std::lock_guard const lock{mutex_};
     if (auto const at = plans_.find(account); at != plans_.end()) at->second->spend(tokens, now);
-    account_model const who{account, model};
-    auto f = free_quota_of(who);
+    account_model const pair{account, model};
+    auto f = free_quota_of(pair);
     if (f.tier == free_tier::none) return;
     f.left -= std::min(f.left, tokens);
-    free_[who] = f;
+    free_[pair] = f;
 }
 
 void server_state::set_model(model_settings m) {

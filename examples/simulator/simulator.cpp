@@ -334,8 +334,8 @@ private:
         end(*c);
     }
 
-    // Admits, or says what is wrong, in the order of the real server: who asks, what for, may they, is it well-formed,
-    // is there room.
+    // Admits, or says what is wrong, in the order of the real server: the key, the model, permission, the body's form,
+    // and room.
     std::optional<problem> admit(httplib::Request const& q, call& c) {
         auto const account = account_of(q);
         if (!account) return problem{failure::invalid_api_key};

@@ -145,8 +145,8 @@ struct simulator_settings {
     std::vector<scheduled_change> changes{};
 
     /// If set, the time (nanoseconds), in place of CLOCK_MONOTONIC x speed; then no answer waits for its latency,
-    /// unless wait_on_time. Called from many threads. Who waits in the server's queue, or for `wait_on_time`, looks at
-    /// it each millisecond.
+    /// unless wait_on_time. Called from many threads. A request that waits in the server's queue, or for
+    /// `wait_on_time`, reads it each millisecond.
     std::function<std::int64_t()> time{};
     bool wait_on_time = false;
 };

@@ -222,8 +222,8 @@ std::vector<group> const& groups() {
            }},
           {"--limits", "ACCOUNT:MODEL=RPM[,RPS[,TPM[,TPS]]]", "Limits that this account has in place of the model's.",
            [](reading& r, given const& g) {
-               auto const [who, rest] = split(g.value, '=');
-               auto const [account, model] = split(who, ':');
+               auto const [target, rest] = split(g.value, '=');
+               auto const [account, model] = split(target, ':');
                if (account.empty() || model.empty()) g.wrong("ACCOUNT:MODEL=RPM,...");
                r.last.emplace_back([account = account, model = model, l = limits_in(g, rest)](simulator_settings& s) {
                    account_named(s, account).limits[model] = l;

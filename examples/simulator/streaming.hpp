@@ -33,7 +33,7 @@ struct stream_event {
     std::int64_t due_ns = 0;        ///< from the arrival
     std::uint64_t tokens_made = 0;  ///< of the output, with this event
     std::string text;
-    bool breaks_off = false;  ///< after it the connection is closed, in the midst of the body
+    bool breaks_off = false;  ///< after it the connection is closed, before the body is complete
 };
 
 /// At least one.

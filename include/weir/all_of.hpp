@@ -53,7 +53,7 @@ class all_of : public detail::blocking<all_of<Parts...>> {
                   "the parts of an all_of must have one clock: give each the same type of clock");
 
 public:
-    /// How many limiters there are, nested ones one by one.
+    /// The number of limiters, nested ones included.
     static constexpr std::size_t size = std::tuple_size_v<leaf_pointers>;
 
     using clock_type = typename leaf<0>::clock_type;

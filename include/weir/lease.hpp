@@ -80,7 +80,7 @@ struct lease_options {
 /// may be after the limiter has ended, and its destructor gives permits back to the limiter.
 ///
 /// Promise: see the head of this file. A refusal is the limiter's, at that time, to an attempt of n permits: what other
-/// leases hold is not to be had until they give it back, a bucket loses what it would have refilled meanwhile (rate ×
+/// leases hold is not available until they give it back, a bucket loses what it would have refilled meanwhile (rate ×
 /// the time held, at most what was left), and a thread that never comes back keeps its slice. So a limiter should hold
 /// many slices.
 ///

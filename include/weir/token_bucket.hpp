@@ -103,7 +103,7 @@ public:
 
     /// Takes n permits if they are available, else nothing. n = 0 is granted; n above the burst is never granted.
     /// O(1): one exchange when granted; a denial writes nothing. Lock-free.
-    /// Always inlined, so that a caller who looks at one bit of the decision pays for no more.
+    /// Always inlined, so that a caller that reads one bit of the decision pays for no more.
     /// An approximate clock's glance is tried first: what is earned never falls, so what is denied at the glance, which
     /// is later, is denied at now() too.
     [[nodiscard("a dropped decision limits nothing"), gnu::__always_inline__]] decision try_acquire(

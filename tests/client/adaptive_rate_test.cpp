@@ -125,8 +125,8 @@ private:
         bool operator<(event const& o) const { return when != o.when ? when > o.when : number > o.number; }
     };
 
-    void at(time_point t, std::size_t who, typename event::kind what, time_point sent, int tries) {
-        events_.push({t, number_++, who, what, sent, tries});
+    void at(time_point t, std::size_t index, typename event::kind what, time_point sent, int tries) {
+        events_.push({t, number_++, index, what, sent, tries});
     }
 
     /// The next new request of a client, or one that comes again.

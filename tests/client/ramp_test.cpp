@@ -91,7 +91,7 @@ void work(Limiter& l, burst_server& server, manual_clock& clock, time_point end)
     }
 }
 
-/// Admissions of one who knows the server's rule and state, spaced by nothing else.
+/// Admissions of a client that knows the server's rule and state, spaced by nothing else.
 std::uint64_t ideal(std::uint64_t seed, burst_server::range range, std::uint64_t rate, std::int64_t seconds) {
     burst_server server{seed, range};
     std::uint64_t n = 0;

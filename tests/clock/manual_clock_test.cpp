@@ -158,7 +158,7 @@ TEST(manual_clock, carries_a_simulation_of_many_threads) {
         });
     }
     while (running > 0) {
-        // Only when all who still run are asleep is the next instant known.
+        // The next instant is known only when all running threads are asleep.
         if (clock.sleepers() == static_cast<std::size_t>(running.load()))
             clock.advance_to_next();
         else

@@ -377,7 +377,7 @@ TEST(gcra, carries_credit_and_debt_over_and_never_adds_to_them) {
                 i128 const credit2 = static_cast<i128>(b.span()) - (next > at ? static_cast<i128>(next - at) : 0);
                 ASSERT_LE(credit2, std::max<i128>(credit * static_cast<i128>(b.unit()) / static_cast<i128>(a.unit()),
                                                   credit < 0 ? -1 : 0));
-                // What was booked under the old one is due before anything is to be had under the new.
+                // What was booked under the old one is due before anything is available under the new.
                 if (credit < 0) {
                     std::uint64_t const due = a.first(tat - a.span());
                     if (due > t) {

@@ -94,9 +94,9 @@ void take_up_a_journal(std::string_view text) {
         qwen::journal first{scratch(), std::chrono::hours{1}};
         auto const past = first.past();
         first.close();
-        // What it wrote anew is what it keeps, but for calls that were about to go and count as sent now.
+        // What it rewrote is what it keeps, but for calls that were about to go and count as sent now.
         qwen::journal second{scratch(), std::chrono::hours{2}};
-        expect(second.past().size() == past.size(), "a journal written anew holds other calls");
+        expect(second.past().size() == past.size(), "a rewritten journal holds other calls");
         for (std::size_t i = 0; i < past.size(); ++i) {
             auto const& a = past[i];
             auto const& b = second.past()[i];

@@ -330,7 +330,7 @@ struct outcome {
 
 constexpr nanoseconds jitter = 50ms;
 
-// Ten minutes of a client that always has something to send, and of a stranger who wants two fifths of the account in
+// Ten minutes of a client that always has something to send, and of a stranger that wants two fifths of the account in
 // bursts.
 outcome run(plan const& p) {
     manual_clock clock;

@@ -874,8 +874,8 @@ TEST(quota_limiter, keeps_a_token_limit_under_threads_where_the_server_reserves)
     hammer_and_check({{.rpm = 50, .tpm = 1000}, {.accounting = accounting::reserve}, 100'000'000, 1500});
 }
 TEST(quota_limiter, keeps_a_token_limit_under_threads_though_the_count_comes_back_to_old_values) {
-    // Inputs of 1, many of them given back: the word that is exchanged is often as it was, and the holds beside it are
-    // not.
+    // Inputs of 1, many of them given back: the word that is exchanged is often as it was, and the holds next to it
+    // are not.
     hammer_and_check({{.tpm = 120}, {}, 300'000'000, 4000, 1});
 }
 TEST(quota_limiter, keeps_seconds_under_threads) {
@@ -1001,7 +1001,7 @@ TEST(quota_limiter, an_attempt_that_is_overtaken_anywhere_is_granted_or_leaves_n
 // ---- the counter's verb that holds rest on ----
 
 TEST(quota_limiter, holds_given_back_at_once_are_never_given_back_twice) {
-    // A counter that only stands beside: some charge and give back, one moves the time on. What is live at a moment is
+    // A counter of holds only: some charge and give back, one moves the time on. What is live at a moment is
     // never more than used() says, and in the end both are nothing.
     using counter = weir::sliding_window_counter<manual_clock&, hammer::counting_atomics>;
     hammer::until_collided(30, [](std::uint64_t seed) {

@@ -123,7 +123,7 @@ struct scenario {
     std::uint64_t seed = 1;
     std::uint64_t leak_at = 0;        // after so many calls, one goes out that was not asked for
     std::uint64_t one_lost_in = 0;    // one reply in so many never comes: the call is given up and never settled
-    std::uint64_t restart_after = 0;  // after so many calls, the client starts anew
+    std::uint64_t restart_after = 0;  // after so many calls, the client restarts
     bool journal = false;             // ... from what it saved; else from nothing
 };
 

@@ -6,8 +6,8 @@
 //   end: all or none, and nothing leaks;
 // - a denial is that order's, or would be if the attempts and refunds that it overlaps had charged all they ask for; of
 //   these, only such as wrote anything;
-// - a denial that wrote met somebody who wrote, the part charged last is never given back, and retry_at is exact at the
-//   end.
+// - a denial that wrote met another operation that wrote, the part charged last is never given back, and retry_at is
+//   exact at the end.
 #include "linearizable.hpp"
 #include "model.hpp"
 #include "model_atomic.hpp"
@@ -49,7 +49,7 @@ time_point at(std::int64_t t) { return time_point{nanoseconds{t}}; }
 
 // ---- parts of one word ----
 
-/// What the parts have in common, and who charged them.
+/// What the parts have in common, and the calls that charged them.
 class part {
 public:
     using clock_type = model::clock;
@@ -188,23 +188,23 @@ Part build(model::clock& c, permits limit) {
 // ---- programs ----
 
 /// What an operation is about. P comes before Q in memory.
-enum class whom : char { pq, qp, nested, twice, p, q };
+enum class parts : char { pq, qp, nested, twice, p, q };
 
 struct op {
     bool refunds = false;
     unsigned call = 0;
-    whom of = whom::pq;
+    parts of = parts::pq;
     std::array<permits, 2> n{};  // of P and Q as written in the composite; what it costs them: see need()
 
     /// Of P and of Q.
     std::array<permits, 2> need() const {
         switch (of) {
-            case whom::nested:  // P and {P, Q}
+            case parts::nested:  // P and {P, Q}
                 return {2 * n[0], n[1]};
-            case whom::twice:  // {P, P}
+            case parts::twice:  // {P, P}
                 return {n[0] + n[1], 0};
-            case whom::p: return {n[0], 0};
-            case whom::q: return {0, n[1]};
+            case parts::p: return {n[0], 0};
+            case parts::q: return {0, n[1]};
             default: return n;
         }
     }
@@ -215,14 +215,14 @@ struct op {
     }
 };
 
-op take(unsigned call, whom of, permits n = 1, permits m = 1) { return {false, call, of, {n, m}}; }
-op refund(unsigned call, whom of) { return {true, call, of, {}}; }
+op take(unsigned call, parts of, permits n = 1, permits m = 1) { return {false, call, of, {n, m}}; }
+op refund(unsigned call, parts of) { return {true, call, of, {}}; }
 
 struct program {
     std::vector<std::vector<op>> threads;
     std::array<permits, 2> limits{1, 1};
     std::vector<op> before{};
-    bool asks_when = false;      // who is denied asks for retry_at
+    bool asks_when = false;      // a denied call asks for retry_at
     bool denies_always = false;  // instead of asking
     unsigned most_steps = 0;     // of an operation; and one more for each write by others or failure for nothing
 };
@@ -263,18 +263,18 @@ public:
         std::size_t const i = history_.entries().size();
         bool const yes = history_.call(o, [&] {
             switch (o.of) {
-                case whom::pq: return act(pq_, pqs_, o, typename pq_type::costs{o.n[0], o.n[1]});
-                case whom::qp: return act(qp_, qps_, o, typename qp_type::costs{o.n[1], o.n[0]});
-                case whom::nested:
+                case parts::pq: return act(pq_, pqs_, o, typename pq_type::costs{o.n[0], o.n[1]});
+                case parts::qp: return act(qp_, qps_, o, typename qp_type::costs{o.n[1], o.n[0]});
+                case parts::nested:
                     return act(nested_, nesteds_, o, typename nested_type::costs{o.n[0], o.n[0], o.n[1]});
-                case whom::twice: return act(twice_, twices_, o, typename twice_type::costs{o.n[0], o.n[1]});
-                case whom::p: return act(P_, ps_, o, o.n[0]);
-                case whom::q: break;
+                case parts::twice: return act(twice_, twices_, o, typename twice_type::costs{o.n[0], o.n[1]});
+                case parts::p: return act(P_, ps_, o, o.n[0]);
+                case parts::q: break;
             }
             return act(Q_, qs_, o, o.n[1]);
         });
         auto const& e = history_.entries()[i];
-        if (!yes && !o.refunds && o.of != whom::twice && o.of != whom::p) {
+        if (!yes && !o.refunds && o.of != parts::twice && o.of != parts::p) {
             model::check(charges_of_the_last(me) == before, "the part charged last was given back");
         }
         if (p_.most_steps != 0) {
@@ -366,7 +366,7 @@ private:
             if (static_cast<void const*>(&l) == static_cast<void const*>(&qp_)) std::swap(c[0], c[1]);
         }
         if (a.d->never()) return false;
-        // The denial is a snapshot, and others may have taken since: the end is asked anew.
+        // The denial is a snapshot, and others may have taken since: the end is asked again.
         auto const d = l.check(c, at(0));
         if (d.granted()) return false;
         time_point const t = d.retry_at();
@@ -483,37 +483,37 @@ void sees_over_small_parts(std::string const& name, program p) {
 
 TEST(all_of_model, crossed_composites_of_two_threads) {
     program p;
-    p.threads = {{take(0, whom::pq)}, {take(1, whom::qp)}};
+    p.threads = {{take(0, parts::pq)}, {take(1, parts::qp)}};
     sees_over_small_parts("{p,q} | {q,p}", p);
     p.limits = {2, 2};
-    p.threads = {{take(0, whom::pq), take(1, whom::pq)}, {take(2, whom::qp), take(3, whom::qp)}};
+    p.threads = {{take(0, parts::pq), take(1, parts::pq)}, {take(2, parts::qp), take(3, parts::qp)}};
     sees_over_small_parts("2x2", p);
-    p.threads = {{take(0, whom::pq), refund(0, whom::pq)}, {take(2, whom::qp), take(3, whom::qp)}};
+    p.threads = {{take(0, parts::pq), refund(0, parts::pq)}, {take(2, parts::qp), take(3, parts::qp)}};
     sees_over_small_parts("2x2, a refund", p);
-    p.before = {take(4, whom::pq, 1, 2)};
-    p.threads = {{refund(4, whom::pq), take(0, whom::pq)}, {take(2, whom::qp, 2, 1), take(3, whom::q)}};
+    p.before = {take(4, parts::pq, 1, 2)};
+    p.threads = {{refund(4, parts::pq), take(0, parts::pq)}, {take(2, parts::qp, 2, 1), take(3, parts::q)}};
     sees_over_small_parts("2x2, a refund of an earlier grant", p);
 }
 
 TEST(all_of_model, different_costs_and_attempts_past_the_composite) {
     program p;
     p.limits = {2, 2};
-    p.threads = {{take(0, whom::pq, 1, 2), take(1, whom::pq, 2, 1)}, {take(2, whom::q), take(3, whom::p)}};
+    p.threads = {{take(0, parts::pq, 1, 2), take(1, parts::pq, 2, 1)}, {take(2, parts::q), take(3, parts::p)}};
     sees_over_small_parts("costs, 2x2", p);
-    p.threads = {{take(0, whom::pq)}, {take(1, whom::qp)}, {take(2, whom::q, 0, 2)}};
+    p.threads = {{take(0, parts::pq)}, {take(1, parts::qp)}, {take(2, parts::q, 0, 2)}};
     sees_over_small_parts("costs, 3x1", p);
     p.limits = {1, 1};
-    p.threads = {{take(0, whom::pq, 0, 1)}, {take(1, whom::pq)}, {take(2, whom::qp, 1, 0)}};
+    p.threads = {{take(0, parts::pq, 0, 1)}, {take(1, parts::pq)}, {take(2, parts::qp, 1, 0)}};
     sees_over_small_parts("a cost of nothing, 3x1", p);
 }
 
 TEST(all_of_model, nested_ones_and_the_same_limiter_twice) {
     program p;
     p.limits = {3, 1};
-    p.threads = {{take(0, whom::nested)}, {take(1, whom::twice)}, {take(2, whom::qp)}};
+    p.threads = {{take(0, parts::nested)}, {take(1, parts::twice)}, {take(2, parts::qp)}};
     sees_over_small_parts("{p,{p,q}} | {p,p} | {q,p}", p);
     p.limits = {4, 2};
-    p.threads = {{take(0, whom::nested), refund(0, whom::nested)}, {take(1, whom::twice), take(2, whom::pq)}};
+    p.threads = {{take(0, parts::nested), refund(0, parts::nested)}, {take(1, parts::twice), take(2, parts::pq)}};
     sees_over_small_parts("{p,{p,q}}, refund | {p,p}, {p,q}", p);
 }
 
@@ -540,7 +540,7 @@ TEST(all_of_model, retry_at_asked_for_after_a_lost_race) {
     program p;
     p.limits = {2, 2};
     p.asks_when = true;
-    p.threads = {{take(0, whom::pq, 2, 1)}, {take(1, whom::qp, 2, 1)}, {take(2, whom::q, 0, 2)}};
+    p.threads = {{take(0, parts::pq, 2, 1)}, {take(1, parts::qp, 2, 1)}, {take(2, parts::q, 0, 2)}};
     sees<window_part, window_part>(options::weak(""), "retry_at, windows", p);
     sees<bucket_part, bucket_part>(options::weak(""), "retry_at, buckets", p);
 }
@@ -548,7 +548,7 @@ TEST(all_of_model, retry_at_asked_for_after_a_lost_race) {
 TEST(all_of_model, what_always_denies_is_found_out) {
     program p;
     p.denies_always = true;
-    p.threads = {{take(0, whom::pq)}, {take(1, whom::qp)}};
+    p.threads = {{take(0, parts::pq)}, {take(1, parts::qp)}};
     auto const o = model::explore(options::weak("denies always"), of<window_part, window_part>(p));
     EXPECT_NE(o.failure.find("not linearizable"), std::string::npos) << o;
 }
@@ -595,18 +595,18 @@ void stands_still(options o, program p, bool buckets) {
 
 TEST(all_of_model, who_stands_still_anywhere_stops_nobody) {
     program p;
-    p.threads = {{take(0, whom::pq), refund(0, whom::pq)}, {take(1, whom::qp), take(2, whom::q)}};
+    p.threads = {{take(0, parts::pq), refund(0, parts::pq)}, {take(1, parts::qp), take(2, parts::q)}};
     stands_still(options::weak(""), p, false);
     stands_still(options::sc(""), p, true);
-    p.threads = {{take(0, whom::pq)}, {take(1, whom::qp)}, {take(2, whom::q)}};
+    p.threads = {{take(0, parts::pq)}, {take(1, parts::qp)}, {take(2, parts::q)}};
     stands_still(options::sc(""), p, false);
 }
 
 TEST(all_of_model_long, who_stands_still_anywhere_stops_nobody) {
     program p;
-    p.threads = {{take(0, whom::pq), refund(0, whom::pq)}, {take(1, whom::qp), take(2, whom::q)}};
+    p.threads = {{take(0, parts::pq), refund(0, parts::pq)}, {take(1, parts::qp), take(2, parts::q)}};
     stands_still(options::weak(""), p, true);
-    p.threads = {{take(0, whom::pq)}, {take(1, whom::qp)}, {take(2, whom::q)}};
+    p.threads = {{take(0, parts::pq)}, {take(1, parts::qp)}, {take(2, parts::q)}};
     stands_still(options::weak("", 0), p, false);
     stands_still(options::sc(""), p, true);
 }
@@ -625,15 +625,15 @@ void sees_over_real_parts(std::string const& name, unsigned preemptions, bool th
     program p;
     p.limits = {2, 2};
     if (three) {
-        p.threads = {{take(0, whom::pq)}, {take(1, whom::qp)}, {take(2, whom::q, 0, 2)}};
+        p.threads = {{take(0, parts::pq)}, {take(1, parts::qp)}, {take(2, parts::q, 0, 2)}};
         sees<P, Q>(bounded_by(preemptions), name + ", 3x1", p);
         return;
     }
     p.limits = {1, 1};
-    p.threads = {{take(0, whom::pq)}, {take(1, whom::qp)}};
+    p.threads = {{take(0, parts::pq)}, {take(1, parts::qp)}};
     sees<P, Q>(bounded_by(preemptions), name + ", 2x1", p);
     p.limits = {2, 2};
-    p.threads = {{take(0, whom::pq), refund(0, whom::pq)}, {take(1, whom::qp), take(2, whom::q)}};
+    p.threads = {{take(0, parts::pq), refund(0, parts::pq)}, {take(1, parts::qp), take(2, parts::q)}};
     sees<P, Q>(bounded_by(preemptions), name + ", 2x2", p);
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // fair_queue' hand-over in every interleaving, as waiting_line_model_test does it for one line: what is new is that
-// a newcomer may take the place of the first, which sleeps on. No wake-up is lost: else a thread waits for ever, and
+// a newcomer may take the place of the first, which sleeps on. No wake-up is lost: else a thread waits forever, and
 // the checker says so. Each execution must also show: a waiter that has joined a class before another of it begins
 // is served first; no waiter leaves a trace; no permit is lost or made.
 #include "model.hpp"

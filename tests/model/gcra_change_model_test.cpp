@@ -71,8 +71,8 @@ program frozen(ops const& before, std::vector<ops> threads) {
     p.promise = false;
     p.before = before;
     p.threads = std::move(threads);
-    // A look: the word, eight words of a slot, the word again. A change: two exchanges beside its look, eight for the
-    // slot, one for the word. An attempt that finds a change: the word, and then a look.
+    // A look: the word, eight words of a slot, the word again. A change: two exchanges in addition to its look, eight
+    // for the slot, one for the word. An attempt that finds a change: the word, and then a look.
     p.most_steps = 21;
     p.retry_steps = 10;
     return p;

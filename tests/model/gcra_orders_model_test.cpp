@@ -95,7 +95,7 @@ outcome refund_after_two() {
         {{refund(1, 0)}, {refund(3, 1), refund(3, 2), advance(20), take(6, by_clock, 3), take(3, by_clock, 4)}});
 }
 
-/// The same with a third, of another thread than the two, that begins the epoch anew.
+/// The same with a third, of another thread than the two, that begins the epoch again.
 outcome refund_after_two_and_one() {
     return one_preemption(8, {take(2, 0, 1), take(2, 0, 2), take(2, 0, 3), take(2, 0, 0)},
                           {{refund(1, 0)},
@@ -111,8 +111,8 @@ TEST(gcra_orders_model, each_is_earned) {
                                               {"refund after two and one", refund_after_two_and_one},
                                               {"refund after a change", refund_beside_attempts_after_a_change},
                                               {"slot written over", slot_written_over},
-                                              {"change beside attempts", change_beside_attempts},
-                                              {"refund beside attempts", refund_beside_attempts}});
+                                              {"change during attempts", change_beside_attempts},
+                                              {"refund during attempts", refund_beside_attempts}});
     for (auto const& e : all) {
         std::cout << e.what << ": " << (e.noticed_by.empty() ? "NOBODY" : e.noticed_by) << '\n';
         EXPECT_FALSE(e.noticed_by.empty()) << e.what << ": not needed, or not looked for";

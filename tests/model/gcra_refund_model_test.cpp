@@ -132,8 +132,8 @@ TEST(gcra_refund_model, with_one_thread_or_two_frozen_at_any_step_the_others_end
                 p.promise = one[0].what != verb::settle;
                 p.before = {take(2, 0, 0), take(1, 0, 1)};
                 p.threads = {one, other, {take(1, 10, 4)}};
-                // A refund: the word, who is under way, the word, the two marks, the clock, the second mark again and
-                // its exchange, the word's, and that it is over. A clock that stands still.
+                // A refund: the word, refunds in progress, the word, the two marks, the clock, the second mark again
+                // and its exchange, the word's, and that it is over. A clock that stands still.
                 p.most_steps = 10;
                 p.retry_steps = 9;
                 auto const out = model::explore_frozen(options::weak(p.name(), 0), 3, count,

@@ -416,7 +416,7 @@ private:
                     return {limiter.refund(*slot_[o.slot]) != 0, 0, 0};
                 } else {
                     permits const k = std::min(o.n, left_[o.slot]);
-                    // Whoever gives them back does not use them from then on.
+                    // A thread that gives them back does not use them from then on.
                     left_[o.slot] -= k;
                     live_[o.slot].n -= k;
                     auto const given = limiter.refund(*slot_[o.slot], o.n);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
-// header_sync beside the limiter that it feeds, in every interleaving: the shipped feed, its mutex the checker's, on a
+// header_sync with the limiter that it feeds, in every interleaving: the shipped feed, its mutex the checker's, on a
 // quota_limiter of requests. Each execution must show: ours are never taken for strangers'; what is charged is what was
-// reported, the greatest of it, once; nothing of it is lost or left behind; and who asks the limiter waits for nobody
-// in the feed.
+// reported, the greatest of it, once; nothing of it is lost or left behind; and a call to the limiter waits for no
+// thread in the feed.
 #include "model.hpp"
 #include "model_atomic.hpp"
 #include "program.hpp"
@@ -47,7 +47,7 @@ struct world {
     coarse_clock clock;
     limiter l{weir::llm::quota{.rpm = limit}, clock};
     feed f{l};
-    std::uint64_t strangers;                        // whom the server counts beside ours
+    std::uint64_t strangers;                        // calls of others that the server counts
     model::atomics::atomic<std::uint64_t> counted;  // by the server
     int granted = 0;
     bool over[2]{};
@@ -118,7 +118,7 @@ scenario two_answers() {
             }};
 }
 
-/// An answer while others ask: whoever asks after it finds what it charged.
+/// An answer while others ask: a call after it finds what it charged.
 template <class Atomics>
 scenario answer_beside_attempts() {
     auto w = std::make_shared<world<Atomics>>(limit - 2);
@@ -137,7 +137,7 @@ scenario answer_beside_attempts() {
             }};
 }
 
-/// A charge ends at 60, while an answer of before says that fewer are there: it is booked anew and lowered, or given
+/// A charge ends at 60, while an answer of before says that fewer are there: it is booked again and lowered, or given
 /// back and booked.
 template <class Atomics>
 scenario end_beside_an_answer() {
@@ -157,7 +157,7 @@ scenario end_beside_an_answer() {
             }};
 }
 
-/// One in the feed, who may stand still for ever, its mutex taken; one who asks the limiter alone.
+/// A thread in the feed that may stop with its mutex taken; another that asks the limiter alone.
 scenario one_stands_in_the_feed() {
     auto w = std::make_shared<world<>>(3);
     return {{[w] {
@@ -183,8 +183,8 @@ struct named {
 };
 constexpr named cases[] = {
     {"two answers", two_answers<model::atomics>, nullptr},
-    {"end beside an answer", end_beside_an_answer<model::atomics>, end_beside_an_answer<unlocked>},
-    {"answer beside attempts", answer_beside_attempts<model::atomics>, nullptr},
+    {"end during an answer", end_beside_an_answer<model::atomics>, end_beside_an_answer<unlocked>},
+    {"answer during attempts", answer_beside_attempts<model::atomics>, nullptr},
     {"two calls", two_calls<model::atomics>, two_calls<unlocked>}};
 
 TEST(llm_limit_feed_model, strangers_are_charged_once_and_ours_never) {
@@ -192,7 +192,7 @@ TEST(llm_limit_feed_model, strangers_are_charged_once_and_ours_never) {
 }
 
 TEST(llm_limit_feed_model, who_asks_the_limiter_waits_for_nobody_in_the_feed) {
-    model::sees(model::explore_frozen(options::weak("call beside attempts", 0), 2, 1, one_stands_in_the_feed),
+    model::sees(model::explore_frozen(options::weak("call during attempts", 0), 2, 1, one_stands_in_the_feed),
                 coverage::complete);
 }
 

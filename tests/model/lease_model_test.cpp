@@ -44,8 +44,8 @@ struct world {
     std::vector<std::int64_t> spent;
 
     explicit world(std::int64_t now) { clock.advance_to(at(now)); }
-    void take(int who, std::int64_t t) {
-        if (mine[who].try_acquire(1, at(t))) spent.push_back(t);
+    void take(int index, std::int64_t t) {
+        if (mine[index].try_acquire(1, at(t))) spent.push_back(t);
     }
     void check() {
         std::sort(spent.begin(), spent.end());
@@ -64,12 +64,12 @@ struct world {
 // At one instant: then the bucket gives back whole what was not spent, and no more is spent than it holds.
 scenario at_one_instant() {
     auto w = std::make_shared<world>(0);
-    auto const work = [w](int who) {
-        return [w, who] {
-            w->take(who, 0);
-            w->take(who, 0);
-            w->take(who, 0);
-            w->mine[who].give_back();
+    auto const work = [w](int index) {
+        return [w, index] {
+            w->take(index, 0);
+            w->take(index, 0);
+            w->take(index, 0);
+            w->mine[index].give_back();
         };
     };
     return {{work(0), work(1)}, [w] {

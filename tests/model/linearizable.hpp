@@ -68,7 +68,7 @@ public:
         return std::all_of(entries_.begin(), entries_.end(), [](entry const& e) { return e.result.has_value(); });
     }
 
-    /// All that a verdict on the history goes by, where the operations are always the same: who returned, what (as
+    /// All that a verdict on the history goes by, where the operations are always the same: which returned, what (as
     /// add(key, result) writes it), and what came before what.
     template <class F>
     std::vector<std::uint64_t> key(F add) const {

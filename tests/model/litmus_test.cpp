@@ -545,7 +545,7 @@ TEST(checker, finds_a_loop_that_never_ends) {
 }
 
 /// A loop that is known to end, for the store it waits for has been made; but a view alone would let it read the old
-/// one for ever.
+/// one forever.
 TEST(checker, a_loop_ends_where_an_old_store_may_be_read_again_only_so_often) {
     auto const wait = [](unsigned rereads) {
         options o = options::weak("wait");
@@ -797,13 +797,13 @@ TEST(checker, says_so_where_somebody_waits_for_ever) {
                                  z->s.wait();
                              },
                              [z, looks_first] {
-                                 // Whoever looks first whether somebody sleeps may look too early.
+                                 // A thread that first looks whether another sleeps may look too early.
                                  if (!looks_first || z->w.x.load(acquire) == 1) z->s.raise();
                              }}};
         });
     };
     EXPECT_TRUE(waits(false).passed(coverage::complete)) << waits(false);
-    EXPECT_NE(waits(true).failure.find("waits for ever"), std::string::npos) << waits(true);
+    EXPECT_NE(waits(true).failure.find("waits forever"), std::string::npos) << waits(true);
 }
 
 TEST(checker, weakens_one_order_at_a_time_and_says_which_was_needed) {

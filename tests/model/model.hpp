@@ -4,7 +4,7 @@
 //
 //     using bucket = weir::token_bucket<weir::manual_clock&, model::atomics>;  // see model_atomic.hpp
 //
-//     auto const o = model::explore(model::options::weak("two take one"), [] {  // called anew for each execution
+//     auto const o = model::explore(model::options::weak("two take one"), [] {  // called again for each execution
 //         struct state { weir::manual_clock clock; bucket b{weir::rate{1, 1s}, 1, clock}; int granted = 0; };
 //         auto s = std::make_shared<state>();
 //         auto const take = [s] {
@@ -27,7 +27,7 @@
 //   outcome has a table of the execution and a token which runs it again: WEIR_MODEL_REPLAY=token in the environment,
 //   or options.replay.
 // - begin() and end() around an operation give a `span`: thread, steps, writes, what others wrote, for bounds on
-//   progress; linearizable.hpp records histories with them. options.frozen stops threads for ever after so many steps
+//   progress; linearizable.hpp records histories with them. options.frozen stops threads forever after so many steps
 //   each; explore_frozen does it to every choice of threads and steps. weakening.hpp lowers the memory orders one by
 //   one.
 //
@@ -530,7 +530,7 @@ private:
         }
         ucontext_t context{};
         void* stack = nullptr;
-        jmp_buf top;    // to begin a body anew
+        jmp_buf top;    // to begin a body again
         jmp_buf point;  // to go on
         bool begun = false;
         bool done = false;
@@ -868,7 +868,7 @@ private:
             }
             if (enabled == 0) {
                 if (!waiting || !options_.frozen.empty()) return ending::finished;
-                failure_ = "who has not ended waits for ever";
+                failure_ = "a thread that has not ended waits forever";
                 return ending::failed;
             }
             bool const could_go_on = step != 0 && ((enabled >> last) & 1U) != 0;
@@ -1121,7 +1121,7 @@ inline outcome explore(options const& o, std::function<scenario()> const& make) 
     return detail::engine::get().explore(o, make);
 }
 
-/// The same with `count` of the threads standing still for ever, whichever they are and after however many steps each.
+/// The same with `count` of the threads stopped forever, whichever they are and after however many steps each.
 /// What a frozen thread had begun has not ended: the final check must allow for it. The outcome is that of all of them
 /// together.
 inline outcome explore_frozen(options o, unsigned threads, unsigned count, std::function<scenario()> const& make) {
@@ -1146,7 +1146,7 @@ inline outcome explore_frozen(options o, unsigned threads, unsigned count, std::
         return one.failure.empty();
     };
     std::string const name = o.name;
-    // Freezes one more thread, from `from` on, after as many steps as it can take beside those that are frozen already.
+    // Freezes one more thread, from `from` on, after as many steps as it can take with those that are frozen already.
     std::function<bool(unsigned, unsigned)> const freeze_more = [&](unsigned from, unsigned left) {
         for (unsigned t = from; t < threads; ++t) {
             for (unsigned after = 0;; ++after) {

@@ -99,8 +99,8 @@ struct atomics {
         detail::engine::index id_;
     };
 
-    /// For code that excludes others on purpose. Who waits for one that is never unlocked is reported, unless threads
-    /// are frozen.
+    /// For code that excludes others on purpose. A thread that waits for one that is never unlocked is reported, unless
+    /// threads are frozen.
     class mutex {
         using where = std::source_location;
 
@@ -133,8 +133,8 @@ struct atomics {
     };
 };
 
-/// wait() stands still until raise() has been called since the last wait(); whoever returns from it sees what came
-/// before.
+/// wait() stands still until raise() has been called since the last wait(); a thread that returns from it sees
+/// what came before.
 class signal {
     using where = std::source_location;
 

@@ -87,8 +87,8 @@ struct findings {
     std::set<std::vector<std::uint64_t>> right;  // keys of histories: none need be checked twice
 };
 
-/// Explores a program by worlds that are made of it and of findings, or (`frozen` > 0) has so many of its threads stand
-/// still for ever after every number of steps.
+/// Explores a program by worlds that are made of it and of findings, or (`frozen` > 0) has so many of its threads stop
+/// forever after every number of steps.
 template <class World, class Program>
 outcome explore_program(options o, Program const& p, unsigned frozen = 0) {
     findings found{{World::undisturbed_steps}, {}};

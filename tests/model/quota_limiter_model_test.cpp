@@ -69,7 +69,7 @@ TEST(quota_model, requests_of_three_threads) {
     sees(options::weak("rpm, rps 3x1"), p);
 }
 
-// ---- tokens: what counts, and beside it what is held ----
+// ---- tokens: what counts, and what is held ----
 
 TEST(quota_model, one_takes_and_settles_and_another_takes) {
     for (auto const how : all_accountings) {
@@ -212,9 +212,9 @@ TEST(quota_model, the_limits_change) {
     sees(few("change rpm | take, take", 1), change_requests());
 }
 
-// ---- callers that stand still for ever ----
+// ---- callers that stop forever ----
 
-/// `count` threads stand still for ever, each after any number of steps; the others end.
+/// `count` threads stop forever, each after any number of steps; the others end.
 void stands_still(std::string const& name, program p, unsigned count, options o) {
     o.name = name;
     p.later = 300;  // what they charged has aged out by then
@@ -253,7 +253,7 @@ bool is_numbered(std::vector<std::string> const& lines, model::site const& s, st
 
 TEST(quota_model, the_claims_and_the_refunds_orders_are_earned) {
     // (3): a claim without release hides its hold from the next one, without acquire it misses the hold of the one
-    // before; seen where the word comes back. (9): who sees a hold end must see what it became.
+    // before; seen where the word comes back. (9): a thread that sees a hold end must see what it became.
     program p;
     p.limits = {.tpm = 5};
     p.threads = {{take(0, {.input = 1, .output = 2}), settle(0, {.input = 1, .output = 2})},

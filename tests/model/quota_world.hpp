@@ -282,16 +282,16 @@ private:
         return all;
     }
 
-    /// Happens-before, in real time too: a refund that is over need not be known yet to one who does not follow it
-    /// otherwise.
+    /// Happens-before, in real time too: a refund that is over need not be known yet to an operation that does not
+    /// follow it otherwise.
     static bool known_before(model::span const& a, model::span const& b) {
         if (!a.ended) return false;
         if (a.thread == b.thread || a.thread < 0 || b.thread < 0) return a.number < b.number;
         return b.seen[static_cast<unsigned>(a.thread)] >= a.clock;
     }
 
-    /// Requests and tokens that operations which overlap `mine` may have charged, or not yet given back, beside what
-    /// `s` says.
+    /// Requests and tokens that operations which overlap `mine` may have charged, or not yet given back, in addition
+    /// to what `s` says.
     std::pair<std::uint64_t, std::uint64_t> overlapping(state const& s, entry const& mine) const {
         std::uint64_t calls = 0;
         std::uint64_t more = 0;

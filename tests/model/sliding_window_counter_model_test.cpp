@@ -211,8 +211,8 @@ struct world {
         if (h.all_returned()) at_rest();
     }
 
-    /// The segments to which the ideal may have moved on when it comes to `o`: somebody asks for them who does not come
-    /// after it, or (a refund that helps) for the next or a later one.
+    /// The segments to which the ideal may have moved on when it comes to `o`: an operation asks for them that does not
+    /// come after it, or (a refund that helps) for the next or a later one.
     std::vector<ideal> moved_on(ideal const& s, op const& o, std::uint64_t at_least) const {
         std::vector<ideal> all;
         std::set<std::uint64_t> targets;
@@ -223,7 +223,7 @@ struct world {
             targets.insert(segment_of(e.op.t));
             furthest = std::max(furthest, segment_of(e.op.t));
         }
-        // Who moves on opens the next one first, whatever is open then.
+        // An operation that moves on opens the next one first, whatever is open then.
         std::set<std::uint64_t> from{s.open};
         from.insert(targets.begin(), targets.end());
         for (auto const open : from) {
@@ -395,7 +395,7 @@ program const at_once_and_cross{3, 2, {take(2, 0, 1), take(1, 1000)}, {{at_once(
 program const charge_and_cross{2, 1, {take(1, 0)}, {{charge(3, 0)}, {take(1, 1000)}}};
 program const change_and_cross{2, 1, {take(1, 0)}, {{change(1, 0)}, {take(1, 1000)}}};
 program const change_crosses{2, 1, {take(1, 0)}, {{change(3, 1000)}, {take(1, 0), take(1, 1000)}}};
-// A word of the ring has a tenant who is refunded while the next is published.
+// A word of the ring has a tenant that is refunded while the next is published.
 program const old_tenant{2, 2, {take(2, 0, 1), take(1, 1000), take(2, 8000)}, {{refund(1, 1)}, {take(1, 9000)}}};
 // Time points that differ and go back; segments skipped.
 program const back_and_forth{2, 1, {take(1, 0)}, {{take(1, 0), take(1, 1000)}, {take(1, 999), take(1, 1000)}}};
@@ -533,7 +533,7 @@ TEST(sliding_window_counter_model, a_counter_that_denies_always_fails) {
     EXPECT_FALSE(explore(options::weak("denies always"), p).failure.empty());
 }
 
-/// Two counters keep one limit of 10: each caller holds 4 in the one, then takes from the other beside what is held.
+/// Two counters keep one limit of 10: each caller holds 4 in the one, then takes from the other what the holds leave.
 outcome share_a_limit(options const& o) {
     return model::explore(o, [] {
         struct state {
@@ -567,7 +567,7 @@ outcome share_a_limit(options const& o) {
 }
 
 TEST(sliding_window_counter_model, two_counters_keep_one_limit_though_head_comes_back) {
-    for (auto const& o : {options::sc("beside, SC"), options::weak("beside, weak", 0)}) {
+    for (auto const& o : {options::sc("shared, SC"), options::weak("shared, weak", 0)}) {
         model::sees(share_a_limit(o), coverage::complete);
     }
 }
@@ -590,7 +590,7 @@ struct pair_of {
 
     /// What comes before a refund.
     void tell() { told.exchange(1, std::memory_order_relaxed); }
-    /// Whoever sees the lowered sum sees what came before.
+    /// A thread that sees the lowered sum sees what came before.
     void must_know(bool sees_it) {
         if (sees_it) model::check(told.load(std::memory_order_relaxed) == 1, "a lowered sum without what came before");
     }
@@ -699,7 +699,7 @@ std::vector<model::trial> trials_of_orders() {
             },
             [](pair_of& s) { s.must_know(s.c.used(at(0)) == 0); }),
         race(
-            "refund | look beside", 2, 1, [](pair_of& s) { s.taken = std::move(s.c.try_acquire(2, at(0)).receipt()); },
+            "refund | look at both", 2, 1, [](pair_of& s) { s.taken = std::move(s.c.try_acquire(2, at(0)).receipt()); },
             [](pair_of& s) {
                 s.tell();
                 s.c.refund(s.taken);
@@ -801,8 +801,8 @@ std::vector<model::trial> trials_of_orders() {
                 auto const fit = s.c.first_fit(1, at(1000));
                 model::check(fit == at(1000) || fit >= at(3000), "too early");
             }),
-        {"beside", [] { return share_a_limit(options::weak("beside", 0)); }},
-        race("beside | move on", 2, 1, full, move_to<2000>,
+        {"shared", [] { return share_a_limit(options::weak("shared", 0)); }},
+        race("shared | move on", 2, 1, full, move_to<2000>,
              [](pair_of& s) {
                  auto const d = s.c.try_acquire_beside(1, at(2000), [] { return permits{0}; });
                  model::check(d.granted(), "refused though empty");

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// task's end and who comes to wait for it, in every interleaving: the shipped header, coroutines on the checker's
+// task's end and its waiter, in every interleaving: the shipped header, coroutines on the checker's
 // threads. One thread ends it where its own wait resumed it, another awaits it, asks whether it is ready, or gives it a
-// function to call. Each execution must show: who waits goes on once, whichever comes first; both sides see what the
+// function to call. Each execution must show: a waiter goes on once, whichever comes first; both sides see what the
 // other wrote; and the frame is destroyed after the last look at it.
 #include "model.hpp"
 #include "model_atomic.hpp"
@@ -73,13 +73,13 @@ task<result> fails_behind(gate& g) {
     throw std::runtime_error("no");
 }
 
-/// One task and who waits for it. An execution that is given up leaves the frames as they stand: running, so that
-/// nobody may destroy them.
+/// One task and its waiter. An execution that is given up leaves the frames as they stand: running, so they
+/// must not be destroyed.
 template <class Task>
 struct world {
     gate g;
     Task* t = nullptr;
-    model::checked_cell<int> waiters{0};  // written before one comes to wait, read by who goes on
+    model::checked_cell<int> waiters{0};  // written before one comes to wait, read by the waiter
     int seen = 0;
     int ended = 0;
 
@@ -100,19 +100,20 @@ struct world {
     timer_callback done() {
         return {[](void* p) {
                     auto& w = *static_cast<world*>(p);
-                    model::check(w.waiters.read() == 1, "what was written before the wait is not seen by who ends it");
+                    model::check(w.waiters.read() == 1,
+                                 "what was written before the wait is not seen by the thread that ends it");
                     w.finish();
                 },
                 this};
     }
     void check(int expected) const {
-        model::check(ended == 1, "who waits goes on once");
+        model::check(ended == 1, "a waiter goes on once");
         model::check(seen == expected, "another result");
         model::check(t == nullptr, "the frame is not destroyed");
     }
 };
 
-/// Its end, and one who has a function called: the result is taken, and the frame destroyed, by whoever comes second.
+/// Its end, and a thread that has a function called: the second of the two takes the result and destroys the frame.
 template <class Make>
 scenario by_function(Make make, int expected) {
     auto w = std::make_shared<world<decltype(make(std::declval<gate&>()))>>();
@@ -130,7 +131,7 @@ scenario start() {
 }
 scenario start_of_one_that_throws() { return by_function(fails_behind, -1); }
 
-/// The same where either may stand still for ever, and the gate is not what is waited for.
+/// The same where either may stop forever, and the gate is not what is waited for.
 scenario one_stands_still() {
     struct still : world<task<result>> {
         bool over[2]{};
@@ -149,12 +150,12 @@ scenario one_stands_still() {
              }},
             [w] {
                 model::check(w->over[0] || w->over[1], "one waits for the other");
-                model::check(w->ended <= 1, "who waits goes on once");
+                model::check(w->ended <= 1, "a waiter goes on once");
                 if (w->over[0] && w->over[1]) w->check(7);
             }};
 }
 
-/// One who asks twice before it waits: no is not for ever, yes is for good.
+/// A thread asks twice before it waits: no may become yes, yes stays.
 scenario ready() {
     auto w = std::make_shared<world<task<result>>>();
     w->keep(through(w->g, 7));
@@ -169,12 +170,12 @@ scenario ready() {
             [w] { w->check(7); }};
 }
 
-/// One that awaits another, which awaits a third: each end resumes who waits for it, on the thread where it ended.
+/// One that awaits another, which awaits a third: each end resumes its waiter, on the thread where it ended.
 task<result> around(int depth, gate& g, model::checked_cell<int>& mine) {
     mine.write(depth);
     auto inner = depth == 1 ? through(g, 7) : around(depth - 1, g, mine);
     int const n = (co_await inner).number();
-    model::check(mine.read() == 1, "what was written before the wait is not seen by who goes on");
+    model::check(mine.read() == 1, "what was written before the wait is not seen by the waiter");
     co_return n + 1;
 }
 scenario around(int depth) {
@@ -200,7 +201,7 @@ scenario begun_before_it_is_awaited() {
         task<result>* inner = nullptr;
         static task<result> awaits(begun* w) {
             int const n = (co_await *w->inner).number();
-            model::check(w->waiters.read() == 1, "what was written before the wait is not seen by who goes on");
+            model::check(w->waiters.read() == 1, "what was written before the wait is not seen by the waiter");
             co_return n;
         }
     };

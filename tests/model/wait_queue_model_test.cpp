@@ -2,7 +2,7 @@
 //
 // wait_queue's hand-over in every interleaving: the shipped queue, its mutex the checker's, in the form that
 // coroutines use; a timer that only wake() ends, since time stands still. So a wake-up that is lost leaves a thread
-// that waits for ever, and the checker says so. (Threads take the same steps; they sleep in a parker, which keeps a
+// that waits forever, and the checker says so. (Threads take the same steps; they sleep in a parker, which keeps a
 // notification as the timer does.) Each execution must also show: a waiter that has joined before another begins is
 // served first, by newest stores and in real time; a waiter that leaves without a grant has taken nothing and is out
 // of the queue; what is left is what came back less what was granted.

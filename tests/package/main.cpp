@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A program of somebody else's, who has got weir by one way or another.
+// A user's program, which has got weir in one way or another.
 #include <weir/clock/manual_clock.hpp>
 #include <weir/token_bucket.hpp>
 #include <weir/version.hpp>

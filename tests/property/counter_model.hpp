@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// What sliding_window_counter.hpp promises: a count for each segment, and beside it the exact log of what was granted.
+// What sliding_window_counter.hpp promises: a count for each segment, and the exact log of what was granted.
 #pragma once
 
 #include "exact.hpp"

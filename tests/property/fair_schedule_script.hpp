@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // fair_schedule against what fair_queue promises of it, by sums of what was granted: the shares of two that always
-// wait, no starvation, and who is next.
+// wait, no starvation, and which class is next.
 #pragma once
 
 #include "run.hpp"
@@ -33,7 +33,7 @@ public:
             log_.note("class ", i, ": weight ", w[i]);
         }
         order_.emplace(w);
-        ensure_equal(order_->first(), order::none, "who is next where nobody waits");
+        ensure_equal(order_->first(), order::none, "which class is next where none waits");
     }
 
     void take(step const& s) {
@@ -83,7 +83,7 @@ private:
         if (alone) {
             // All are equal again: what was owed and lent is forgotten.
             known_.fill(true);
-            ensure(!behind, "somebody goes before the only one who waits");
+            ensure(!behind, "a class goes before the only one that waits");
         }
         ensure_equal(order_->first() == i, !behind, "next at once: ", i);
         forget(i);
@@ -166,8 +166,8 @@ private:
         order_->correct(i, was, is);
         // More never moves it up, nor less down.
         if (is >= was && before != order::none && before != i)
-            ensure_equal(order_->first(), before, "who is next after ", i, " took more");
-        if (is <= was && before == i) ensure_equal(order_->first(), i, "who is next after ", i, " took less");
+            ensure_equal(order_->first(), before, "which class is next after ", i, " took more");
+        if (is <= was && before == i) ensure_equal(order_->first(), i, "which class is next after ", i, " took less");
         lose_track(i);
         observe();
     }
@@ -176,7 +176,7 @@ private:
         std::size_t const before = order_->first();
         order_->change_weight(i, weights_[i]);
         log_.note(i, " has weight ", weights_[i]);
-        ensure_equal(order_->first(), before, "who is next after a change of weight");
+        ensure_equal(order_->first(), before, "which class is next after a change of weight");
         for (std::size_t k = 0; k < Classes; ++k) forget(k);
         lose_track(i);  // what is owed stays, in the old weight's terms
         observe();
@@ -185,7 +185,7 @@ private:
     void observe() const {
         std::size_t const f = order_->first();
         ensure_equal(f == order::none, nobody(), "whether somebody is next");
-        ensure(f == order::none || waits_[f], "who is next does not wait");
+        ensure(f == order::none || waits_[f], "the next class does not wait");
         for (std::size_t i = 0; i < Classes; ++i) ensure_equal(order_->waits(i), waits_[i], "whether ", i, " waits");
     }
 

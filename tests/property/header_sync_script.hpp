@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// header_sync beside a server that counts in exact windows and is shared with strangers: what is charged was theirs,
+// header_sync against a server that counts in exact windows and is shared with strangers: what is charged was theirs,
 // for certain; it is the greatest that was reported within a window; and the limiter that is fed grants nothing that
 // its like, which hears nothing, would not.
 #pragma once
@@ -193,8 +193,8 @@ private:
             }
         }
         if (s.pick >= 128) {
-            // What was given back of a segment is gone with the next, and what is charged is all that is there beside
-            // ours.
+            // What was given back of a segment is gone with the next, and what is charged is all that is there and
+            // not ours.
             auto const charged = feed_->charged(clock_.now());
             go_to(clock_.ticks + 3 * second + options_.jitter.count() / 20);
             auto const used = fed_->used(clock_.now());

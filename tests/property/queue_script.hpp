@@ -65,7 +65,7 @@ public:
             if (b.n == 0) continue;
             ensure(b.moment >= free_from, "a departure less than its interval after the one before");
             free_from = b.moment + g_.unit * g_.ticks * b.n;
-            ensure(b.departs >= last, "who booked later departs earlier");
+            ensure(b.departs >= last, "a later booking departs earlier");
             last = b.departs;
         }
     }

@@ -95,7 +95,7 @@ private:
         charge part[2];  // per minute, per second
         std::optional<std::int64_t> ended;
         bool requests = false, refunded = false, taken = false;
-        std::uint64_t hold = 0;  // beside either limit
+        std::uint64_t hold = 0;  // in addition to either limit
     };
     struct held {
         typename shared::decision s;

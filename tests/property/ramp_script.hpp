@@ -170,7 +170,7 @@ private:
         std::uint64_t const below = std::uint64_t{100} * o_.memory;
         std::uint64_t const most = std::max<std::uint64_t>(first_, (remembered * growth_ + below - 1) / below);
         ensure(lately <= most, "granted ", lately, " in an interval until ", t, ", where the server allows ", most);
-        // Beside what is asked for at once, no more is saved up than a sixteenth of an interval.
+        // Apart from what is asked for at once, no more is saved up than a sixteenth of an interval.
         ensure(largest != 1 || at_once <= 2 + most / 16, "granted ", at_once, " one by one at ", t, ", of ", most,
                " in an interval");
     }

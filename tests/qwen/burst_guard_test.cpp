@@ -50,7 +50,7 @@ TEST(burst_guard, then_at_most_growth_times_the_mean_of_ten_seconds) {
     int in_second = 0;
     for (auto end = t + second; t < end; t += 10 * ms) in_second += g.passes(t);
     EXPECT_LE(in_second, 3);
-    // Whoever asks for more than there is for a minute gets more and more, and never more than growth allows.
+    // A client that asks for more than there is for a minute gets more and more, but no more than growth allows.
     std::vector<std::int64_t> passed;
     guard h{fixed(2, 1.5)};
     for (t = 0; t < 60 * second; t += 5 * ms)

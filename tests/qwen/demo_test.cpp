@@ -179,7 +179,7 @@ TEST_F(qwen_demo, sends_every_request_once_without_a_429) {
             ids.insert(line["custom_id"]);
         }
         EXPECT_EQ(ids.size(), 80U);
-        EXPECT_EQ(content(file("errors.jsonl")), "") << "none beside an output called out.jsonl";
+        EXPECT_EQ(content(file("errors.jsonl")), "") << "none next to an output called out.jsonl";
         EXPECT_TRUE(content(svg).starts_with("<svg"));
     }
 }

@@ -103,7 +103,7 @@ public:
         i128 const left = p_ * t + span_ - base(t);
         return left <= 0 ? 0 : static_cast<std::uint64_t>(left / q_);
     }
-    /// The first tick at which n are to be had.
+    /// The first tick at which n are available.
     std::int64_t first(std::uint64_t n) const {
         i128 const need = tat_ + q_ * static_cast<i128>(n) - span_;
         return need <= 0 ? 0 : static_cast<std::int64_t>((need + p_ - 1) / p_);

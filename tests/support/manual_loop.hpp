@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// What tests of coroutines wait by: timers of a manual_clock, fired by whoever calls run_due(), a token to stop them, a
+// What tests of coroutines wait by: timers of a manual_clock, fired by the caller of run_due(), a token to stop them, a
 // gate to hold them, and a coroutine that starts at once.
 #pragma once
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What holds of every decision that is moved: it says what it said, is given back once by whoever has it now, and never
-// by what it was moved from.
+// What holds of every decision that is moved: it says what it said, is given back once by the decision that has it now,
+// and never by what it was moved from.
 #pragma once
 
 #include <gtest/gtest.h>

@@ -211,7 +211,7 @@ std::int64_t quota_judge::tokens_free_at(exact_log const& log, std::uint64_t lim
                                          bool alone_passes, std::int64_t now) const {
     if (limit == 0) return never_ns;
     if (alone_passes && log.sum() == 0) return now;
-    // The greatest sum beside which this request is admitted.
+    // The greatest sum with which this request is admitted.
     std::uint64_t room = 0;
     if (settings_.tokens == token_mode::actual) {
         room = limit - 1;

@@ -101,7 +101,7 @@ enum class accounting : unsigned char {
 
 /// What becomes of a call that is larger than a token limit.
 enum class oversize : unsigned char {
-    refuse,  ///< denied for ever
+    refuse,  ///< denied; never() is true
     alone,   ///< admitted when the window is empty, and takes the whole window: for servers that do so
 };
 
