@@ -859,6 +859,7 @@ private:
         limits_[0].exchange(words_.cell(0, limit.value()), std::memory_order_relaxed);
         closed_.exchange(words_.cell(e, taken), std::memory_order_relaxed);
         head_.exchange(words_.open(e, 0), std::memory_order_relaxed);
+        refresh();
     }
 
     // ---- time ----
