@@ -875,7 +875,7 @@ struct slow_clock {
     duration step;
 };
 
-TEST(sliding_window_counter, a_clock_that_steps_over_segments_gets_longer_ones_and_one_that_steps_too_far_is_refused) {
+TEST(sliding_window_counter, a_coarse_clock_gets_longer_segments_and_one_too_coarse_is_refused) {
     weir::sliding_window_counter fine{10, 1s, slow_clock{8ms}};
     EXPECT_EQ(fine.segments(), 125U);
     weir::sliding_window_counter coarse{10, 1s, slow_clock{10ms}};

@@ -184,7 +184,7 @@ TEST(token_bucket, counts_time_before_construction_as_construction) {
     EXPECT_TRUE(b.try_acquire(1, at(1'000'010)));
 }
 
-TEST(token_bucket, counts_time_before_construction_as_construction_where_the_difference_wraps) {
+TEST(token_bucket, counts_time_before_construction_as_construction_where_it_would_wrap) {
     using limits = std::numeric_limits<std::int64_t>;
     manual_clock clock{at(limits::max() - 10'000'000'000)};
     bucket b{rate{1, 1s}, 4, {.initial = 0}, clock};
@@ -718,7 +718,7 @@ TEST(token_bucket, keeps_bookings_when_its_rate_changes) {
     EXPECT_EQ(b.refund(d), 0U) << "it was made under another rate";
 }
 
-TEST(token_bucket, takes_no_refund_of_a_grant_before_a_change_even_when_the_rate_is_as_it_was) {
+TEST(token_bucket, refunds_no_grant_made_before_a_change_even_back_to_the_same_rate) {
     manual_clock clock;
     bucket b{rate{1, 1s}, 10, clock};
     auto d = b.try_acquire(4);

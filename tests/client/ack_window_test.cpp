@@ -273,7 +273,7 @@ outcome run(path const& p, Limiter& l, manual_clock& clock, std::uint64_t seed, 
     return o;
 }
 
-TEST(ack_window, wins_against_a_margin_where_the_mean_time_to_the_bound_is_below_the_jitter) {
+TEST(ack_window, wins_against_a_margin_where_the_mean_time_to_its_bound_is_below_jitter) {
     path const paths[] = {
         {"steady path, 40 to 60 ms; answer in 10 s, no time said", 40ms, 20ms, 0ms, 10s, false},
         {"steady path, 40 to 60 ms; answer in 10 s, time said", 40ms, 20ms, 0ms, 10s, true},

@@ -273,7 +273,7 @@ TEST(llm_adaptive, cubic_is_at_its_beginning_its_peak_and_far_beyond_when_it_sho
     EXPECT_GT(cubic_growth::at(1, std::uint64_t{1} << 40U, 0xffff'ffff'ffffU, 1), std::uint64_t{1} << 40U);
 }
 
-TEST(llm_adaptive, a_refusal_lowers_the_rate_by_an_eighth_once_for_all_that_was_sent_before) {
+TEST(llm_adaptive, refusals_of_what_was_sent_before_lower_the_rate_by_an_eighth_once) {
     manual_clock clock{time_point{1h}};
     controller c{{.start = 600}, clock};
     EXPECT_EQ(c.current(), 600U);
@@ -288,7 +288,7 @@ TEST(llm_adaptive, a_refusal_lowers_the_rate_by_an_eighth_once_for_all_that_was_
     EXPECT_EQ(c.share(), (std::uint64_t{525} << 20U) / 600);
 }
 
-TEST(llm_adaptive, comes_back_to_the_old_rate_after_the_recovery_and_stays_within_floor_and_ceiling) {
+TEST(llm_adaptive, recovers_the_old_rate_and_stays_between_floor_and_ceiling) {
     manual_clock clock;
     controller c{{.start = 600, .least = 500, .most = 700, .recovery = 45s}, clock};
     serve(c, clock, 60s, 10);
@@ -320,7 +320,7 @@ TEST(llm_adaptive, while_a_window_drains_it_waits_and_lowers_nothing) {
     EXPECT_GE(c.current(), cut);
 }
 
-TEST(llm_adaptive, each_refusal_of_a_draining_window_quarters_what_it_asks_for_three_times_at_most) {
+TEST(llm_adaptive, a_draining_windows_refusals_quarter_the_rate_at_most_three_times) {
     manual_clock clock;
     controller c{{.start = 60'000}, clock};
     ASSERT_TRUE(c.refused(clock.now()));

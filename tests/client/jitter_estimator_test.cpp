@@ -58,7 +58,7 @@ TEST(llm_margin, where_the_clocks_stand_does_not_matter) {
     }
 }
 
-TEST(llm_margin, without_stamps_it_is_the_greatest_time_to_an_answer_less_what_the_server_took) {
+TEST(llm_margin, without_stamps_it_is_the_greatest_answer_time_less_the_servers_time) {
     jitter_estimator m{{.min_samples = 3}};
     m.answered(0s, 100ms);
     m.answered(1s, 1s + 80ms);
@@ -92,7 +92,7 @@ TEST(llm_margin, forgets_extremes_after_two_memories_and_never_for_fewer_measure
     EXPECT_LE(m.jitter(), 2ms);
 }
 
-TEST(llm_margin, what_is_known_is_kept_while_calls_are_rare_and_for_a_memory_where_they_are_not) {
+TEST(llm_margin, a_sample_is_kept_for_the_memory_and_longer_while_calls_are_rare) {
     jitter_estimator rare{{.initial = 2ms, .memory = 10s, .min_samples = 10}};
     for (int i = 0; i < 10; ++i) rare.arrived(i * 1s, offset + i * 1s + (i == 0 ? 700ms : 0ms));
     for (int i = 1; i <= 4; ++i) rare.arrived(i * 1h, offset + i * 1h);
@@ -216,7 +216,7 @@ outcome run(std::uint64_t seed, nanoseconds spread, Margin decide, std::chrono::
     return o;
 }
 
-TEST(llm_margin, without_it_a_jittery_path_is_refused_and_with_a_measured_one_handed_over_in_use_it_is_not) {
+TEST(llm_margin, a_jittery_path_is_refused_without_it_and_not_once_it_is_measured) {
     std::uint64_t bare = 0, guessed = 0, own = 0, own_refused = 0, guessed_refused = 0;
     nanoseconds last{};
     for (std::uint64_t seed = 1; seed <= 5; ++seed) {

@@ -195,7 +195,7 @@ TEST(gcra, prefers_a_divisor_of_an_eighth_to_a_number_that_divides_nothing) {
     EXPECT_GT(unit(std::uint64_t{1} << 36U), 8 * divisor) << "16 do";
 }
 
-TEST(gcra, is_exact_where_all_that_is_beyond_the_128th_bit_is_one_part_of_the_period) {
+TEST(gcra, is_exact_where_the_remainder_beyond_bit_128_is_one_part_of_the_period) {
     int tried = 0;
     for (std::uint64_t q = (std::uint64_t{1} << 50U) - 1; tried < 50; q -= 2) {
         // p = 2^-128 modulo q: then the 128 bits of p/q are too small by 2^-128/q, and at q ticks by 2^-128 of a unit.

@@ -148,7 +148,7 @@ TEST_F(llm_limit_feed, an_older_report_does_not_charge_again_what_a_newer_one_di
     EXPECT_EQ(fed.available(start + 3s).rpm, 398U);
 }
 
-TEST_F(llm_limit_feed, a_difference_is_charged_until_a_window_after_the_last_report_that_showed_it) {
+TEST_F(llm_limit_feed, a_difference_stays_charged_for_a_window_after_its_last_report) {
     auto const first = send(start).second;
     feed.on_response(first, of({left(counted::requests, 499)}), start);
     auto const second = send(start + 30s).second;
@@ -463,7 +463,7 @@ TEST(llm_limit_feed_simulation, alone_nothing_of_ours_is_ever_taken_for_a_strang
     }
 }
 
-TEST(llm_limit_feed_simulation, beside_a_stranger_fewer_are_refused_and_nothing_is_granted_that_would_not_be_without) {
+TEST(llm_limit_feed_simulation, with_a_stranger_fewer_are_refused_and_nothing_more_is_granted) {
     for (auto const written : {report_time::on_arrival, report_time::on_reply}) {
         for (bool const by_tokens : {false, true}) {
             std::uint64_t refused[2]{}, served[2]{}, strangers[2]{};

@@ -116,7 +116,7 @@ struct coarse_second {
     time_point now() const noexcept { return {}; }
 };
 
-TEST(quota_limiter, refuses_a_clock_that_is_too_coarse_for_a_second_where_a_second_is_limited) {
+TEST(quota_limiter, refuses_a_clock_too_coarse_for_a_second_where_a_second_is_limited) {
     using coarse = weir::llm::quota_limiter<coarse_second>;
     EXPECT_TRUE(coarse::validate({.rps = 1}));
     EXPECT_TRUE(coarse::validate({.tps = 1}));
@@ -293,7 +293,7 @@ TEST(quota_limiter, never_grants_more_than_a_limit_holds) {
     }
 }
 
-TEST(quota_limiter, admits_what_is_larger_than_a_limit_alone_and_lets_it_take_the_whole_window) {
+TEST(quota_limiter, admits_a_call_larger_than_a_limit_alone_for_a_whole_window) {
     for (auto how : {accounting::any, accounting::actual, accounting::input_strict, accounting::reserve}) {
         manual_clock clock;
         limiter l{{.tps = 125}, {.accounting = how, .oversize = oversize::alone}, clock};
@@ -541,7 +541,7 @@ TEST(quota_limiter, says_whether_a_settle_may_help) {
         << "nothing is in flight that holds tokens";
 }
 
-TEST(quota_limiter, where_the_server_reserves_a_settle_may_always_help_who_waits_for_tokens) {
+TEST(quota_limiter, where_the_server_reserves_a_settle_may_help_a_call_that_waits) {
     manual_clock clock;
     limiter l{{.rpm = 2, .tpm = 100}, {.accounting = accounting::reserve}, clock};
     EXPECT_TRUE(l.try_acquire(tokens{.input = 10, .output = 80}));
@@ -695,7 +695,7 @@ TEST(quota_limiter, a_change_that_was_refused_as_busy_is_accepted_later) {
 
 // ---- the margin ----
 
-TEST(quota_limiter, with_the_margin_no_window_of_the_server_exceeds_the_limit_and_without_it_some_do) {
+TEST(quota_limiter, only_with_the_margin_no_window_of_the_server_exceeds_the_limit) {
     struct row {
         quota limits;
         nanoseconds window, jitter;
@@ -873,7 +873,7 @@ TEST(quota_limiter, keeps_a_token_limit_under_threads) {
 TEST(quota_limiter, keeps_a_token_limit_under_threads_where_the_server_reserves) {
     hammer_and_check({{.rpm = 50, .tpm = 1000}, {.accounting = accounting::reserve}, 100'000'000, 1500});
 }
-TEST(quota_limiter, keeps_a_token_limit_under_threads_though_the_count_comes_back_to_old_values) {
+TEST(quota_limiter, threads_keep_a_token_limit_though_the_count_returns_to_old_values) {
     // Inputs of 1, many of them given back: the word that is exchanged is often as it was, and the holds next to it
     // are not.
     hammer_and_check({{.tpm = 120}, {}, 300'000'000, 4000, 1});

@@ -391,7 +391,7 @@ outcome expect_clean(workload const& w, std::vector<call> const& calls, scenario
     return r;
 }
 
-TEST(quota_simulation, what_is_right_against_sliding_windows_is_right_against_fixed_ones_and_buckets) {
+TEST(quota_simulation, right_against_sliding_windows_is_right_against_fixed_ones_and_buckets) {
     auto const calls = batch(requests_600, 30, 3);
     for (auto kind : {qwen::window_kind::fixed, qwen::window_kind::gcra}) {
         for (bool const count_rejected : {false, true}) {
@@ -420,7 +420,7 @@ TEST(quota_simulation, calls_that_are_given_up_and_run_on_unseen_cause_no_refusa
     }
 }
 
-TEST(quota_simulation, starting_anew_with_what_was_saved_or_with_full_windows_causes_no_refusal) {
+TEST(quota_simulation, a_restart_with_saved_calls_or_full_windows_causes_no_refusal) {
     workload few_at_once{"few", {.rpm = 60, .tpm = 20'000}, {50, 2000}, {50, 800}, 1000, 60s, 12};
     few_at_once.first_token_most = 20s;
     for (auto const& w : {requests_600, tokens_1m, few_at_once}) {

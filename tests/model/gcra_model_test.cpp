@@ -77,7 +77,7 @@ sum three_by_one(options const& o, permits burst) {
     return all;
 }
 
-TEST(gcra_model, two_threads_of_two_attempts_keep_the_promise_and_decide_as_the_algorithm_in_some_order) {
+TEST(gcra_model, two_threads_of_two_attempts_decide_as_the_algorithm_in_some_order) {
     for (permits burst : {1U, 2U}) {
         for (auto const& o : {options::sc(""), options::weak("")}) {
             auto const s = two_by_two<token_bucket>(o, burst);
@@ -87,7 +87,7 @@ TEST(gcra_model, two_threads_of_two_attempts_keep_the_promise_and_decide_as_the_
     }
 }
 
-TEST(gcra_model, three_threads_of_one_attempt_keep_the_promise_and_decide_as_the_algorithm_in_some_order) {
+TEST(gcra_model, three_threads_of_one_attempt_decide_as_the_algorithm_in_some_order) {
     for (permits burst : {1U, 2U, 3U}) {
         for (auto const& o : {options::sc(""), options::weak("")}) {
             auto const s = three_by_one<token_bucket>(o, burst);
@@ -97,7 +97,7 @@ TEST(gcra_model, three_threads_of_one_attempt_keep_the_promise_and_decide_as_the
     }
 }
 
-TEST(gcra_model, a_permit_that_is_worth_no_whole_number_of_ticks_is_rounded_against_the_caller_in_every_interleaving) {
+TEST(gcra_model, a_permit_of_fractional_ticks_is_always_rounded_against_the_caller) {
     // 3 in 10 ticks; the promise by the oracle, and the algorithm's own decisions.
     for (auto const& o : {options::sc("fraction"), options::weak("fraction")}) {
         sum all;
@@ -133,7 +133,7 @@ TEST(gcra_model, a_permit_that_is_worth_no_whole_number_of_ticks_is_rounded_agai
     }
 }
 
-TEST(gcra_model, with_one_thread_or_two_frozen_at_any_step_the_others_end_in_steps_that_others_writes_pay_for) {
+TEST(gcra_model, with_threads_frozen_anywhere_the_others_end_in_paid_steps) {
     for (unsigned count : {1U, 2U}) {
         sum all;
         for (permits burst : {1U, 3U}) {

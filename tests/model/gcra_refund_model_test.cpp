@@ -43,7 +43,7 @@ void refunds_beside_attempts(options const& o) {
 TEST(gcra_refund_model, refunds_beside_attempts_keep_the_promise_over_live_permits) {
     refunds_beside_attempts(options::weak("", 0));
 }
-TEST(gcra_refund_model_long, refunds_beside_attempts_keep_the_promise_when_exchanges_fail_for_nothing) {
+TEST(gcra_refund_model_long, refunds_during_attempts_keep_the_promise_under_spurious_failures) {
     refunds_beside_attempts(options::weak(""));
 }
 
@@ -171,7 +171,7 @@ TEST(gcra_refund_model, a_refund_that_stalls_is_not_mistaken_when_others_bring_i
     report("token_bucket, stalled refund", all);
 }
 
-TEST(gcra_refund_model, a_refund_that_stalls_is_not_mistaken_when_another_is_undone_and_one_taken_later) {
+TEST(gcra_refund_model, a_stalled_refund_is_not_mistaken_when_the_word_comes_back) {
     program p;
     p.first = {10, 8};
     p.before = {take(2, 0, 0), take(1, 0, 1)};
@@ -181,7 +181,7 @@ TEST(gcra_refund_model, a_refund_that_stalls_is_not_mistaken_when_another_is_und
     std::cout << "token_bucket, undone meanwhile: " << out << '\n';
 }
 
-TEST(gcra_refund_model, three_threads_frozen_in_the_midst_of_refunds_cost_others_their_refunds_at_most) {
+TEST(gcra_refund_model, three_threads_frozen_in_refunds_cost_others_only_their_refunds) {
     // Each leaves one epoch and stops in the next.
     program p;
     p.first = {10, 7};

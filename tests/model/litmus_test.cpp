@@ -312,7 +312,7 @@ TEST(litmus, a_failed_exchange_is_a_load_and_may_be_stale) {
     EXPECT_TRUE(failing(relaxed, acquire).contains({1, 0, 0}));
 }
 
-TEST(litmus, a_strong_exchange_may_fail_at_an_old_value_though_the_newest_is_the_expected_one) {
+TEST(litmus, a_strong_exchange_may_fail_at_an_old_value) {
     auto const all = results(options::weak("old failure"), 2,
                              {[](words& w) { w.x.exchange(1, relaxed); },
                               [](words& w) {
@@ -483,7 +483,7 @@ struct small_window {
     }
 };
 
-TEST(checker, finds_the_window_whose_segment_is_published_while_its_head_still_accepts_increments) {
+TEST(checker, finds_a_segment_published_while_its_head_still_accepts_increments) {
     auto const window = [](bool closes, options const& o) {
         return explore(o, [closes] {
             auto w = std::make_shared<small_window>(closes);
@@ -594,7 +594,7 @@ TEST(checker, names_what_the_model_has_no_place_for) {
               std::string::npos);
 }
 
-TEST(checker, a_thread_that_throws_and_a_scenario_that_differs_from_run_to_run_are_failures) {
+TEST(checker, a_thread_that_throws_and_a_scenario_that_varies_are_failures) {
     auto const thrown =
         explore(options::weak("throws"), [] { return scenario{{[] { throw std::runtime_error{"so"}; }}}; });
     EXPECT_NE(thrown.failure.find("a thread threw so"), std::string::npos) << thrown;
@@ -871,7 +871,7 @@ TEST(linearizable, tells_a_counter_from_one_that_loses) {
     EXPECT_TRUE(counter_history(frozen, false).passed(coverage::complete)) << "what has not returned may count";
 }
 
-TEST(linearizable, asks_for_real_time_order_in_the_one_mode_and_for_happens_before_in_the_other) {
+TEST(linearizable, one_mode_asks_for_real_time_order_the_other_for_happens_before) {
     // A reader that returns an old value after a write has returned.
     auto const stale_read = [](bool real_time, bool stale, std::memory_order o) {
         options p = options::weak("stale read", 0);
@@ -908,7 +908,7 @@ TEST(linearizable, asks_for_real_time_order_in_the_one_mode_and_for_happens_befo
     EXPECT_TRUE(stale_read(true, false, relaxed).passed(coverage::complete)) << "newest stores only";
 }
 
-TEST(linearizable, real_time_mode_sees_operations_on_different_words_before_after_and_beside_each_other) {
+TEST(linearizable, real_time_mode_sees_before_after_and_overlap_on_different_words) {
     std::set<registers> seen;
     auto const out = explore(options::sc("two words"), [&seen] {
         auto w = std::make_shared<words>();

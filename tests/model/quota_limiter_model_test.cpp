@@ -221,7 +221,7 @@ void stands_still(std::string const& name, program p, unsigned count, options o)
     model::sees(model::explore_frozen(o, static_cast<unsigned>(p.threads.size()), count, of(p)), model::whole(o));
 }
 
-TEST(quota_model, one_who_stands_still_anywhere_blocks_nobody_and_what_it_charged_ages_out) {
+TEST(quota_model, a_caller_stopped_anywhere_blocks_no_other_and_its_charge_ages_out) {
     program p;
     p.limits = {.rpm = 2};
     p.threads = {{take(0, {}), refund(0)}, {take(1, {}), take(2, {})}};

@@ -57,7 +57,7 @@ TEST(dashscope_changes, a_soft_limit_admits_its_share_of_what_is_above_tpm) {
     EXPECT_EQ(s.counted().refused.tpm, static_cast<std::uint64_t>(400 - above));
 }
 
-TEST(dashscope_changes, a_key_that_is_revoked_is_refused_and_one_that_is_added_shares_its_accounts_quota) {
+TEST(dashscope_changes, a_revoked_key_is_refused_and_an_added_one_shares_its_accounts_quota) {
     server s{one_model({.rpm = 3})};
     s.simulator->revoke_key("key-1");
     EXPECT_EQ(s.ask(chat(), "key-1").status, 401);

@@ -104,7 +104,7 @@ TEST(dashscope_simulator, the_same_request_costs_the_same_in_every_run_and_the_p
     EXPECT_FALSE(qwen::plan_answer(settings, R"({"model":"other"})"));
 }
 
-TEST(dashscope_simulator, checks_the_key_then_the_body_then_the_model_then_the_account_then_the_parameters) {
+TEST(dashscope_simulator, checks_key_then_body_then_model_then_account_then_parameters) {
     auto settings = one_model({.rpm = 1});
     settings.max_body = 2'000;
     server s{settings};

@@ -132,7 +132,7 @@ TEST(dashscope_streaming, limits_are_checked_before_the_first_byte) {
     EXPECT_EQ(s.stream_native(chat()).code(), "Throttling.RateQuota");
 }
 
-TEST(dashscope_streaming, an_error_in_the_midst_of_a_stream_is_an_event_and_what_was_made_is_charged) {
+TEST(dashscope_streaming, an_error_within_a_stream_is_an_event_and_its_output_is_charged) {
     auto settings = one_model({});
     settings.mishaps.midstream_429_rate = 1;
     server s{settings};

@@ -16,7 +16,7 @@ constexpr std::int64_t second = 1'000'000'000;
 constexpr std::int64_t hour = 3'600 * second;
 constexpr std::int64_t day = 24 * hour;
 
-TEST(plan_quota, is_exhausted_when_its_credits_are_and_comes_back_at_the_end_of_the_period) {
+TEST(plan_quota, is_exhausted_with_its_credits_until_the_end_of_the_period) {
     plan_quota p{{.five_hours = 3, .tokens_per_credit = 100}};
     EXPECT_FALSE(p.trouble(0));
     p.spend(299, hour);

@@ -31,7 +31,7 @@ struct judged : quota_judge {
 
 judge_settings no_rps() { return {.derive_rps = false}; }
 
-TEST(quota_judge, refuses_the_eleventh_request_of_a_second_and_admits_it_when_the_first_has_left) {
+TEST(quota_judge, admits_the_eleventh_request_when_the_first_has_left_the_second) {
     judged j{{.rps = 10}};
     for (int i = 0; i < 10; ++i) ASSERT_TRUE(j.at(i * 10 * ms).admitted) << i;
     auto const eleventh = j.at(999 * ms);
@@ -136,7 +136,7 @@ TEST(quota_judge, input_strict_mode_refuses_an_input_that_does_not_fit) {
     EXPECT_EQ(never.retry_at_ns, qwen::never_ns);
 }
 
-TEST(quota_judge, reserve_mode_holds_max_tokens_from_arrival_and_lowers_them_at_completion) {
+TEST(quota_judge, reserve_mode_holds_max_tokens_from_arrival_to_completion) {
     judged j{{.tpm = 1'000}, {.tokens = token_mode::reserve}};
     auto const first = j.at(0, 100, 500);
     ASSERT_TRUE(first.admitted);
