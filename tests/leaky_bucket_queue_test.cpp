@@ -107,7 +107,7 @@ TEST(leaky_bucket_queue, keeps_the_places_of_a_booking_of_many) {
     EXPECT_FALSE(pace.refund(nothing));
 }
 
-TEST(leaky_bucket_queue, grants_one_an_interval_when_nobody_may_wait) {
+TEST(leaky_bucket_queue, grants_one_an_interval_when_no_permit_may_wait) {
     manual_clock clock;
     queue pace{rate{3, 1s}, 0, clock};
     EXPECT_TRUE(pace.try_acquire());

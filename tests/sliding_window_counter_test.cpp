@@ -462,7 +462,7 @@ TEST(sliding_window_counter, a_refund_at_once_of_a_past_segment_is_seen_at_once_
     EXPECT_EQ(c.used(at(0) + 200ms), 0U);
 }
 
-TEST(sliding_window_counter, a_refund_of_permits_that_aged_out_frees_nobody_elses) {
+TEST(sliding_window_counter, a_refund_of_permits_that_aged_out_frees_no_others) {
     manual_clock clock;
     counter c{10, 1s, counter_options{.segments = 7},
               clock};  // a ring of 8: the ninth segment takes the place of the first

@@ -306,7 +306,7 @@ TEST(token_bucket, loses_less_than_a_permit_in_30_years) {
     }
 }
 
-TEST(token_bucket, loses_nothing_to_callers_who_come_at_retry_at) {
+TEST(token_bucket, loses_nothing_to_callers_that_come_at_retry_at) {
     // Every rate is reached by single permits at their first ticks: the k-th after the burst comes at ⌈k/rate⌉, or a
     // unit later.
     for (auto const& r : gcra_oracle::awkward_rates()) {

@@ -169,7 +169,7 @@ TEST(llm_concurrency, stays_within_its_bounds) {
     EXPECT_EQ(c.limit(), 2U);
 }
 
-TEST(llm_concurrency, measures_the_least_latency_anew_at_half_of_the_limit) {
+TEST(llm_concurrency, measures_the_least_latency_again_at_half_of_the_limit) {
     adaptive_concurrency<> c{{.start = 8, .most = 8, .memory = 4}};
     for (int i = 0; i < 3; ++i) round(c, 100ms);
     EXPECT_EQ(c.limit(), 8U);

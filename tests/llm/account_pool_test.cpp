@@ -93,7 +93,7 @@ TEST(llm_account_pool, equals_take_turns_among_dearer_ones_and_where_one_of_them
     EXPECT_EQ(served, (std::map<std::size_t, int>{{3, 3}, {4, 3}}));
 }
 
-TEST(llm_account_pool, who_serves_nobody_has_had_no_turn) {
+TEST(llm_account_pool, a_member_that_grants_nothing_has_had_no_turn) {
     manual_clock clock;
     pool p;
     for (auto const* name : {"a", "b"}) p.add(account(name), name, small, {}, 0, clock);
@@ -206,7 +206,7 @@ TEST(llm_account_pool, a_key_that_is_not_valid_gives_way_to_the_account_s_next) 
     EXPECT_FALSE(p.try_acquire({.input = 1, .output = 0}, clock.now()));
 }
 
-TEST(llm_account_pool, a_throttle_sets_nobody_aside) {
+TEST(llm_account_pool, a_throttle_starts_no_cooldown) {
     manual_clock clock;
     pool p;
     p.add(account("a"), "a", small, {}, 0, clock);

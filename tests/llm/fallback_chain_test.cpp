@@ -91,7 +91,7 @@ TEST_F(llm_fallback_chain, a_free_quota_is_an_account_s_where_the_model_has_seve
     EXPECT_EQ(next(), "qwen-plus");
 }
 
-TEST_F(llm_fallback_chain, a_model_that_is_out_keeps_nobody_waiting_however_patient) {
+TEST_F(llm_fallback_chain, a_model_on_cooldown_keeps_no_call_waiting_however_patient) {
     auto c = models.try_acquire({.input = 1, .output = 0}, clock.now(), 0s);
     models.report(c, of(403, "AllocationQuota.FreeTierOnly"), clock.now());
     EXPECT_EQ(next(1h), "qwen-plus");
@@ -124,7 +124,7 @@ TEST_F(llm_fallback_chain, a_hint_says_how_long_a_model_is_out) {
     EXPECT_EQ(models.cooldown_until(0), clock.now() + 7s);
 }
 
-TEST_F(llm_fallback_chain, a_request_too_large_for_a_model_takes_nobody_out) {
+TEST_F(llm_fallback_chain, a_request_too_large_for_a_model_starts_no_cooldown) {
     answer a;
     a.dialect = dialect::openai;
     a.status = 429;

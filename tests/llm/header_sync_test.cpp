@@ -89,7 +89,7 @@ TEST_F(llm_limit_feed, what_the_server_says_is_less_is_charged_and_ages_out_with
     EXPECT_EQ(fed.available(start + 1s).tpm, 100'000U - 200);
 }
 
-TEST_F(llm_limit_feed, tokens_are_charged_beside_what_calls_hold) {
+TEST_F(llm_limit_feed, tokens_are_charged_in_addition_to_what_calls_hold) {
     auto const m = send(start, {.input = 100, .output = 900}).second;
     EXPECT_EQ(feed.on_response(m, of({left(counted::tokens, 40'000)}), start + 1s), (quota{.tpm = 59'000}));
     EXPECT_EQ(fed.available(start + 1s).tpm, 40'000U);
@@ -161,7 +161,7 @@ TEST_F(llm_limit_feed, a_difference_stays_charged_for_a_window_after_its_last_re
     EXPECT_EQ(fed.available(start + 91s).rpm, 600U);
 }
 
-TEST_F(llm_limit_feed, what_outlives_its_booking_is_booked_anew_in_time) {
+TEST_F(llm_limit_feed, what_outlives_its_booking_is_booked_again_in_time) {
     feed.on_response(send(start).second, of({left(counted::requests, 499)}), start);
     feed.on_response(send(start + 31s).second, of({left(counted::requests, 498)}), start + 31s);
     // The first booking would have aged out by itself.

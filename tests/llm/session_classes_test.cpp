@@ -191,7 +191,7 @@ TEST_F(llm_session_shares, what_was_lent_is_no_credit_when_it_turns_out_short) {
     EXPECT_TRUE(all_answered());
 }
 
-TEST_F(llm_session_shares, one_who_comes_again_keeps_its_place_in_its_class) {
+TEST_F(llm_session_shares, a_retry_keeps_its_position_in_its_class) {
     open({.rpm = 60, .rps = 1}, {fair_class{}, fair_class{}});
     int failures = 0;
     begin({.bound = small, .fair_class = batch}, 0,
@@ -206,7 +206,7 @@ TEST_F(llm_session_shares, one_who_comes_again_keeps_its_place_in_its_class) {
     EXPECT_LT(order[3].at, time_point{103s + 500ms});
 }
 
-TEST_F(llm_session_shares, one_who_had_to_wait_keeps_its_place_too_when_it_comes_again) {
+TEST_F(llm_session_shares, a_retry_of_a_call_that_had_to_wait_keeps_its_position_too) {
     open({.rpm = 60, .rps = 1}, {fair_class{}, fair_class{}});
     begin({.bound = small, .fair_class = batch}, 0);
     for (int i = 1; i < 4; ++i) {
@@ -218,7 +218,7 @@ TEST_F(llm_session_shares, one_who_had_to_wait_keeps_its_place_too_when_it_comes
     EXPECT_EQ(served(), (served_are{0, 1, 1, 2, 2, 3, 3, 4, 5, 6, 7}));
 }
 
-TEST_F(llm_session_shares, one_who_withdraws_goes_behind_those_who_wait) {
+TEST_F(llm_session_shares, a_cancelled_call_goes_behind_those_that_wait) {
     open({.rpm = 60, .rps = 1}, {fair_class{}, fair_class{}});
     begin({.bound = small, .fair_class = batch}, 0);
     begin({.bound = small, .fair_class = batch}, 1, [](int n) {

@@ -593,7 +593,7 @@ void stands_still(options o, program p, bool buckets) {
     }
 }
 
-TEST(all_of_model, who_stands_still_anywhere_stops_nobody) {
+TEST(all_of_model, a_thread_that_stops_anywhere_stops_no_other) {
     program p;
     p.threads = {{take(0, parts::pq), refund(0, parts::pq)}, {take(1, parts::qp), take(2, parts::q)}};
     stands_still(options::weak(""), p, false);
@@ -602,7 +602,7 @@ TEST(all_of_model, who_stands_still_anywhere_stops_nobody) {
     stands_still(options::sc(""), p, false);
 }
 
-TEST(all_of_model_long, who_stands_still_anywhere_stops_nobody) {
+TEST(all_of_model_long, a_thread_that_stops_anywhere_stops_no_other) {
     program p;
     p.threads = {{take(0, parts::pq), refund(0, parts::pq)}, {take(1, parts::qp), take(2, parts::q)}};
     stands_still(options::weak(""), p, true);

@@ -40,7 +40,7 @@ void refunds_beside_attempts(options const& o) {
     ASSERT_TRUE(s.failure.empty()) << s;
 }
 
-TEST(gcra_refund_model, refunds_beside_attempts_keep_the_promise_over_live_permits) {
+TEST(gcra_refund_model, refunds_during_attempts_keep_the_promise_over_live_permits) {
     refunds_beside_attempts(options::weak("", 0));
 }
 TEST(gcra_refund_model_long, refunds_during_attempts_keep_the_promise_under_spurious_failures) {

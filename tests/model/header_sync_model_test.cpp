@@ -191,7 +191,7 @@ TEST(llm_limit_feed_model, strangers_are_charged_once_and_ours_never) {
     for (auto const& c : cases) model::sees_either_way(c.name, c.make);
 }
 
-TEST(llm_limit_feed_model, who_asks_the_limiter_waits_for_nobody_in_the_feed) {
+TEST(llm_limit_feed_model, a_call_to_the_limiter_waits_for_no_thread_in_the_feed) {
     model::sees(model::explore_frozen(options::weak("call during attempts", 0), 2, 1, one_stands_in_the_feed),
                 coverage::complete);
 }

@@ -784,7 +784,7 @@ TEST(checker, a_mutex_excludes_and_shows_what_its_last_owner_did) {
     EXPECT_EQ(o.executions, 6U) << "the orders of three";
 }
 
-TEST(checker, says_so_where_somebody_waits_for_ever) {
+TEST(checker, says_so_where_a_thread_waits_forever) {
     auto const waits = [](bool looks_first) {
         struct sleeper {
             words w;

@@ -319,13 +319,13 @@ TEST(quota_model_long, a_segment_ends) {
     sees(few("take a window later | take", 2, 0), take_much_later_and_take());
 }
 
-TEST(quota_model_long, one_who_stands_still_where_a_segment_ends_or_limits_change) {
+TEST(quota_model_long, a_caller_stopped_where_a_segment_ends_or_limits_change_blocks_none) {
     auto const one = few("", 1, 0);
     stands_still("a segment ends", take_much_later_and_take(), 1, one);
     stands_still("change", change_tokens(), 1, one);
 }
 
-TEST(quota_model_long, two_who_stand_still_block_nobody) {
+TEST(quota_model_long, two_stopped_callers_block_no_other) {
     program p;
     p.limits = {.rpm = 2, .rps = 1};
     p.jitter = wide;

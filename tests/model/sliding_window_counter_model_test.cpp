@@ -453,16 +453,16 @@ TEST(sliding_window_counter_model_long, three_threads_cross_as_far_as_was_looked
     }
 }
 
-TEST(sliding_window_counter_model, a_thread_that_stops_anywhere_stops_nobody) {
+TEST(sliding_window_counter_model, a_thread_that_stops_anywhere_stops_no_other) {
     expect_right(options::sc("SC"),
                  {at_rest, refunds, three_kinds, change_then_take, two_changes, refund_and_cross, old_tenant}, 1);
 }
 
-TEST(sliding_window_counter_model_long, a_thread_that_stops_in_a_crossing_stops_nobody) {
+TEST(sliding_window_counter_model_long, a_thread_that_stops_in_a_crossing_stops_no_other) {
     expect_right(options::sc("SC"), {one_crosses, both_cross, change_and_cross}, 1);
 }
 
-TEST(sliding_window_counter_model_long, two_threads_that_stop_anywhere_stop_nobody) {
+TEST(sliding_window_counter_model_long, two_threads_that_stop_anywhere_stop_no_other) {
     expect_right(options::sc("SC"), {three_takes, three_kinds}, 2);
 }
 
@@ -515,7 +515,7 @@ TEST(sliding_window_counter_model, each_decides_by_one_limit_or_the_other) {
     }
 }
 
-TEST(sliding_window_counter_model, one_of_four_that_stops_anywhere_stops_nobody) {
+TEST(sliding_window_counter_model, one_of_four_that_stops_anywhere_stops_no_other) {
     for (std::int64_t const a : {0, 1000, 3000}) {
         for (std::int64_t const b : {0, 1000, 2000}) {
             expect_right(

@@ -520,18 +520,18 @@ TEST(sliding_window_log_model, bounds_come_true_again_without_the_help_of_tags) 
     expect_right<untagged>(options::sc("untagged, SC"), {p});
 }
 
-TEST(sliding_window_log_model, a_thread_that_stops_anywhere_stops_nobody) {
+TEST(sliding_window_log_model, a_thread_that_stops_anywhere_stops_no_other) {
     expect_right<deep>(options::sc("SC"),
                        {around_the_edge, refund_and_take, refund_take_and_takes, levels, two_refunds, three_kinds,
                         several_and_back, several_twice, lowered, lowered_and_refund, raised, booked, booked_twice},
                        1);
 }
 
-TEST(sliding_window_log_model_long, a_thread_that_stops_anywhere_stops_nobody_with_stale_reads) {
+TEST(sliding_window_log_model_long, a_thread_that_stops_anywhere_stops_no_other_with_stale_reads) {
     expect_right<deep>(options::weak("weak", 0), {around_the_edge, refund_and_take, three_kinds, several_twice}, 1);
 }
 
-TEST(sliding_window_log_model_long, two_threads_that_stop_anywhere_stop_nobody) {
+TEST(sliding_window_log_model_long, two_threads_that_stop_anywhere_stop_no_other) {
     expect_right<deep>(options::sc("SC"), {two_refunds, three_kinds, change_and_take}, 2);
 }
 

@@ -252,11 +252,11 @@ constexpr named cases[] = {{"start", start},
                            {"begun before it is awaited", begun_before_it_is_awaited},
                            {"two ends", two_ends}};
 
-TEST(task_model, its_end_and_who_waits_meet_once_and_see_what_the_other_wrote) {
+TEST(task_model, its_end_and_its_waiter_meet_once_and_see_what_the_other_wrote) {
     for (auto const& c : cases) model::sees_either_way(c.name, c.make);
 }
 
-TEST(task_model, whoever_stands_still_the_other_goes_on) {
+TEST(task_model, whichever_stops_the_other_goes_on) {
     model::sees(model::explore_frozen(options::weak("start"), 2, 1, one_stands_still), coverage::complete);
 }
 

@@ -270,7 +270,7 @@ TEST_F(qwen_demo, does_not_write_over_answers) {
     EXPECT_EQ(content(out), "precious\n");
 }
 
-TEST_F(qwen_demo, puts_answers_beside_the_batch_and_failures_in_a_file_of_their_own) {
+TEST_F(qwen_demo, puts_answers_next_to_the_batch_and_failures_in_a_file_of_their_own) {
     auto const path = batch(3);
     std::ofstream(path, std::ios::app)
         << R"({"custom_id":"odd","method":"POST","url":"/v1/chat/completions","body":{"model":"qwen3-max",)"

@@ -162,7 +162,7 @@ TEST_F(queue_group, weights_divide_what_is_granted) {
     EXPECT_TRUE(one.queue.change_weight(0));
     EXPECT_THROW(add(fast, 1, {.weight = 0}), std::invalid_argument);
 }
-TEST_F(queue_group, two_users_of_one_limiter_who_ask_for_one_and_for_five_share_it) {
+TEST_F(queue_group, two_users_of_one_limiter_that_ask_for_one_and_for_five_share_it) {
     bucket shared{rate{100, 1s}, 5, clock};
     weir::queue_group<> users{shared};
     struct user {

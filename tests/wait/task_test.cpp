@@ -140,7 +140,7 @@ TEST(task, done_may_destroy_it) {
     EXPECT_FALSE(own.t);
 }
 
-TEST(task, what_it_throws_passes_to_who_awaits_it) {
+TEST(task, what_it_throws_passes_to_its_awaiter) {
     auto const fails = [](gate* g) -> task<int> {
         if (g != nullptr) co_await g->passed();
         throw std::runtime_error("no");
@@ -283,7 +283,7 @@ private:
 
 // Its end and its waiter meet at every distance: nobody is resumed twice, or never, or before the
 // result is there.
-TEST(task, may_end_on_another_thread_just_as_somebody_comes_to_wait) {
+TEST(task, may_end_on_another_thread_just_as_a_waiter_arrives) {
     constexpr int rounds = 2'000;
     other_thread other;
     auto const inner = [&](int n) -> task<int> {
