@@ -233,7 +233,7 @@ private:
         }
         {
             std::lock_guard const lock{
-                mutex_};  // so that cut_all() never meets a number that is somebody else's by now
+                mutex_};  // so that cut_all() never meets a number that another connection has by now
             open_.erase(fd);
             ::shutdown(fd, SHUT_RDWR);
             ::close(fd);

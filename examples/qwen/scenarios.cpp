@@ -493,8 +493,8 @@ scenario_result plan_gone(scenario_options const& o) {
     all_answered(r);
     r.measured = std::to_string(r.refused()) + " refused at the turn, all answered in " + number(r.seconds) +
                  " s though the plan comes again in days";
-    r.claims.push_back(
-        {"nobody waits for the plan: what was in flight is all that is refused", r.refused() <= 40 && r.seconds < 120});
+    r.claims.push_back({"no call waits for the plan: what was in flight is all that is refused",
+                        r.refused() <= 40 && r.seconds < 120});
     return r;
 }
 

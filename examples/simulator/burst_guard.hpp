@@ -47,8 +47,8 @@ public:
         std::uint64_t ticket = 0;  ///< if it waits
     };
 
-    /// One request. It passes at once, or waits in line up to wait_ns, or, where that is 0, is refused. Nobody
-    /// overtakes the line.
+    /// One request. It passes at once, or waits in line up to wait_ns, or, where that is 0, is refused. No
+    /// request overtakes the line.
     [[nodiscard]] outcome arrive(std::string_view account, std::string_view model, std::int64_t now,
                                  std::int64_t wait_ns = 0);
     /// For a waiting request: passes (the first in line only), refused when its time is over, or still waits. Anything

@@ -19,7 +19,7 @@ using change = std::function<void(dashscope_simulator&)>;
 
 [[noreturn]] void complain(std::string const& what) { throw std::invalid_argument(what); }
 
-// An object whose members are each asked for once; what nobody asked for is a mistake.
+// An object whose members are each asked for once; a member that is not asked for is a mistake.
 class members {
 public:
     members(std::string_view name, std::string_view text)

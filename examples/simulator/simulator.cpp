@@ -125,7 +125,7 @@ public:
 
     void stop() {
         if (!listener_.joinable()) return;
-        server_.cut_all();  // before anybody wakes: an answer that was not waited for must not get out
+        server_.cut_all();  // before any thread wakes: an answer that was not waited for must not get out
         {
             std::lock_guard const lock{sleepers_};
             stopping_ = true;
@@ -416,7 +416,7 @@ private:
         auto const wait = wait_timeout_s(q.get_header_value("X-DashScope-Wait-Timeout")) * second_ns;
         auto o = burst_.arrive(record.account, record.model, record.arrival_ns, wait);
         while (o.is == burst_guard::answer::waits) {
-            // The line moves when those ahead go, which nobody is told: hence not too long at once.
+            // The line moves when those ahead go, without a notice: hence not too long at once.
             auto const real = monotonic_ns();
             auto const due = burst_.look_again_at(o.ticket, at_real(real)) - stepped_ns_;
             auto const soon = true_ns(real) + queue_turn_ns * settings_.speed;

@@ -319,7 +319,7 @@ public:
         each([&](std::size_t i, auto const& r) { a[i] = r.remaining(); });
         return a;
     }
-    /// When all of every part is available again, if no one takes.
+    /// When all of every part is available again if no call takes.
     time_point full_at() const noexcept {
         time_point t = at_;
         each([&](std::size_t, auto const& r) { t = (std::max)(t, r.full_at()); });

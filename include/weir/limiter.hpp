@@ -69,7 +69,7 @@ private:
 /// - retry_after(): how long that is from the attempt; zero when granted, and at most 30 years, so that it can be added
 ///   to any time of this century.
 /// - retry_after_seconds(): the same in whole seconds, rounded up, for HTTP's Retry-After.
-/// - remaining(): what was left just after the attempt. full_at(): when all of it is available again if no one takes.
+/// - remaining(): what was left just after the attempt. full_at(): when all of it is available again if no call takes.
 template <class D>
 concept decision = std::movable<D> && !std::copyable<D> && requires(D const& d) {
     { d.granted() } -> std::same_as<bool>;

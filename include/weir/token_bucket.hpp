@@ -157,11 +157,11 @@ public:
         return reservation{this, t, n, b.made, b.made.granted && b.due > at ? base::from_origin(b.due) : t, wait};
     }
 
-    /// Gives back what a grant or a reservation took, or k permits of it, once: whole when nobody has taken since, else
-    /// what is certain, live·interval − (now − granted at): a permit that the bucket would have refilled meanwhile is
-    /// lost. Only for requests that certainly never left. Reads the bucket's own clock. Returns the whole permits given
-    /// back; 0 after a second refund, after a change of limits, for another bucket's decision, for a negative k, and
-    /// while three other refunds are stopped midway. Lock-free.
+    /// Gives back what a grant or a reservation took, or k permits of it, once: whole when no call has taken since,
+    /// else what is certain, live·interval − (now − granted at): a permit that the bucket would have refilled meanwhile
+    /// is lost. Only for requests that certainly never left. Reads the bucket's own clock. Returns the whole permits
+    /// given back; 0 after a second refund, after a change of limits, for another bucket's decision, for a negative k,
+    /// and while three other refunds are stopped midway. Lock-free.
     permits refund(decision& d) noexcept { return refund(d, d.live_.count()); }
     permits refund(decision& d, permit_count k) noexcept {
         if (!d.is_of(this) || k == 0U || k.invalid()) return 0;

@@ -98,7 +98,7 @@ public:
         return scaled(t);
     }
 
-    /// Ticks since the start, as a number that `at` takes: beyond the horizon time stands still.
+    /// Ticks since the start, as a number that `at` takes: beyond the horizon, the horizon.
     constexpr std::uint64_t horizon() const noexcept { return horizon_; }
     constexpr std::uint64_t clamp(std::uint64_t t) const noexcept { return t < horizon_ ? t : horizon_; }
 

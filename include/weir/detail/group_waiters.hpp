@@ -294,7 +294,7 @@ private:
         m.is = phase::turn;
     }
 
-    /// Nobody has the turn: gives it to the next, and wakes its first waiter, unless that is `awake`.
+    /// No queue has the turn: gives it to the next, and wakes its first waiter, unless that is `awake`.
     void pass(node const* awake = nullptr) {
         while (member* const m = blocked_.top()) {
             if (m->blocked_until > clock_) break;

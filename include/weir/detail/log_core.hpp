@@ -253,7 +253,7 @@ public:
         summarize();
         return remaining_;
     }
-    /// When all permits are available again if no one takes any; the time of the attempt when all are.
+    /// When all permits are available again if no call takes any; the time of the attempt when all are.
     time_point full_at() const noexcept {
         summarize();
         return full_at_;

@@ -4,7 +4,7 @@
 //
 // Closing. close() marks the queue closed and wakes every waiter, with the queue's mutex held. A thread that waits
 // leaves through the mutex when it runs, with wait_status::closed. A coroutine may be suspended in an executor that
-// the closing thread itself runs, so nobody may wait for it: close() takes it out of the list, and it does not touch
+// the closing thread itself runs, so no thread may wait for it: close() takes it out of the list, and it does not touch
 // the queue again. Its node's `phase` decides which of the two it is:
 //   awake → asleep     the coroutine, before it arms its timer: from here on it touches nothing of the queue;
 //   asleep → awake     the coroutine, when its timer fires or it is destroyed: it is in the list, and leaves;
