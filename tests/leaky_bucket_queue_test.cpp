@@ -157,7 +157,7 @@ TEST(leaky_bucket_queue, departs_in_order_one_interval_apart_and_within_the_boun
                 ASSERT_GE(d.departs_at(), t);
                 ASSERT_GE(ticks(d.departs_at()), last) << "first booked, first out";
                 last = ticks(d.departs_at());
-                // Nobody waits longer than `waiting` intervals, counting the places that it takes itself.
+                // No booking waits longer than `waiting` intervals, counting the places that it takes itself.
                 ASSERT_LE(static_cast<i128>(last - std::max(ticks(t), begin) - 1) * p,
                           static_cast<i128>(q) * static_cast<std::int64_t>(waiting + 1 - n));
                 all.push_back({last, n});

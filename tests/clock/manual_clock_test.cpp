@@ -168,7 +168,7 @@ TEST(manual_clock, carries_a_simulation_of_many_threads) {
     EXPECT_EQ(wrong, 0);
 }
 
-// Notifications and advances that meet: nothing is lost, nobody hangs, no sleep ends early.
+// Notifications and advances that meet: nothing is lost, no thread hangs, no sleep ends early.
 TEST(manual_clock, notifying_and_advancing_at_once_loses_nothing) {
     manual_clock clock;
     parker seat;  // one for all sleeps, so that what comes late to one may not end the next

@@ -248,7 +248,7 @@ void run_crowds(bool several, bool change) {
         }
         operations += c.operations;
     }
-    EXPECT_GT(operations, 2U * 300 * 120) << "nobody came in between";
+    EXPECT_GT(operations, 2U * 300 * 120) << "no operation came in between";
 }
 
 TEST(log_slots, wherever_one_stalls_the_promise_holds_and_nothing_is_lost) { run_crowds(false, false); }

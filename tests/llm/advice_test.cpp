@@ -42,7 +42,7 @@ TEST(llm_advice, finds_the_smallest_quota_that_meets_a_goal) {
 
     EXPECT_EQ(find_min_raise(calls, now, {.p99_wait = 0ms})->limits.rpm, 594U) << "99 of 100 at once";
     EXPECT_EQ(find_min_raise(calls, now, {.max_limited = 0})->limits.rpm, 600U) << "no call waits";
-    // One limit alone: 15 tokens a call, so that both would have to be ten times as much for nobody to wait.
+    // One limit alone: 15 tokens a call, so that both would have to be ten times as much for no call to wait.
     auto const mixed = one_account({.rpm = 60, .tpm = 100});
     EXPECT_GT(simulate(heavy, mixed).share(constraint::tpm), 900U);
     auto const tokens_alone = find_min_raise(heavy, mixed, {.max_limited = 0, .by = weir::llm::limit::tpm});

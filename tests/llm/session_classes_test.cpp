@@ -166,7 +166,7 @@ TEST_F(llm_session_shares, count_the_tokens_that_calls_used_in_the_end) {
 
 TEST_F(llm_session_shares, what_was_lent_is_no_credit_when_it_turns_out_short) {
     open({.rpm = 60, .rps = 1, .tpm = 600'000}, {fair_class{.weight = 1}, fair_class{.weight = 1}});
-    // Ten calls that meet nobody id waits; they hold more than they use, and end one by one while both classes wait.
+    // Ten calls while none waits; they hold more than they use, and end one by one while both classes wait.
     std::list<call_type> lent;
     for (int i = 0; i < 10; ++i) {
         lent.emplace_back(*s,

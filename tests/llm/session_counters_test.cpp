@@ -103,7 +103,7 @@ TEST_F(llm_session, counters_add_up_and_are_visited) {
     EXPECT_EQ(seen["weir_cancelled_total"], n[counted_event::cancelled]);
     EXPECT_EQ(seen["weir_refusals_totalrequest rate"], n.refusals(cause::request_rate));
     EXPECT_EQ(seen.count("weir_refusals_totalfree quota"), 0U);
-    // Each attempt that ended was answered, withdrawn, or a refusal with its cause.
+    // Each attempt that ended was answered, cancelled, or a refusal with its cause.
     std::uint64_t refusals = 0;
     for (int c = 1; c <= static_cast<int>(cause::unknown); ++c) refusals += n.refusals(static_cast<cause>(c));
     EXPECT_EQ(n[ended_attempts], n[counted_event::answered] + n[counted_event::cancelled] + refusals);

@@ -243,7 +243,7 @@ TEST_F(llm_session, refusals_for_rate_lower_what_is_asked_for_and_answers_bring_
     EXPECT_NEAR(static_cast<double>((step.until - clock.now()) / 1us), 114'000, 3'000);
     auto r = answered(tokens{.input = 1, .output = 1});
     first.ended(cancelled());
-    EXPECT_EQ(second.next().kind, step_kind::send) << "what was withdrawn is given back to the pace";
+    EXPECT_EQ(second.next().kind, step_kind::send) << "what was cancelled is given back to the pace";
     second.ended(r);
     EXPECT_LT(work(10s), 95);
     work(50s);

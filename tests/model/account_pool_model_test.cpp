@@ -177,7 +177,7 @@ scenario an_answer_forgives_overload() {
             }};
 }
 
-// The last room above and the room below: nobody is refused, and each place is taken once.
+// The last room above and the room below: no call is refused, and each is taken once.
 scenario who_finds_no_room_above_goes_down() {
     struct world {
         coarse_clock clock;

@@ -290,7 +290,7 @@ public:
             all_ended = all_ended && e.time.ended;
             if (!e.result || !*e.result) {
                 if (e.time.ended && !e.op.refunds && e.time.writes != 0 && small) {
-                    model::check(meets_a_writer(e), "a denial wrote, and met nobody");
+                    model::check(meets_a_writer(e), "a denial wrote, and met no writer");
                 }
                 continue;
             }

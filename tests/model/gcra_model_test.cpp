@@ -123,7 +123,7 @@ TEST(gcra_model, a_permit_of_fractional_ticks_is_always_rounded_against_the_call
                                      }},
                                     [s] {
                                         model::check(gcra_oracle::excess(s->granted, {3, 10}, 1) <= 0, "the promise");
-                                        model::check(!s->granted.empty(), "somebody gets one");
+                                        model::check(!s->granted.empty(), "one is granted");
                                     }};
                 });
                 ASSERT_TRUE(all.add(out, coverage::complete)) << out;

@@ -114,7 +114,7 @@ TEST(gcra_orders_model, each_is_earned) {
                                               {"change during attempts", change_beside_attempts},
                                               {"refund during attempts", refund_beside_attempts}});
     for (auto const& e : all) {
-        std::cout << e.what << ": " << (e.noticed_by.empty() ? "NOBODY" : e.noticed_by) << '\n';
+        std::cout << e.what << ": " << (e.noticed_by.empty() ? "NO CASE" : e.noticed_by) << '\n';
         EXPECT_FALSE(e.noticed_by.empty()) << e.what << ": not needed, or not looked for";
     }
     EXPECT_EQ(model::unreached("../../include/weir/detail/gcra_state.hpp", all), std::vector<unsigned>{});

@@ -108,7 +108,7 @@ struct program {
     std::vector<std::vector<op>> threads{};
     bool promise = true;       // check the bound: false where there is debt or a change
     bool by_algorithm = true;  // check linearizability
-    unsigned most_steps = 0;   // of an operation that meets nobody; 0: not checked
+    unsigned most_steps = 0;   // of an operation that meets no other; 0: not checked
     unsigned retry_steps = 1;  // more of them for each write of another, and each failure for nothing
 
     std::string name() const {
@@ -277,7 +277,7 @@ private:
         }
         // As the last charge it must go back whole, unless another refund stands in the way.
         if (last && refunds_ == 1) return all;
-        // Otherwise what is certain at a time that the clock showed, or up to which somebody had booked.
+        // Otherwise what is certain at a time that the clock showed, or up to which a thread had booked.
         std::vector<std::int64_t> latest = times_;
         for (std::int64_t t = times_.back(); t <= booked_until_; ++t) latest.push_back(t);
         for (auto const now : latest) {

@@ -29,7 +29,7 @@ using model::scenario;
 using quota_world::at;
 using quota_world::coarse_clock;
 
-/// The policy, and one whose mutex excludes nobody: what the first must not be mistaken for.
+/// The policy, and one whose mutex excludes no thread: what the first must not be mistaken for.
 struct unlocked : model::atomics {
     struct mutex {
         void lock() {}

@@ -36,7 +36,7 @@ constexpr auto acq_rel = std::memory_order_acq_rel;
 
 using cell = model::atomics::atomic<int>;
 
-/// Three words and what was read. The registers begin at -1, which nobody writes.
+/// Three words and what was read. The registers begin at -1, which no thread writes.
 struct words {
     cell x{0}, y{0}, z{0};
     int r[6] = {-1, -1, -1, -1, -1, -1};

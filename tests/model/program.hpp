@@ -61,10 +61,10 @@ void print(std::ostream& os, std::vector<Op> const& before, std::vector<std::vec
     }
 }
 
-/// How many steps operations took, over all executions. One that meets nobody takes so many at most; what it takes
+/// How many steps operations took, over all executions. One that meets no other takes so many at most; what it takes
 /// beyond them it owes to what others wrote, or to what failed for nothing.
 struct paid_steps {
-    unsigned alone;            // at most, where nobody wrote meanwhile and nothing failed for nothing
+    unsigned alone;            // at most, where no other wrote meanwhile and nothing failed for nothing
     unsigned undisturbed = 0;  // those that were seen
     unsigned ratio = 0;        // steps beyond `alone` for each such event, rounded up
 

@@ -6,7 +6,7 @@
 //   step of that order: a token is never uncounted between the two.
 // - Every denial is one that an exact log of a window and a segment would make, or one that would be if the attempts
 //   and refunds that it overlaps had charged all that they ask for and given nothing back yet; of these, only such as
-//   wrote anything. So attempts that race for the last room may all be denied, and one that meets nobody may not.
+//   wrote anything. So attempts that race for the last room may all be denied, and one that meets no other may not.
 // - At the end, what is left is what that order leaves: nothing leaked.
 // Where operations lower the sums (refunds, settlements at less than was held), search with options.real_time: the
 // server counts in real time, and happens-before alone would let a refund come before what in truth came before it.
@@ -89,7 +89,7 @@ struct program {
     quota limits{};
     accounting how = accounting::any;
     std::chrono::nanoseconds jitter{0};
-    std::vector<op> before{};  // by nobody, before all threads
+    std::vector<op> before{};  // by no thread, before all threads
     bool cold = false;         // the first attempt finds no ceiling
     std::int64_t later = 0;    // when all is looked at in the end: where it has aged out, nothing may be left
 };

@@ -3,8 +3,8 @@
 // sliding_window_counter in every interleaving. Each execution must show:
 // - the promise, by an exact oracle over the effective times of what was granted and not given back;
 // - decisions, refunds and looks that an ideal counter would also make in some order of the operations, with the
-//   documented slack: it may move on to any segment that somebody has asked for, and does not know of refunds of past
-//   segments until it does;
+//   documented slack: it may move on to any segment that an operation has asked for, and does not know of refunds of
+//   past segments until it does;
 // - nothing lost, nothing leaked: the next segment counts what is live;
 // - steps bounded by what others wrote.
 #include "linearizable.hpp"
@@ -110,7 +110,7 @@ struct program {
     std::uint32_t segments = 1;
     std::vector<op> before{};  // done before the threads begin
     std::vector<std::vector<op>> threads{};
-    bool at_rest = false;      // nobody moves the segment on: denials write nothing
+    bool at_rest = false;      // no thread moves the segment on: denials write nothing
     bool deny_always = false;  // to test the test
 
     std::string name() const {
@@ -819,7 +819,7 @@ std::vector<model::trial> trials_of_orders() {
                 if (d) model::check(d.receipt().segment() >= segment_of(as_of), "before what it was compared with");
             },
             in_bounds),
-        // Nobody waits for what is on its way.
+        // No thread waits for what is on its way.
         race("cold | move on", 2, 1, nothing, move_to<1000>, move_to<0>),
         race(
             "moves on twice | move on", 2, 1, nothing,

@@ -233,7 +233,7 @@ struct world {
         return false;
     }
 
-    /// Where stamps are read old, what was the oldest may have been taken meanwhile by somebody ahead.
+    /// Where stamps are read old, what was the oldest may have been taken meanwhile by another thread.
     bool denies(ideal const& now, std::uint32_t n, std::uint64_t q, std::uint64_t oldest) const {
         return now.nth(n) > q && (oldest == now.nth(n) || (p.stale && oldest > q && oldest < now.nth(n)));
     }

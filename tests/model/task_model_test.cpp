@@ -265,7 +265,7 @@ TEST(task_model, each_order_is_earned) {
     for (auto const& c : cases) trials.push_back({c.name, [c] { return explore(options::weak(c.name), c.make); }});
     auto const all = model::weaken_each("task.hpp", trials);
     for (auto const& e : all) {
-        std::cout << e.what << ": " << (e.noticed_by.empty() ? "NOBODY" : e.noticed_by) << '\n';
+        std::cout << e.what << ": " << (e.noticed_by.empty() ? "NO CASE" : e.noticed_by) << '\n';
         EXPECT_FALSE(e.noticed_by.empty()) << e.what << ": not needed, or not looked for";
     }
     EXPECT_EQ(model::unreached("../../include/weir/task.hpp", all), std::vector<unsigned>{});

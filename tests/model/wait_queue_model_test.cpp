@@ -148,12 +148,12 @@ public:
         }
         model::check(p_.direct == 0 || direct_ended_, "a direct attempt at the limiter was stopped by the queue");
         if (!all_ended || refunds_ended_ != p_.refunds.size() + p_.more_refunds.size()) return;
-        model::check(line_->waiting() == 0, "somebody left a trace in the line");
+        model::check(line_->waiting() == 0, "a waiter left a trace in the queue");
         model::check(pool_.left() + granted_ == p_.left + returned_, "permits were lost or made");
         for (std::size_t i = 0; i < ended_.size(); ++i) {
             for (std::size_t j = 0; j < ended_.size(); ++j) {
                 if ((stood_ >> i & 1U) == 0 || !joins_[i].real_time || !joins_[i].precedes(joins_[j])) continue;
-                model::check(places_[i] == 0 || places_[j] == 0 || places_[i] < places_[j], "somebody was overtaken");
+                model::check(places_[i] == 0 || places_[j] == 0 || places_[i] < places_[j], "a waiter was overtaken");
             }
         }
     }

@@ -187,7 +187,7 @@ private:
         std::int64_t const t = clock_.ticks;
         auto const now = clock_.now();
         std::uint64_t const n = amount(s.a);
-        log_.note("somebody else takes ", n, " of part ", s.pick % 3);
+        log_.note("another user takes ", n, " of part ", s.pick % 3);
         if (s.pick % 3 == 0) {
             bool const there = bucket_->grants(n, since());
             ensure_equal(shared_->bucket.try_acquire(n, now).granted(), there, "the bucket grants ", n);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The same schedules in constant expressions and at run time: what constexpr promises is that nobody can tell.
+// The same schedules in constant expressions and at run time: what constexpr promises is that they do not differ.
 #include "exact.hpp"
 #include "script.hpp"
 

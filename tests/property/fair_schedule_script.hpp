@@ -92,7 +92,7 @@ private:
     void ends(std::size_t i) {
         order_->ends(i);
         waits_[i] = false;
-        log_.note("nobody of ", i, " waits any more");
+        log_.note("class ", i, " is empty");
         forget(i);
         observe();
     }
@@ -184,7 +184,7 @@ private:
 
     void observe() const {
         std::size_t const f = order_->first();
-        ensure_equal(f == order::none, nobody(), "whether somebody is next");
+        ensure_equal(f == order::none, nobody(), "whether a class is next");
         ensure(f == order::none || waits_[f], "the next class does not wait");
         for (std::size_t i = 0; i < Classes; ++i) ensure_equal(order_->waits(i), waits_[i], "whether ", i, " waits");
     }

@@ -83,7 +83,7 @@ struct broken {
     std::string what;
 };
 
-/// The interpreter's account of what it does. Says nothing where nobody listens.
+/// The interpreter's account of what it does. Says nothing where it is not listened to.
 class journal {
 public:
     explicit journal(std::ostream* out = nullptr) : out_{out} {}

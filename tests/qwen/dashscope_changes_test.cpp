@@ -244,7 +244,7 @@ TEST(dashscope_changes, changes_come_at_their_times) {
     EXPECT_EQ(at(10 * second - 1), 200);
     EXPECT_EQ(at(10 * second), 400);
     EXPECT_EQ(at(20 * second), 200);
-    EXPECT_EQ(at(34 * second), 503);  // since 30, though nobody asked before
+    EXPECT_EQ(at(34 * second), 503);  // since 30, though no request came before
     EXPECT_EQ(at(35 * second), 200);
     EXPECT_EQ(at(41 * second), 200);
     auto const report = s.simulator->report();

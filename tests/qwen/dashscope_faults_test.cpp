@@ -183,7 +183,7 @@ TEST(dashscope_burst, the_servers_queue_holds_a_request_until_there_is_room) {
     EXPECT_EQ(s.ask(chat()).status, 200);
     std::thread waits{[&] { EXPECT_EQ(lone_client{*s.simulator}.post(chat(), "30")->status, 200); }};
     while (s.simulator->waiting("first", "m") == 0) std::this_thread::yield();
-    EXPECT_EQ(s.ask(chat()).status, 429);  // nobody overtakes it, and without the header nobody waits
+    EXPECT_EQ(s.ask(chat()).status, 429);  // none overtakes it, and without the header none waits
     s.time = 101 * second;
     waits.join();
     auto const all = s.records(4);

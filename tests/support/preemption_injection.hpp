@@ -7,7 +7,7 @@
 #include <atomic>
 #include <functional>
 
-/// The policy: plain cells that before each access (or each but loads) may let somebody else do a whole operation,
+/// The policy: plain cells that before each access (or each but loads) may let another thread do a whole operation,
 /// within which others may come in in turn, and whose weak exchanges may fail for nothing. So any thread may stall
 /// anywhere while others go on.
 template <bool AtLoads>

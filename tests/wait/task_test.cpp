@@ -281,7 +281,7 @@ private:
     std::thread thread_;
 };
 
-// Its end and its waiter meet at every distance: nobody is resumed twice, or never, or before the
+// Its end and its waiter meet at every distance: it is not resumed twice, or never, or before the
 // result is there.
 TEST(task, may_end_on_another_thread_just_as_a_waiter_arrives) {
     constexpr int rounds = 2'000;

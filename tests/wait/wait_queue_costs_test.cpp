@@ -78,7 +78,7 @@ TEST(wait_queue_of_another_cost, waits_for_what_is_in_flight_and_looks_again_now
     weir::wait_queue queue{limiter};
     EXPECT_TRUE(queue.acquire(seats{3}));
     std::thread waiter{[&] { EXPECT_TRUE(queue.acquire(seats{2})); }};
-    // Nobody tells: it looks after 0.1, 0.2, 0.4 ms, ..., and every 10 ms in the long run.
+    // No notice comes: it looks after 0.1, 0.2, 0.4 ms, ..., and every 10 ms in the long run.
     auto last = clock.now();
     for (auto const pause : {100us, 200us, 400us, 800us, 1600us, 3200us, 6400us, 10000us, 10000us}) {
         clock.wait_for_sleepers(1);
