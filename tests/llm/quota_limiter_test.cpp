@@ -931,7 +931,7 @@ TEST(quota_limiter, changes_of_quota_under_threads_lose_nothing) {
             }
             running.fetch_sub(1);
         });
-        EXPECT_GT(granted.load(), 40U);
+        EXPECT_GE(granted.load(), 20U) << "the lower limit, which may be in force all the time";
         clock.advance(130s);
         while (l.change({.rpm = 40, .tpm = 400})) clock.advance(60ms);
         EXPECT_EQ(l.available().rpm, 40U);
