@@ -147,7 +147,7 @@ public:
         return given;
     }
 
-    /// Tells how many permits a booking used in the end, once. Fewer: the rest is cancelled. More: the overrun is
+    /// Corrects a booking to the permits actually used, once. Fewer: the rest is cancelled. More: the overrun is
     /// booked behind what is booked already, whether or not there is room. False, with nothing changed, when `d` was
     /// settled or cancelled before, and for a negative number.
     [[nodiscard("false says that the decision was settled or refunded before")]] bool settle(

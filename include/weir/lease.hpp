@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: MIT
 //
-// lease: a thread's own slice of a limiter's permits. It is taken at once and spent without touching what is shared, so
-// threads that use one limiter do not wait for each other's cache lines. What is left goes back, or lapses.
+// lease: a thread's own slice of a limiter's permits. The thread takes it by one attempt and spends it without touching
+// shared state, so threads that use one limiter do not wait for each other's cache lines. What is left is given back,
+// or lapses.
 //
-// Let m leases stand on one limiter, with slices of n permits and an age of A. A slice taken at s is spent at times
-// from s to s + A, so in any interval [x, y], T = y − x:
-// - spent are only permits that were taken within [x − A, y]: at most what the limiter grants in T + A. Of a bucket,
-//   burst + rate·(T + A).
-// - spent are only permits that were taken within [x, y], or that a lease held at x. Where a lease's times do not go
-//   back, it holds one slice at a time, and of that at most n − 1, since the attempt that takes a slice spends a part
-//   of it at once (n, if that part is refunded). So at most what the limiter grants in T, and m·(n − 1): of a bucket,
-//   burst + rate·T + m·(n − 1); of a window, limit + m·(n − 1). Both hold, so the lesser does. Permits that go back are
-//   none that the limiter has granted, by its own rules of refund, and none that are spent. With slices of 1 a lease
-//   promises what the limiter does.
+// Promise: let one limiter have m leases, with slices of n permits and an age of A. A slice taken at s is spent at
+// times from s to s + A. For any interval [x, y] of length T = y − x:
+// 1. Every permit spent in it was taken within [x − A, y]. So at most what the limiter grants in T + A is spent: of a
+//    bucket, burst + rate·(T + A).
+// 2. Every permit spent in it was taken within [x, y], or a lease held it at x. A lease whose times do not go back
+//    holds one slice at a time, and at most n − 1 permits of it: the attempt that takes a slice spends at least one at
+//    once (n, if that one is refunded). So at most what the limiter grants in T, plus m·(n − 1), is spent: of a bucket,
+//    burst + rate·T + m·(n − 1); of a window, limit + m·(n − 1).
+// Both bounds hold, so the smaller one does. Refunded permits count neither as granted nor as spent. With slices of 1 a
+// lease promises what the limiter promises.
 #pragma once
 
 #include <chrono>
@@ -62,7 +63,7 @@ namespace weir::inline v0 {
 
 struct lease_options {
     /// The most permits that are taken at once. Slices begin at 1, double when one has been spent in time, and are
-    /// halved when the limiter has not got so many or one has lapsed: a thread that needs few holds few.
+    /// halved when the limiter has fewer permits or a slice has lapsed: a thread that needs few holds few.
     permit_count slice = 64;
     /// How long a slice may be spent: what is left of it then goes back with the next attempt.
     std::chrono::nanoseconds age = std::chrono::milliseconds{10};
@@ -85,8 +86,8 @@ struct lease_options {
 /// many slices.
 ///
 /// Cost: a spend is two comparisons and a subtraction on a line of its own, and the clock's read where no time is given
-/// (with a upper_bounding_clock its glance); a new slice is one attempt on the limiter, two where it has not got a
-/// whole one, and a refund where something was left. Lock-free as the limiter is.
+/// (with an upper_bounding_clock, now_approx()); a new slice is one attempt on the limiter, two where the limiter has
+/// less than a whole one, and a refund where something was left. Lock-free if the limiter is.
 template <leasable L>
 class alignas(detail::cache_line) lease : public detail::blocking<lease<L>> {
 public:
@@ -115,8 +116,8 @@ public:
         return {};
     }
 
-    /// Spends n permits of the slice; where that has lapsed or has not got so many, gives back what is left and takes a
-    /// new one. A time point before that of the slice counts as it.
+    /// Spends n permits of the slice. If the slice has lapsed or has fewer, gives back what is left and takes a new
+    /// one. A time point before the slice's counts as the slice's.
     [[nodiscard("a dropped decision limits nothing"), gnu::__always_inline__]] decision try_acquire(
         permit_count n = 1) noexcept {
         if constexpr (approximate_clock<clock_type>) {
@@ -161,8 +162,8 @@ public:
         return n;
     }
 
-    /// Tells how many permits a grant used in the end, once. Fewer: the rest is refunded. More: the overrun is taken of
-    /// the slice; what the slice has not got is charged to the limiter as debt, now or with the next slice. False, with
+    /// Corrects a grant to the permits actually used, once. Fewer: the rest is refunded. More: the overrun is taken
+    /// from the slice; what the slice lacks is charged to the limiter as debt, now or with the next slice. False, with
     /// nothing changed, when `d` was settled or refunded before, and for a negative number.
     [[nodiscard("false says that the decision was settled or refunded before")]] bool settle(
         decision& d, permit_count actual) noexcept

@@ -104,8 +104,8 @@ public:
     /// Takes n permits if they are available, else nothing. n = 0 is granted; n above the burst is never granted.
     /// O(1): one exchange when granted; a denial writes nothing. Lock-free.
     /// Always inlined, so that a caller that reads one bit of the decision pays for no more.
-    /// An approximate clock's glance is tried first: what is earned never falls, so what is denied at the glance, which
-    /// is later, is denied at now() too.
+    /// With an approximate clock, now_approx() is tried first: what is earned never falls, so what is denied at one
+    /// time is denied at every earlier one (see approximate_clock).
     [[nodiscard("a dropped decision limits nothing"), gnu::__always_inline__]] decision try_acquire(
         permit_count n = 1) noexcept {
         if constexpr (approximate_clock<clock_type>) {
@@ -169,7 +169,7 @@ public:
         return state_.give_back(d.made(), d.charged_at(), live, d.live_.take(k), base::ticks_now());
     }
 
-    /// Tells how many permits a grant or reservation used in the end, once. Fewer: the rest is refunded. More: the
+    /// Corrects a grant or reservation to the permits actually used, once. Fewer: the rest is refunded. More: the
     /// overrun is debt, charged now whether or not it is available; it delays later grants and is outside the promise.
     /// False, with nothing changed, when `d` was settled or refunded before, and for a negative number.
     [[nodiscard("false says that the decision was settled or refunded before")]] bool settle(

@@ -165,8 +165,8 @@ public:
         return back;
     }
 
-    /// How many requests it became in the end, once. Fewer: the rest is refunded. More: they count, and delay the next
-    /// grants; more than 100,000 count as so many.
+    /// Corrects a grant to the requests actually sent, once. Fewer: the rest is refunded. More: they count, and delay
+    /// the next grants; more than 100,000 count as so many.
     [[nodiscard("false says that the decision was settled or refunded before")]] bool settle(
         decision& d, permit_count actual) noexcept {
         if (d.ramp_ != this || actual.invalid() || d.live_.count() == 0) return false;

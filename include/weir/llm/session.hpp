@@ -69,7 +69,7 @@ struct no_observer {
 /// accounts bounds the moves, and the deadline bounds all of them. The outcome says why.
 /// **Classes.** Several classes of callers may each have a share:
 /// `session s{models, {weir::fair_class{.weight = 9}, weir::fair_class{.weight = 1}}}`. Among the calls that wait,
-/// fair_queue.hpp decides, by the tokens that the calls used in the end; in one class, first come, first served. A
+/// fair_queue.hpp decides, by the tokens that the calls actually used; in one class, first come, first served. A
 /// retry keeps its original position. This holds for run() and async_run(); a driver of `call` decides the order
 /// itself.
 /// **An attempt** takes all or nothing of its account's limits, adaptive rate, ramp and concurrency
