@@ -147,7 +147,7 @@ public:
     }
     decision try_acquire(time_point t) noexcept { return core_.take(t); }
     /// At the clock's time. With an approximate_clock, a single permit is tried at now_approx() first: a denial there
-    /// is one at every earlier time (see approximate_clock).
+    /// is one at any earlier time (approximate_clock).
     [[gnu::__always_inline__]] decision try_acquire(permit_count n = 1) noexcept {
         if constexpr (approximate_clock<clock_type>) {
             if (n == 1) {
