@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <limits>
 #include <optional>
 #include <string_view>
@@ -124,21 +125,14 @@ private:
                a.body.empty();
     }
     static constexpr bool refused_at_the_gate(answer const& a, cause c) noexcept {
-        switch (c) {
-            case cause::request_rate:
-            case cause::token_rate:
-            case cause::rate:
-            case cause::burst:
-            case cause::concurrency:
-            case cause::free_quota:
-            case cause::plan_quota:
-            case cause::billing:
-            case cause::authentication:
-            case cause::no_model: return true;
-            // DashScope looks whether it has capacity before it counts tokens.
-            case cause::overload: return a.dialect == dialect::dashscope && (a.status == 503 || a.status == 500);
-            default: return false;
+        // DashScope looks whether it has capacity before it counts tokens.
+        if (c == cause::overload) return a.dialect == dialect::dashscope && (a.status == 503 || a.status == 500);
+        for (cause const gate :
+             {cause::request_rate, cause::token_rate, cause::rate, cause::burst, cause::concurrency, cause::free_quota,
+              cause::plan_quota, cause::billing, cause::authentication, cause::no_model}) {
+            if (c == gate) return true;
         }
+        return false;
     }
     static bool may_have_been_worked_on(reply const& r, cause c) noexcept {
         if (c == cause::overload)
