@@ -197,15 +197,14 @@ private:
         std::uint64_t const total = n.input + n.output;
         if (total == 0) return {};
         if ((strict ? total : n.input.value()) > limit)
-            return {{limit, 0, 0}, limit, options_.oversize == weir::llm::oversize::refuse};
+            return {{strict ? total : n.input.value(), 0, 0}, limit, options_.oversize == weir::llm::oversize::refuse};
         if (hold == 0) return {{total, 0, 0}, total};
         std::uint64_t const count = n.input == 0 ? 1 : n.input.value();
         return {{count, 0, 0}, strict ? count + hold : count};
     }
     std::uint64_t hold_of(weir::llm::tokens n) const {
         if (!holds(limits_) || n.output == 0) return 0;
-        return std::min(n.input == 0 ? n.output - 1 : n.output.value(),
-                        std::max(limits_.tpm.value_or(0), limits_.tps.value_or(0)));
+        return n.input == 0 ? n.output - 1 : n.output.value();
     }
 
     /// Whether it was granted.

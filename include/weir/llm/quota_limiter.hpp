@@ -380,9 +380,9 @@ private:
             std::uint64_t const total = n.total();
             bool const strict = o.accounting == accounting::any || o.accounting == accounting::reserve;
             if ((strict ? total : n.input.value()) > limit) {
-                bool const all = held == nullptr || hold == 0;
-                return {(std::min)(all ? total : (std::max<std::uint64_t>)(n.input, 1), counted.max_limit()), hold,
-                        o.oversize == oversize::refuse, true};
+                // All of it, whether or not its output is held as well: what is above the limit needs an empty window.
+                std::uint64_t const all = strict ? total : n.input.value();
+                return {(std::min)(all, counted.max_limit()), hold, o.oversize == oversize::refuse, true};
             }
             if (held == nullptr || hold == 0) return {total, 0, false};
             // An exchange on the window's word is what makes an admission one event: at least one token is counted.
@@ -407,7 +407,9 @@ private:
                 counted.refund(r);
                 return false;
             }
-            auto d = counted.try_acquire_beside(p.count, t, [&] { return with(held->used_as_of(t), 0, p.own); });
+            auto d = held == nullptr
+                         ? counted.try_acquire(p.count, t)
+                         : counted.try_acquire_beside(p.count, t, [&] { return with(held->used_as_of(t), 0, p.own); });
             r = std::move(d.receipt());
             return d.granted();
         }
