@@ -137,6 +137,7 @@ private:
     }
 
     void attempt_alone(std::uint64_t n, std::int64_t t) {
+        n = std::min(n, weir::all_permits);  // above it is what a negative number becomes
         auto const when = at<time_point>(t);
         auto s = shared_->try_acquire_alone(n, when);
         auto p = plain_->try_acquire_alone(n, when);
