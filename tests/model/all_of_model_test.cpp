@@ -471,7 +471,7 @@ void sees(options o, std::string const& name, program const& p) {
 }
 /// Every choice of small parts, with old stores and by newest stores in real time.
 void sees_over_small_parts(std::string const& name, program p) {
-    p.most_steps = 13;
+    p.most_steps = 15;
     for (auto const& o : {options::weak(""), options::sc("")}) {
         sees<window_part, window_part>(o, name + ", windows", p);
         sees<bucket_part, window_part>(o, name + ", a bucket and a window", p);
@@ -584,7 +584,7 @@ TEST(all_of_model, a_lost_race_costs_a_bucket_at_most_what_it_filled_by_meanwhil
 
 void stands_still(options o, program p, bool buckets) {
     p.limits = {2, 2};
-    p.most_steps = 13;
+    p.most_steps = 15;
     auto const make = buckets ? of<bucket_part, bucket_part>(p) : of<window_part, window_part>(p);
     auto const threads = static_cast<unsigned>(p.threads.size());
     for (unsigned count = 1; count < threads; ++count) {
