@@ -121,7 +121,7 @@ TEST(gcra, refuses_a_rate_whose_fraction_does_not_fit) {
     using seventh = std::chrono::duration<std::int64_t, std::ratio<1, 7>>;
     auto const g = gcra::make<nanoseconds>(rate{(permits{1} << 62U) - 1, seventh{1}}, permits{1} << 59U);
     ASSERT_FALSE(g);
-    EXPECT_NE(std::string_view{g.error().message()}.find("its fraction of permits per tick"), std::string_view::npos)
+    EXPECT_NE(std::string_view{g.error().message()}.find("as a fraction of permits per tick"), std::string_view::npos)
         << g.error().message();
 }
 
@@ -318,7 +318,21 @@ TEST(gcra, keeps_its_promise_in_any_interval_in_whatever_order_times_come) {
     }
 }
 
-TEST(gcra, has_available_exactly_what_it_allows) {
+/// Whether k permits can be taken at `now` one by one. The first raises the TAT to the time, rounded up.
+bool allows_one_by_one(gcra const& g, std::uint64_t tat, gcra::position now, permits k) {
+    if (k == 0) return true;
+    if (!g.allows(tat, now, 1)) return false;
+    // The others follow each other without a gap.
+    return k == 1 || (k <= g.burst() && g.allows(g.charged(tat, now, 1), now, k - 1));
+}
+
+/// How many permits one call can take at `now`.
+permits at_once(gcra const& g, std::uint64_t tat, gcra::position now) {
+    std::uint64_t const room = now.floor + g.span();
+    return tat >= room ? 0 : std::min(g.burst(), (room - tat) / g.unit());
+}
+
+TEST(gcra, has_available_exactly_what_it_allows_one_by_one) {
     random_engine random{16};
     for (auto const& r : gcra_oracle::awkward_rates()) {
         for (auto burst : bursts(r)) {
@@ -330,11 +344,18 @@ TEST(gcra, has_available_exactly_what_it_allows) {
                                                                   : now.floor + any_size(random, 2 * g.span()));
                 permits const n = g.available(tat, now);
                 ASSERT_LE(n, burst);
-                if (n > 0) {
-                    ASSERT_TRUE(g.allows(tat, now, n)) << r << " burst " << burst;
+                ASSERT_TRUE(allows_one_by_one(g, tat, now, n)) << r << " burst " << burst;
+                ASSERT_FALSE(allows_one_by_one(g, tat, now, n + 1)) << r << " burst " << burst;
+                // At once it is as many, or all of a full burst, of which a part of a unit is lost to a first part.
+                permits const whole = at_once(g, tat, now);
+                ASSERT_TRUE(whole == n ||
+                            (whole == burst && n + 1 == burst && tat <= now.floor && now.ceil != now.floor))
+                    << r << " burst " << burst << ": " << n << " one by one, " << whole << " at once";
+                if (whole > 0) {
+                    ASSERT_TRUE(g.allows(tat, now, whole)) << r << " burst " << burst;
                 }
-                if (n < burst) {
-                    ASSERT_FALSE(g.allows(tat, now, n + 1)) << r << " burst " << burst;
+                if (whole < burst) {
+                    ASSERT_FALSE(g.allows(tat, now, whole + 1)) << r << " burst " << burst;
                 }
             }
             for (permits k : {permits{0}, permits{1}, burst / 2, burst - 1, burst, burst + 1, never}) {
@@ -363,8 +384,8 @@ TEST(gcra, carries_credit_and_debt_over_and_never_adds_to_them) {
                 std::uint64_t const next = b.carried(a, tat, t);
                 if (next == never) continue;  // the debt is due beyond the horizon
                 ASSERT_LE(next, gcra::tat_max);
-                permits const had = a.available(tat, before);
-                permits const has = b.available(next, b.at(t));
+                permits const had = at_once(a, tat, before);
+                permits const has = at_once(b, next, b.at(t));
                 ASSERT_LE(has, std::min(had, b2));
                 ASSERT_GE(has + 1, std::min(had, b2));
                 if (tat <= before.floor && b1 >= b2) {
@@ -396,8 +417,9 @@ TEST(gcra, refuses_what_cannot_be_counted_and_says_why) {
         return std::string{g ? "" : g.error().message()};
     };
     EXPECT_EQ(reason({1, 1s}, 1), "");
-    EXPECT_NE(reason({1, 1s}, 0).find("burst of zero"), std::string::npos);
-    EXPECT_NE(reason({1, 1s}, never).find("burst is too large"), std::string::npos);
+    EXPECT_NE(reason({1, 1s}, 0).find("burst must be at least 1 (got 0)"), std::string::npos);
+    EXPECT_NE(reason({1, 1s}, weir::permit_count::invalid_value).find("got a negative number"), std::string::npos);
+    EXPECT_NE(reason({1, 1s}, weir::all_permits).find("burst must be below 2^60"), std::string::npos);
     EXPECT_NE(reason({1, 1s}, gcra::tat_max).find("does not fit"), std::string::npos);
     EXPECT_NE(reason({2, 1ns}, 1'000'000).find("does not fit"), std::string::npos);
     EXPECT_NE(reason({1, 1s}, 1, 0ns).find("resolution"), std::string::npos);
