@@ -268,7 +268,7 @@ TEST(task_model, each_order_is_earned) {
         std::cout << e.what << ": " << (e.noticed_by.empty() ? "NO CASE" : e.noticed_by) << '\n';
         EXPECT_FALSE(e.noticed_by.empty()) << e.what << ": not needed, or not looked for";
     }
-    EXPECT_EQ(model::unreached("../../include/weir/task.hpp", all), std::vector<unsigned>{});
+    EXPECT_EQ(model::unreached("../../include/weir/wait/task.hpp", all), std::vector<unsigned>{});
 }
 
 }  // namespace
