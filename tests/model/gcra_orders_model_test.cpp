@@ -103,6 +103,26 @@ outcome refund_after_two_and_one() {
                            {refund(2, 3), advance(20), take(4, by_clock, 4), take(5, by_clock, 5)}});
 }
 
+/// Bookings of a queue, cancelled from the front, in the middle and from the back while others book. The exchanges that
+/// cancel are relaxed; this shows that they may be.
+outcome cancelling_out_of_order() {
+    sum all;
+    for (auto const& threads : std::vector<std::vector<ops>>{{{refund(1, 0), refund(1, 2)}, {refund(1, 1)}},
+                                                             {{refund(1, 1), take(1, 10, 4)}, {refund(1, 2)}},
+                                                             {{refund(1, 0), take(1, 10, 4)}, {refund(1, 1)}},
+                                                             {{refund(1, 1)}, {take(1, 0, 4), refund(1, 4)}}}) {
+        program p;
+        p.first = {10, 4};
+        p.before = {take(1, 0, 0), take(1, 0, 1), take(1, 0, 2)};
+        p.threads = threads;
+        if (!all.add(gcra_world::explore<leaky_bucket_queue>(options::weak("", 0), p), coverage::complete)) break;
+    }
+    outcome o;
+    o.executions = all.executions;
+    o.failure = all.failure;
+    return o;
+}
+
 TEST(gcra_orders_model, each_is_earned) {
     // The quick ones first.
     auto const all =
@@ -121,9 +141,9 @@ TEST(gcra_orders_model, each_is_earned) {
 }
 
 TEST(gcra_orders_model, the_cases_pass_with_the_orders_as_they_are) {
-    for (auto const& run :
-         {refund_of_what_is_last_again, refund_after_two, refund_after_two_and_one,
-          refund_beside_attempts_after_a_change, slot_written_over, change_beside_attempts, refund_beside_attempts}) {
+    for (auto const& run : {refund_of_what_is_last_again, refund_after_two, refund_after_two_and_one,
+                            refund_beside_attempts_after_a_change, slot_written_over, change_beside_attempts,
+                            refund_beside_attempts, cancelling_out_of_order}) {
         auto const o = run();
         EXPECT_TRUE(o.failure.empty()) << o;
         std::cout << o.executions << " executions\n";

@@ -258,8 +258,9 @@ public:
                 if (v.version == 0) keep_cancelled(last, k, first_.burst(), [&] { return first_.at(now()).floor; });
                 break;
             }
-            if (word_.compare_exchange_weak(v.word, with_tat(v.word, to), std::memory_order_release,
-                                            std::memory_order_relaxed)) {  // (8) pairs with (7)
+            // Relaxed: no (7) in a queue, which only cancels: no thread goes by this word to a clock or a mark.
+            if (word_.compare_exchange_weak(v.word, with_tat(v.word, to), std::memory_order_relaxed,
+                                            std::memory_order_relaxed)) {
                 release_cancelled();
                 return k;
             }
@@ -291,7 +292,9 @@ public:
             if (v == 0) return {word, 0, first_};
             slot const& s = slots_[v - 1];
             gcra::packed_state p{};
-            std::uint64_t const version = s.version.load(std::memory_order_acquire);  // (3) pairs with (4)
+            // Relaxed: (1) shows it or a later one. By a later one two other configurations have been in force since,
+            // so an exchange of `word` fails, and a receipt from under `word` is void.
+            std::uint64_t const version = s.version.load(std::memory_order_relaxed);
             for (int i = 0; i < gcra::words; ++i)
                 p.word[i] = s.word[i].load(std::memory_order_acquire);  // (3) pairs with (4)
             // If any of it was written again since, (3) saw (4), and this load sees a newer word.
@@ -379,8 +382,9 @@ private:
             if (word >> version_shift != 0 || tat < unit) return;
             auto const tail = cancelled_.claim((tat - unit) / unit, layout);
             if (tail.count == 0) return;
-            if (!word_.compare_exchange_strong(word, with_tat(word, tat - tail.count * unit), std::memory_order_release,
-                                               std::memory_order_relaxed)) {  // (8) pairs with (7)
+            // Relaxed: as cancel's.
+            if (!word_.compare_exchange_strong(word, with_tat(word, tat - tail.count * unit), std::memory_order_relaxed,
+                                               std::memory_order_relaxed)) {
                 cancelled_.add(tail, layout, [] { return std::uint64_t{0}; });
             }
         }
@@ -445,7 +449,7 @@ private:
         std::uint64_t const version = v.version + 1;
         slot& s = slots_[next - 1];
         gcra::packed_state const p = g.pack();
-        s.version.exchange(version, std::memory_order_release);  // (4) pairs with (3)
+        s.version.exchange(version, std::memory_order_relaxed);  // (2) shows it
         for (int i = 0; i < gcra::words; ++i)
             s.word[i].exchange(p.word[i], std::memory_order_release);  // (4) pairs with (3)
         while (true) {
