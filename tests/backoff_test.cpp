@@ -308,7 +308,7 @@ struct xorshift64 {
 };
 TEST(backoff, related_seeds_spread_clients_over_the_whole_range) {
     using modulo_2_31 = std::linear_congruential_engine<std::uint32_t, 1'103'515'245, 12'345, 1U << 31U>;
-    for (std::uint64_t const step : {1, 2, 4, 8, 64, 4096}) {
+    for (std::uint64_t const step : {1U, 2U, 4U, 8U, 64U, 4096U}) {
         EXPECT_LT(chi_squared_of_clients<modulo_2_31>(4, step), 130) << step;
         EXPECT_LT(chi_squared_of_clients<std::minstd_rand>(4, step), 130) << step;
         EXPECT_LT(chi_squared_of_clients<std::minstd_rand0>(4, step), 130) << step;

@@ -76,10 +76,29 @@ concept upper_bounding_clock = approximate_clock<C> && !requires(std::remove_ref
 
 namespace weir::inline v0::detail {
 
-/// The types of a clock; C may be a reference.
+/// What a constructor's clock argument makes of a limiter: std::ref(c) refers to c, anything else is copied or moved
+/// in.
+template <class C>
+struct clock_argument {
+    using type = C;
+};
+// A std::reference_wrapper, recognised by its members: <functional> would cost a third of what including a limiter
+// does.
+template <class C>
+    requires requires(C const& c) {
+        typename C::type;
+        { c.get() } -> std::same_as<typename C::type&>;
+    }
+struct clock_argument<C> {
+    using type = typename C::type&;
+};
+template <class C>
+using clock_argument_t = typename clock_argument<std::remove_cvref_t<C>>::type;
+
+/// The types of a clock; C may be a reference, or std::ref of one, as a constructor is offered it.
 template <class C>
 struct clock_traits {
-    using type = std::remove_cvref_t<C>;
+    using type = std::remove_cvref_t<clock_argument_t<C>>;
     using duration = typename type::duration;
     using time_point = typename type::time_point;
     using period = typename duration::period;
@@ -99,25 +118,6 @@ public:
 private:
     [[no_unique_address]] C clock_;
 };
-
-/// What a constructor's clock argument makes of a limiter: std::ref(c) refers to c, anything else is copied or moved
-/// in.
-template <class C>
-struct clock_argument {
-    using type = C;
-};
-// A std::reference_wrapper, recognised by its members: <functional> would cost a third of what including a limiter
-// does.
-template <class C>
-    requires requires(C const& c) {
-        typename C::type;
-        { c.get() } -> std::same_as<typename C::type&>;
-    }
-struct clock_argument<C> {
-    using type = typename C::type&;
-};
-template <class C>
-using clock_argument_t = typename clock_argument<std::remove_cvref_t<C>>::type;
 
 /// A clock, or std::ref of one.
 template <class C>

@@ -35,6 +35,7 @@ constexpr Duration saturating_ceil(std::chrono::duration<Rep, Period> d) noexcep
     constexpr std::uint64_t num = static_cast<std::uint64_t>(ratio::num);
     constexpr std::uint64_t den = static_cast<std::uint64_t>(ratio::den);
     if constexpr (std::floating_point<Rep>) {
+        if (d.count() != d.count()) return Duration{0};  // not a number, with which no constant may be computed
         long double const x = static_cast<long double>(d.count()) * ratio::num / ratio::den;
         if (!(x < static_cast<long double>((std::numeric_limits<rep>::max)())))
             return x != x ? Duration{0} : (Duration::max)();
