@@ -220,7 +220,7 @@ private:
                                                              std::memory_order_relaxed))
                     continue;
                 d.granted_ = true;
-                d.slot_ = static_cast<std::uint32_t>(i);
+                d.slot_ = detail::to<std::uint32_t>(i);
                 d.before_ = w;
                 w = taken_at(at);
                 if (take) {

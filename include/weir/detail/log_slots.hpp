@@ -23,6 +23,7 @@
 
 #include "log_layout.hpp"
 #include "log_tree.hpp"
+#include "saturating.hpp"
 
 namespace weir::inline v0::detail {
 
@@ -332,7 +333,7 @@ private:
     template <class Key, class Before>
     std::uint32_t select(std::array<std::pair<word, std::uint32_t>, 16>& out, std::uint32_t wanted, Key key,
                          Before before) const noexcept {
-        wanted = (std::min)(wanted, static_cast<std::uint32_t>(out.size()));
+        wanted = (std::min)(wanted, to<std::uint32_t>(out.size()));
         std::uint32_t size = 0;
         for (std::uint32_t i = 0; i < capacity(); ++i) {
             word const value = load(i);
