@@ -810,7 +810,7 @@ TEST(llm_session_simulation, an_account_that_is_cut_off_ends_no_batch) {
 }
 
 // The default of five attempts may lose a few: a retry that goes to another account at once is an attempt too.
-TEST(llm_session_simulation, an_outage_of_five_seconds_loses_nothing_with_six_attempts_and_few_with_five) {
+TEST(llm_session_simulation, an_outage_loses_no_call_with_six_attempts_and_few_with_five) {
     for (std::string_view const accounts : {"a", "ab"}) {
         for (bool const fallback : {false, true}) {
             for (std::uint64_t const attempts : {5U, 6U}) {
