@@ -39,7 +39,9 @@
 #include <span>
 #include <sstream>
 #include <stdexcept>
+#if __has_include(<stop_token>)  // libc++ 14 has none
 #include <stop_token>
+#endif
 #include <string>
 #include <string_view>
 #include <thread>

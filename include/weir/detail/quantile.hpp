@@ -58,7 +58,7 @@ public:
     }
     static constexpr std::uint64_t upper_end(std::size_t bucket) noexcept {
         if (bucket < 16) return bucket;
-        auto const shift = detail::to<unsigned>(bucket / 8 - 1);
+        auto const shift = weir::detail::to<unsigned>(bucket / 8 - 1);
         return ((std::uint64_t{bucket % 8 + 9}) << shift) - 1;
     }
 
