@@ -102,7 +102,8 @@ enum class accounting : unsigned char {
 /// What becomes of a call that is larger than a token limit.
 enum class oversize : unsigned char {
     refuse,  ///< denied; never() is true
-    alone,   ///< admitted when the window is empty, and takes the whole window: for servers that do so
+    /// Admitted when the window is empty. It counts in full, and its output as held as well until the reply is read.
+    alone,
 };
 
 /// What the windows hold when a limiter begins.
