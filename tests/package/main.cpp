@@ -5,13 +5,14 @@
 #include <weir/version.hpp>
 
 #include <chrono>
+#include <functional>
 
 static_assert(weir::version == weir::version_number{WEIR_VERSION_MAJOR, WEIR_VERSION_MINOR, WEIR_VERSION_PATCH});
 
 int main() {
     using namespace std::chrono_literals;
     weir::manual_clock clock;
-    weir::token_bucket bucket{weir::rate{1, 1s}, 1, clock};
+    weir::token_bucket bucket{weir::rate{1, 1s}, 1, std::ref(clock)};
     bool const first = bucket.try_acquire().granted();
     bool const second = bucket.try_acquire().granted();
     clock.advance(1s);
