@@ -211,7 +211,7 @@ TEST_F(qwen_demo, resumes_at_once_without_a_429_after_an_interruption) {
             again.push_back("--resume");
             auto const resumed = run(again);
             EXPECT_EQ(resumed.status, 0) << resumed.text;
-            EXPECT_TRUE(resumed.says(" of 100 are in " + out)) << resumed.text;
+            EXPECT_TRUE(resumed.says(" of 100 are already in " + out)) << resumed.text;
             std::multiset<std::string> ids;
             auto const all = lines(out);
             for (auto const& line : all) ids.insert(line["custom_id"]);
@@ -266,7 +266,7 @@ TEST_F(qwen_demo, does_not_write_over_answers) {
     std::ofstream(out) << "precious\n";
     auto const r = run({"--batch", b, "--out", out, "--speed", "20"});
     EXPECT_EQ(r.status, 2);
-    EXPECT_TRUE(r.says("has answers already: --resume")) << r.text;
+    EXPECT_TRUE(r.says("already has answers: --resume")) << r.text;
     EXPECT_EQ(content(out), "precious\n");
 }
 
