@@ -71,16 +71,7 @@ typename C::time_point deadline_after(C const& c, std::chrono::duration<Rep, Per
 }
 
 template <class L>
-struct amount_of {
-    using type = permit_count;
-};
-template <class L>
-    requires requires { typename L::amount; }
-struct amount_of<L> {
-    using type = typename L::amount;
-};
-template <class L>
-using amount_t = typename amount_of<L>::type;
+using amount_t = typename L::amount;
 
 /// A grant that may be dropped: a loop that is paced by acquire() needs no receipt.
 template <class Decision>
