@@ -74,7 +74,7 @@ public:
         auto const a = one.result();
         if (a.granted()) {
             granted_ += w.n;
-            places_[i] = ++served_;
+            places_[i] = pool_.last_grant(i);
         }
         ended_[i] = a.status();
     }
@@ -117,7 +117,6 @@ private:
     std::vector<model::span> joins_;
     std::vector<unsigned> places_;
     unsigned stood_ = 0;
-    unsigned served_ = 0;
     permits granted_ = 0;
     permits returned_ = 0;
     std::size_t refunds_ended_ = 0;
@@ -183,7 +182,7 @@ TEST(fair_queue_model_long, two_of_a_class_and_one_of_the_other) {
     program p;
     p.waiters = {{0, 1}, {0, 1}, {1, 1}};
     p.refunds = {3};
-    sees(options::sc(""), "agent | agent | batch | three at once", p);
+    sees(model::preempted(2), "agent | agent | batch | three at once", p);
     sees(options::bounded("", 1), "agent | agent | batch | three at once, weak", p);
 }
 

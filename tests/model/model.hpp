@@ -1186,6 +1186,9 @@ inline void check(bool holds, char const* what) {
 inline span begin() { return detail::engine::get().begin(); }
 inline span end(span const& s) { return detail::engine::get().end(s); }
 
+/// The number of the thread that runs; -1 before and after them.
+inline int this_thread() { return detail::engine::get().running(); }
+
 /// Whether the run is the one whose table is printed, and a line for that table.
 inline bool tracing() { return detail::engine::get().tracing(); }
 inline void note(std::string text) { detail::engine::get().note(std::move(text)); }

@@ -21,6 +21,13 @@
 
 namespace model {
 
+/// By newest stores in real time, with so many preemptions: where all interleavings are too many.
+inline options preempted(unsigned preemptions) {
+    options o = options::sc("");
+    o.preemptions = preemptions;
+    return o;
+}
+
 /// All that such a search can show.
 inline coverage whole(options const& o) {
     return o.preemptions == options::unlimited ? coverage::complete : coverage::preemption_bounded;

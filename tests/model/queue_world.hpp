@@ -10,7 +10,9 @@
 #include <weir/limiter.hpp>
 #include <weir/wait/wait_queue.hpp>
 
+#include <array>
 #include <atomic>
+#include <cstddef>
 #include <mutex>
 #include <optional>
 #include <utility>
@@ -44,6 +46,8 @@ public:
         permits left = left_.load(std::memory_order_relaxed);
         while (left >= n) {
             if (left_.compare_exchange_weak(left, left - n, std::memory_order_relaxed, std::memory_order_relaxed)) {
+                ++grants_;
+                if (int const t = model::this_thread(); t >= 0) last_grant_[static_cast<std::size_t>(t)] = grants_;
                 return decision{true};
             }
         }
@@ -54,11 +58,17 @@ public:
         return n;
     }
     permits left() const { return left_.load(std::memory_order_relaxed); }
+    /// Of all, and the number of a thread's last one. Counted in the step that takes: a thread that takes and is then
+    /// left for another comes first.
+    unsigned grants() const { return grants_; }
+    unsigned last_grant(std::size_t thread) const { return last_grant_.at(thread); }
     clock_type const& clock() const { return clock_; }
 
 private:
     model::clock clock_{0};
     model::atomics::atomic<permits> left_;
+    unsigned grants_ = 0;
+    std::array<unsigned, 8> last_grant_{};
 };
 
 /// A queue whose destructor does not run: where an execution is abandoned, waiters are left in it. A scenario that is

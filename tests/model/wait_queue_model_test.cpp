@@ -74,14 +74,14 @@ public:
         auto const& w = p_.waiters[i];
         weir::queue_ticket ticket;
         if (!visit(i, ticket) || !w.again) return;
-        unsigned const before = served_;
+        unsigned const before = pool_.grants();
         timer& t = timers_[i];
         auto one = line_->async_try_acquire_until(w.n, pool::time_point::max(), t, ticket, never(i));
         unsigned standing = before;
         bool stood = false;
         if (!one.ready() && one.start({[](void*) {}, nullptr})) {
             stood = true;
-            standing = served_;
+            standing = pool_.grants();
             t.run();
         }
         auto const a = one.result();
@@ -91,7 +91,6 @@ public:
             for (std::size_t j = 0; stood && j < places_.size(); ++j) {
                 if (j != i && places_[j] > standing && joins_[i].precedes(joins_[j])) ++overtaken_[i];
             }
-            ++served_;
         }
         ended_[i] = a.status();
     }
@@ -112,7 +111,7 @@ public:
         auto const a = one.result();
         if (a.granted()) {
             granted_ += w.n;
-            places_[i] = ++served_;
+            places_[i] = pool_.last_grant(i);
         }
         ended_[i] = a.granted() && w.again ? std::nullopt : std::optional{a.status()};
         return a.granted();
@@ -169,7 +168,6 @@ private:
     std::vector<unsigned> places_;
     std::vector<unsigned> overtaken_;
     unsigned stood_ = 0;
-    unsigned served_ = 0;
     permits granted_ = 0;
     permits returned_ = 0;
     std::size_t refunds_ended_ = 0;
@@ -292,11 +290,11 @@ TEST(wait_queue_model_long, three_in_the_queue) {
     program p;
     p.waiters = {{1}, {1}, {1}};
     p.refunds = {3};
-    sees(options::sc(""), "three wait | three at once", p);
+    sees(model::preempted(2), "three wait | three at once", p);
     sees(options::bounded("", 1), "three wait | three at once, weak", p);
     p.left = 1;
     p.waiters = {{1, false, true}, {1}, {1}};
-    sees(options::sc(""), "at once, again | wait | wait | three at once", p);
+    sees(model::preempted(2), "at once, again | wait | wait | three at once", p);
 }
 
 }  // namespace
