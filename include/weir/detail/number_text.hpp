@@ -24,7 +24,7 @@ inline std::string decimal_text(std::uint64_t n, unsigned decimals, unsigned min
     std::string digits = std::to_string(n);
     if (digits.size() <= decimals) digits.insert(0, decimals + 1 - digits.size(), '0');
     std::string fraction = digits.substr(digits.size() - decimals);
-    digits.resize(digits.size() - decimals);
+    digits.erase(digits.size() - decimals);
     while (fraction.size() > min_digits && fraction.back() == '0') fraction.pop_back();
     if (fraction.size() < min_digits) fraction.append(min_digits - fraction.size(), '0');
     for (std::size_t i = digits.size(); i > 3; i -= 3) digits.insert(i - 3, 1, ',');
