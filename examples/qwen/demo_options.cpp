@@ -55,7 +55,8 @@ Without --base-url (or DASHSCOPE_BASE_URL, OPENAI_BASE_URL) it starts its own Da
                         the endpoint, with its version: https://dashscope-intl.aliyuncs.com/compatible-mode/v1
                         (also DASHSCOPE_API_KEY, OPENAI_API_KEY)
   --dialect NAME        the dialect of the endpoint's errors: dashscope (default), openai, azure, anthropic, gemini,
-                        groq, mistral, llama.cpp, http
+                        groq, mistral, llama.cpp, deepseek, moonshot, zhipu, minimax, siliconflow, openrouter, vllm,
+                        http
   --price-in X, --price-out X
                         dollars per million tokens, to show the cost; the default of --advice is the price once listed
                         for Singapore: qwen3-max 1.20 and 6.00, qwen-plus 0.40 and 1.20, qwen-flash 0.05 and 0.40,
@@ -198,6 +199,13 @@ settings read_arguments(int count, char** arguments) {
                                    {"groq", d::groq},
                                    {"mistral", d::mistral},
                                    {"llama.cpp", d::llama_cpp},
+                                   {"deepseek", d::deepseek},
+                                   {"moonshot", d::moonshot},
+                                   {"zhipu", d::zhipu},
+                                   {"minimax", d::minimax},
+                                   {"siliconflow", d::siliconflow},
+                                   {"openrouter", d::openrouter},
+                                   {"vllm", d::vllm},
                                    {"http", d::http}});
         } else if (option == "--token-mode") {
             using m = qwen::token_mode;

@@ -8,6 +8,7 @@
 #include "llm/account_pool.hpp"
 #include "llm/async_run.hpp"
 #include "llm/dialect.hpp"
+#include "llm/error_rule.hpp"
 #include "llm/estimate.hpp"
 #include "llm/fallback_chain.hpp"
 #include "llm/header_map.hpp"

@@ -36,6 +36,18 @@ void read_times(std::string_view text) {
     not_negative(parse_milliseconds(text));
     not_negative(parse_duration(text));
     not_negative(parse_retry_after(text, now));
+    not_negative(parse_reset(text, now));
+    detail::error_text<> said;
+    said.add(text);
+    expect(said.words().front() == ' ' && said.words().find("  ") == std::string_view::npos, "two spaces in a row");
+    not_negative(detail::wait_in_words(said.plain()));
+    if (auto const t = detail::reset_in_words(said.plain(), now))
+        expect(*t >= now - std::chrono::hours{24}, "an allowance that was restored long ago");
+    for (auto const* pattern : {"retry", "limit|quota ~ exceeded", " a ", "~"}) {
+        if (detail::find_words(said.words(), text) != std::string_view::npos && !text.empty())
+            expect(!said.words().empty(), "found in nothing");
+        static_cast<void>(detail::match_words(said.words(), pattern));
+    }
     std::string_view rest = text;
     if (take_duration(rest)) expect(rest.size() < text.size() && text.ends_with(rest), "a duration of no characters");
     if (auto const t = parse_http_date(text, now)) not_negative(until(*t, now));
@@ -52,7 +64,10 @@ void read_times(std::string_view text) {
         std::uint64_t const most = 9'223'372'036;
         expect(d == (n > most ? nanoseconds::max() : nanoseconds{std::chrono::seconds{n}}),
                "so many seconds are not so many");
-        expect(parse_retry_after(text, now) == d, "Retry-After in seconds is not seconds");
+        // From 2001 on they are seconds, milliseconds, microseconds or nanoseconds since 1970.
+        expect(n >= 1'000'000'000 || parse_retry_after(text, now) == d, "Retry-After in seconds is not seconds");
+        auto const wait = parse_retry_after(text, {});
+        expect(!wait || n < 1'000'000'000 || *wait == nanoseconds::max(), "a wait without a known time");
     }
 }
 
@@ -84,10 +99,13 @@ struct message {
 void read_answer(std::uint8_t pick, std::string_view text) {
     message const m{text};
     error_body const e{m.body};
-    for (auto const part : {e.code, e.type, e.message, e.detail, e.text}) within(part, text);
+    for (auto const part : {e.type, e.message, e.detail, e.text, e.reset}) within(part, text);
+    for (auto const part : e.more) within(part, text);
+    expect(e.code == "content_filter" || e.code.empty() || text.find(e.code) != std::string_view::npos,
+           "a code that is not of the text");
     not_negative(e.retry_delay);
     headers const h{m};
-    auto const d = static_cast<dialect>(pick % 9);
+    auto const d = static_cast<dialect>(pick % 28);
     not_negative(retry_hint(h, e, now));
     auto const reports = read_limits(h, d, now);
     expect(reports.size() <= 8, "more than eight limits");
@@ -109,6 +127,11 @@ void read_answer(std::uint8_t pick, std::string_view text) {
     expect(v.cause == cause::none || !v.reason.empty(), "a verdict without a reason");
     std::string const copy{m.body};
     a.body = copy;
+    expect(!(a.status == 200 && e.broken && v.action == action::proceed),
+           "an answer that broke off is called answered");
+    a.transport_failed = true;
+    expect(classify(a).action != action::proceed, "a failed transport is called answered");
+    a.transport_failed = false;
     auto const again = classify(a);
     expect(again.cause == v.cause && again.action == v.action && again.wait == v.wait && again.until == v.until,
            "another verdict");

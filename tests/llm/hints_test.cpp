@@ -51,12 +51,13 @@ TEST(llm_hints, ignores_what_is_malformed_and_obeys_what_is_absurd) {
     EXPECT_EQ(hint({{{"retry-after", "99999999999999999999"}}}), nanoseconds::max());
 }
 
-TEST(llm_hints, reads_what_a_body_asks_where_no_header_does) {
+TEST(llm_hints, reads_what_a_body_asks_and_takes_the_longest_of_all) {
     constexpr std::string_view gemini =
         R"({"error":{"code":429,"message":"quota. Please retry in 38.5s.","status":"RESOURCE_EXHAUSTED","details":[
             {"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"38s"}]}})";
     EXPECT_EQ(hint({}, gemini), nanoseconds{38500ms});
-    EXPECT_EQ(hint({{{"retry-after", "5"}}}, gemini), nanoseconds{5s});
+    EXPECT_EQ(hint({{{"retry-after", "5"}}}, gemini), nanoseconds{38500ms});
+    EXPECT_EQ(hint({{{"retry-after", "50"}}}, gemini), nanoseconds{50s});
     EXPECT_EQ(hint({}, R"({"error":{"message":"Rate limit reached … Please try again in 6m0s. Visit"}})"),
               nanoseconds{6min});
     EXPECT_EQ(hint({}, R"({"error":{"message":"Please try again in 20ms."}})"), nanoseconds{20ms});

@@ -23,12 +23,13 @@
 
 namespace weir::inline v0::llm {
 
-/// How long the server asks to wait; empty if it does not ask. The first of these that the answer has:
-/// 1. the longest of Retry-After (RFC 9110, 10.2.3), retry-after-ms (OpenAI, Azure) and Kong's
-///    X-AI-RateLimit-Retry-After;
-/// 2. the wait in the body: Gemini's RetryInfo, or a message such as "Please try again in 6m0s.";
-/// 3. t of an IETF RateLimit field with r = 0. The result is a lower bound: pass it to weir::backoff unchanged, which
-///    gives up if it exceeds the deadline. `now` is the time of the answer.
+/// How long the server asks to wait; empty if it does not ask. Of all that names a wait, the longest:
+/// - Retry-After (RFC 9110, 10.2.3; of several, the latest), retry-after-ms (OpenAI, Azure), and the fields of Kong,
+///   GitHub and Discord;
+/// - the body: Gemini's RetryInfo, retry_after, resets_at, and words such as "Please try again in 6m0s.".
+/// If nothing does, the reset of each limit that read_limits reports with nothing left. A date is read against the
+/// answer's own Date field, else against `now`, the time of the answer; if neither is known (`now` is 0), it says
+/// nothing. The result is a lower bound: pass it to weir::backoff unchanged, which gives up if it exceeds the deadline.
 constexpr std::optional<std::chrono::nanoseconds> retry_hint(headers const& h, error_body const& body,
                                                              std::chrono::sys_seconds now);
 
@@ -71,22 +72,17 @@ private:
     std::size_t size_ = 0;
 };
 
-/// Reads x-ratelimit-* (OpenAI, Azure, Groq, Mistral), anthropic-ratelimit-*, the IETF fields RateLimit-Policy and
-/// RateLimit, and their older form RateLimit-Limit, -Remaining and -Reset. An absent header reports nothing: DashScope
-/// sends none.
+/// Reads x-ratelimit-* (OpenAI, Azure, Groq, Mistral; without a unit: Envoy, OpenRouter, Together),
+/// anthropic-ratelimit-*, the IETF fields RateLimit-Policy and RateLimit, and their older form RateLimit-Limit,
+/// -Remaining and -Reset. An absent header reports nothing: DashScope sends none.
 constexpr limit_reports read_limits(headers const& h, dialect d, std::chrono::sys_seconds now);
 
 }  // namespace weir::inline v0::llm
 
 namespace weir::inline v0::llm::detail {
 
-constexpr void keep_longest(std::optional<std::chrono::nanoseconds>& longest,
-                            std::optional<std::chrono::nanoseconds> d) noexcept {
-    if (d && (!longest || *d > *longest)) longest = d;
-}
-
 /// Reads RateLimit-Policy and RateLimit, or the three fields of older drafts.
-constexpr void read_ietf(headers const& h, limit_reports& out) {
+constexpr void read_ietf(headers const& h, limit_reports& out, std::chrono::sys_seconds now) {
     if (auto const policy = h("ratelimit-policy")) {
         for_each_item(*policy, [&](std::string_view head, std::string_view p) {
             limit_report r;
@@ -122,9 +118,63 @@ constexpr void read_ietf(headers const& h, limit_reports& out) {
         limit_report r{counted::requests, std::chrono::nanoseconds{0}, std::nullopt, left, std::nullopt, true, {}};
         if (auto const limit = h("ratelimit-limit"))
             r.limit = number(trim(limit->substr(0, limit->find_first_of(",;"))));
-        if (auto const reset = h("ratelimit-reset")) r.reset = parse_seconds(*reset);
+        if (auto const reset = h("ratelimit-reset")) r.reset = parse_reset(*reset, now);
         out.add(r);
     }
+}
+
+/// Reads x-ratelimit-limit, -remaining and -reset, where no unit is named. Envoy's limit has its window: "10, 10;w=60".
+constexpr void read_plain(headers const& h, limit_reports& out, std::chrono::sys_seconds now) {
+    limit_report r{counted::requests, {}, {}, count_in(h, "x-ratelimit-remaining"), {}, true, {}};
+    if (auto const limit = h("x-ratelimit-limit")) {
+        r.limit = number(trim(limit->substr(0, limit->find_first_of(",;"))));
+        auto const parameters = limit->find(';');
+        auto const w = parameters == std::string_view::npos ? std::nullopt : number_in(limit->substr(parameters), "w");
+        if (w) r.window = nanoseconds_of(*w, 0, 1'000'000'000);
+    }
+    if (auto const v = h("x-ratelimit-reset")) r.reset = parse_reset(*v, now);
+    out.add(r);
+}
+
+/// The time by which dates in an answer are to be read: its own Date field, since the client's clock may be wrong.
+constexpr std::chrono::sys_seconds reference_time(headers const& h, std::chrono::sys_seconds now) {
+    auto const date = h("date");
+    return date ? parse_http_date(*date, now).value_or(now) : now;
+}
+
+/// The wait that a header asks for.
+constexpr std::optional<std::chrono::nanoseconds> wait_in_headers(headers const& h, std::chrono::sys_seconds now) {
+    std::optional<std::chrono::nanoseconds> longest;
+    for (auto const name : {"retry-after", "x-ai-ratelimit-retry-after", "x-ratelimit-timeremaining",
+                            "x-ratelimit-reset-after", "x-retry-after"}) {
+        if (auto const v = h(name)) keep_longest(longest, parse_retry_after(*v, now));
+    }
+    for (auto const name : {"retry-after-ms", "x-ms-retry-after-ms"}) {
+        if (auto const v = h(name)) keep_longest(longest, parse_milliseconds(*v));
+    }
+    return longest;
+}
+
+/// The wait that a member of the body asks for.
+constexpr std::optional<std::chrono::nanoseconds> wait_in_members(error_body const& body,
+                                                                  std::chrono::sys_seconds now) noexcept {
+    auto longest = body.retry_delay;
+    keep_longest(longest, parse_reset(body.reset, now));
+    return longest;
+}
+
+/// The longest reset of a limit that has nothing left.
+constexpr std::optional<std::chrono::nanoseconds> wait_for_limits(headers const& h, std::chrono::sys_seconds now) {
+    std::optional<std::chrono::nanoseconds> longest;
+    for (auto const& r : read_limits(h, dialect::http, now)) {
+        if (r.remaining == 0U) keep_longest(longest, r.reset);
+    }
+    if (auto const v = h("anthropic-ratelimit-unified-reset")) {
+        auto const status = h("anthropic-ratelimit-unified-status");
+        if (status && trim(*status) == "rejected") keep_longest(longest, parse_reset(*v, now));
+    }
+    if (auto const v = h("reset_at")) keep_longest(longest, parse_reset(*v, now));
+    return longest;
 }
 
 }  // namespace weir::inline v0::llm::detail
@@ -133,25 +183,19 @@ namespace weir::inline v0::llm {
 
 constexpr std::optional<std::chrono::nanoseconds> retry_hint(headers const& h, error_body const& body,
                                                              std::chrono::sys_seconds now) {
-    std::optional<std::chrono::nanoseconds> longest;
-    if (auto const v = h("retry-after")) detail::keep_longest(longest, parse_retry_after(*v, now));
-    if (auto const v = h("retry-after-ms")) detail::keep_longest(longest, parse_milliseconds(*v));
-    if (auto const v = h("x-ai-ratelimit-retry-after")) detail::keep_longest(longest, parse_seconds(*v));
-    if (longest) return longest;
-    detail::keep_longest(longest, body.retry_delay);
-    detail::keep_longest(longest, detail::wait_in_words(body.message));
-    if (longest) return longest;
-    limit_reports ietf;
-    detail::read_ietf(h, ietf);
-    for (auto const& r : ietf) {
-        if (r.remaining == 0U) detail::keep_longest(longest, r.reset);
-    }
-    return longest;
+    now = detail::reference_time(h, now);
+    auto longest = detail::wait_in_headers(h, now);
+    detail::keep_longest(longest, detail::wait_in_members(body, now));
+    detail::error_text<> text;
+    text.add(body.message);
+    detail::keep_longest(longest, detail::wait_in_words(text.plain()));
+    return longest ? longest : detail::wait_for_limits(h, now);
 }
 
 constexpr limit_reports read_limits(headers const& h, dialect d, std::chrono::sys_seconds now) {
     limit_reports out;
-    detail::read_ietf(h, out);
+    now = detail::reference_time(h, now);
+    detail::read_ietf(h, out, now);
 
     struct kind {
         std::string_view name;
@@ -162,8 +206,8 @@ constexpr limit_reports read_limits(headers const& h, dialect d, std::chrono::sy
         r.kind = k.unit;
         r.limit = detail::count_in(h, detail::header_name{"x-ratelimit-limit-", k.name});
         r.remaining = detail::count_in(h, detail::header_name{"x-ratelimit-remaining-", k.name});
-        // A Go duration, or seconds (Azure), where -1 means unknown.
-        if (auto const v = h(detail::header_name{"x-ratelimit-reset-", k.name})) r.reset = parse_duration(*v);
+        // A Go duration, seconds (Azure), where -1 means unknown, or a time.
+        if (auto const v = h(detail::header_name{"x-ratelimit-reset-", k.name})) r.reset = parse_reset(*v, now);
         // Groq counts requests per day. Azure may report a slice of its minute.
         if (d == dialect::groq)
             r.window = k.unit == counted::requests ? std::chrono::nanoseconds{std::chrono::hours{24}}
@@ -187,17 +231,14 @@ constexpr limit_reports read_limits(headers const& h, dialect d, std::chrono::sy
         r.limit = detail::count_in(h, detail::header_name{"anthropic-ratelimit-", k.name, "-limit"});
         r.remaining = detail::count_in(h, detail::header_name{"anthropic-ratelimit-", k.name, "-remaining"});
         if (auto const v = h(detail::header_name{"anthropic-ratelimit-", k.name, "-reset"})) {
-            if (auto const t = parse_rfc3339(*v)) r.reset = until(*t, now);
+            r.reset = parse_reset(*v, now);
         }
         out.add(r);
     }
-    if (auto const t = detail::count_in(h, "anthropic-ratelimit-unified-reset")) {
-        // Seconds since the epoch, capped so that a time point can hold them.
-        constexpr std::uint64_t max_seconds = 1ULL << 40U;
+    detail::read_plain(h, out, now);
+    if (auto const v = h("anthropic-ratelimit-unified-reset")) {
         limit_report r;
-        r.reset = until(
-            std::chrono::sys_seconds{std::chrono::seconds{static_cast<std::int64_t>((std::min)(*t, max_seconds))}},
-            now);
+        r.reset = parse_reset(*v, now);
         out.add(r);
     }
     return out;

@@ -251,12 +251,86 @@ constexpr std::chrono::nanoseconds until(std::chrono::sys_seconds t, std::chrono
     return detail::nanoseconds_of(static_cast<std::uint64_t>((t - now).count()), 0, 1'000'000'000);
 }
 
-/// The value of Retry-After (RFC 9110, 10.2.3): seconds or a date, as the wait from `now`; 0 for a date in the past.
-constexpr std::optional<std::chrono::nanoseconds> parse_retry_after(std::string_view s,
-                                                                    std::chrono::sys_seconds now) noexcept {
-    if (auto const d = parse_seconds(s)) return d;
+}  // namespace weir::inline v0::llm
+
+namespace weir::inline v0::llm::detail {
+
+/// Whether the time of an answer is known: 0 is not.
+constexpr bool is_known(std::chrono::sys_seconds now) noexcept { return now.time_since_epoch().count() != 0; }
+
+/// A number of seconds, milliseconds, microseconds or nanoseconds since 1970, told apart by its size: 2001 to 5138.
+constexpr std::optional<std::chrono::sys_seconds> epoch_time(std::uint64_t n) noexcept {
+    constexpr std::uint64_t least = 1'000'000'000;
+    for (std::uint64_t unit = 1; unit <= 1'000'000'000; unit *= 1000) {
+        if (n / unit < least) return std::nullopt;
+        if (n / unit < 100 * least) {
+            std::uint64_t const up = n % unit != 0 ? 1 : 0;
+            return std::chrono::sys_seconds{std::chrono::seconds{static_cast<std::int64_t>(n / unit + up)}};
+        }
+    }
+    return std::nullopt;
+}
+
+/// A duration of ISO 8601 in hours, minutes and seconds: `PT1M30S`.
+constexpr std::optional<std::chrono::nanoseconds> parse_iso_duration(std::string_view s) noexcept {
+    if (s.size() < 4 || !same_ignoring_case(s.substr(0, 2), "pt")) return std::nullopt;
+    s.remove_prefix(2);
+    std::chrono::nanoseconds sum{0};
+    while (!s.empty()) {
+        auto const d = take_decimal(s);
+        if (!d || s.empty()) return std::nullopt;
+        char const unit = weir::detail::lower(s.front());
+        s.remove_prefix(1);
+        std::uint64_t const seconds = unit == 'h' ? 3600 : unit == 'm' ? 60 : unit == 's' ? 1 : 0;
+        if (seconds == 0) return std::nullopt;
+        auto const more = nanoseconds_of(d->whole, d->billionths, seconds * 1'000'000'000);
+        sum = more > (std::chrono::nanoseconds::max)() - sum ? (std::chrono::nanoseconds::max)() : sum + more;
+    }
+    return sum;
+}
+
+}  // namespace weir::inline v0::llm::detail
+
+namespace weir::inline v0::llm {
+
+/// When a limit resets, as the wait from `now`: seconds, a duration (`6m0s`, `PT1M30S`), a time of RFC 3339 or RFC
+/// 9110, or a number of seconds, milli-, micro- or nanoseconds since 1970. 0 for a time in the past; empty for a
+/// time if `now` is 0, since it says nothing then.
+constexpr std::optional<std::chrono::nanoseconds> parse_reset(std::string_view s,
+                                                              std::chrono::sys_seconds now) noexcept {
+    s = detail::trim(s);
+    std::string_view rest = s;
+    if (auto const d = detail::take_decimal(rest); d && rest.empty()) {
+        auto const t = detail::epoch_time(d->whole);
+        if (!t) return parse_seconds(s);
+        return detail::is_known(now) ? std::optional{until(*t, now)} : std::nullopt;
+    }
+    if (auto const d = parse_duration(s)) return d;
+    if (auto const d = detail::parse_iso_duration(s)) return d;
+    if (!detail::is_known(now)) return std::nullopt;
+    if (auto const t = parse_rfc3339(s)) return until(*t, now);
     if (auto const t = parse_http_date(s, now)) return until(*t, now);
     return std::nullopt;
+}
+
+/// The value of Retry-After (RFC 9110, 10.2.3): seconds or a date, or one of the other forms of parse_reset, as the
+/// wait from `now`. Of several that a client has joined by commas, the latest.
+constexpr std::optional<std::chrono::nanoseconds> parse_retry_after(std::string_view s,
+                                                                    std::chrono::sys_seconds now) noexcept {
+    std::optional<std::chrono::nanoseconds> longest = parse_reset(s, now);
+    if (longest) return longest;
+    std::string_view held{};  // the day of the week, which a comma parts from its date
+    while (!s.empty()) {
+        auto const comma = s.find(',');
+        std::string_view const part = s.substr(0, comma);
+        s = comma == std::string_view::npos ? std::string_view{} : s.substr(comma + 1);
+        auto d = parse_reset(part, now);
+        if (!d && !held.empty())
+            d = parse_reset({held.data(), static_cast<std::size_t>(part.data() + part.size() - held.data())}, now);
+        if (d && (!longest || *d > *longest)) longest = d;
+        held = d ? std::string_view{} : part;
+    }
+    return longest;
 }
 
 }  // namespace weir::inline v0::llm
