@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <cctype>
+#include <chrono>
 #include <filesystem>
 #include <map>
 #include <random>
@@ -136,6 +137,25 @@ TEST(llm_verdict_cases, an_answer_cut_off_anywhere_is_never_called_answered) {
             ASSERT_NE(classify(a).action, action::proceed) << c.id() << '\n' << cut;
         }
     });
+}
+
+// The rules search a bounded text, however long a message is; bench/verdict_bench.cpp measures it.
+TEST(llm_verdict_cases, of_a_message_of_1_mb_the_beginning_and_the_end_are_searched) {
+    std::string const filler(1 << 20, 'x');
+    std::string const words = " Rate limit reached on tokens per min (TPM). Please try again in 6s. ";
+    for (auto const& message : {words + filler, filler + words}) {
+        weir::llm::detail::error_text<> said;
+        said.add(message);
+        EXPECT_LE(said.plain().size(), 6144U);
+        EXPECT_LE(said.words().size(), 6144U);
+        std::string const body = R"({"error":{"message":")" + message + R"(","code":null}})";
+        weir::llm::answer a;
+        a.status = 429;
+        a.body = body;
+        auto const v = classify(a);
+        EXPECT_EQ(v.cause, cause::token_rate);
+        EXPECT_EQ(v.wait, std::chrono::nanoseconds{std::chrono::seconds{6}});
+    }
 }
 
 TEST(llm_verdict_cases, a_body_s_first_and_last_member_may_be_anything) {

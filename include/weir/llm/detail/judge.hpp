@@ -228,6 +228,14 @@ constexpr void set_times(failure const& e, verdict& v) {
         v.action = action::retry;
 }
 
+/// Whether the body is shorter than the answer's Content-Length says; of an encoded one that cannot be told.
+constexpr bool falls_short(answer const& a) {
+    if (a.headers("content-encoding")) return false;
+    auto const length = count_in(a.headers, "content-length");
+    if (!length) return false;
+    return *length == 0 || (!a.body.empty() && a.body.size() < *length);
+}
+
 }  // namespace weir::inline v0::llm::detail
 
 namespace weir::inline v0::llm {
@@ -241,7 +249,8 @@ constexpr verdict classify(answer const& a, std::span<error_rule const> own) {
     if (a.transport_failed && (status == 0 || good) && !body.failed && !told)
         return {cause::transport, action::retry, {}, {}, 3, good ? "the answer broke off" : "no answer arrived"};
     if (good && !body.failed && !told) {
-        if (body.broken) return {cause::transport, action::retry, {}, {}, 3, "the answer broke off"};
+        if (body.broken || (status == 200 && detail::falls_short(a)))
+            return {cause::transport, action::retry, {}, {}, 3, "the answer broke off"};
         // DashScope may report burst protection as the text of an answer that used no tokens.
         constexpr std::string_view burst_words = "Request rate increased too quickly";
         if (a.dialect == dialect::dashscope && body.total_tokens.value_or(0) == 0 &&

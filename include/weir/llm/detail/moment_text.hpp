@@ -184,7 +184,8 @@ constexpr std::optional<std::chrono::sys_seconds> reset_in_words(std::string_vie
     reading_of_time const r{now, chinese ? std::chrono::hours{8} : std::chrono::hours{0}};
     std::optional<std::chrono::sys_seconds> latest;
     for (std::size_t i = 0; i < text.size(); ++i) {
-        constexpr std::string_view joints = ".-_/:";  // of a version or a name
+        constexpr std::string_view joints = ".-_/:";      // of a version or a name
+        if (text.substr(0, i).ends_with("年")) continue;  // the month of a date
         bool const starts = i == 0 || !(is_alnum(text[i - 1]) || joints.find(text[i - 1]) != std::string_view::npos);
         if (!starts || !(is_digit(text[i]) || (is_letter(text[i]) && i != 0 && text[i - 1] == ' '))) continue;
         auto const t = moment_at(text.substr(i), r);
