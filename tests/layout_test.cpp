@@ -41,7 +41,7 @@ constexpr bool passes = std::is_trivially_destructible_v<D> && std::is_nothrow_m
                         std::is_nothrow_move_assignable_v<D> && !std::copy_constructible<D>;
 static_assert(passes<bucket::decision> && passes<bucket::reservation> && passes<meter::decision> &&
               passes<queue::decision> && passes<window_log::decision> && passes<window_counter::decision> &&
-              passes<window_counter::receipt> && passes<quota::decision> && passes<lease::decision>);
+              passes<weir::detail::window_receipt> && passes<quota::decision> && passes<lease::decision>);
 
 /// Plain values: copied as bytes.
 static_assert(std::is_trivially_copyable_v<weir::rate> && std::is_trivially_copyable_v<weir::error> &&
@@ -72,8 +72,8 @@ TEST(layout, objects_are_no_larger_than_docs_size_says) {
     EXPECT_AT_MOST(meter, 5 * line);
     EXPECT_AT_MOST(queue, 5 * line);
     EXPECT_AT_MOST(window_log, 4 * line);
-    EXPECT_AT_MOST(window_counter, 5 * line);
-    EXPECT_AT_MOST(quota, 33 * line);
+    EXPECT_AT_MOST(window_counter, 4 * line);
+    EXPECT_AT_MOST(quota, 26 * line);
     EXPECT_AT_MOST(lease, 4 * line);
     EXPECT_AT_MOST(both, line);
     EXPECT_AT_MOST(weir::backoff, 56);
@@ -86,7 +86,6 @@ TEST(layout, decisions_are_no_larger_than_docs_size_says) {
     EXPECT_AT_MOST(queue::decision, 72);
     EXPECT_AT_MOST(window_log::decision, 64);
     EXPECT_AT_MOST(window_counter::decision, 48);
-    EXPECT_AT_MOST(window_counter::receipt, 16);
     EXPECT_AT_MOST(quota::decision, 120);
     EXPECT_AT_MOST(lease::decision, 64);
 }

@@ -234,9 +234,9 @@ TEST(quota_model, a_caller_stopped_anywhere_blocks_no_other_and_its_charge_ages_
 
 // ---- the orders that two counters need which share a limit ----
 
-/// The lines of sliding_window_counter.hpp.
-std::vector<std::string> counter_lines() {
-    std::ifstream file{"../../include/weir/sliding_window_counter.hpp"};
+/// The lines of a header of the counter's protocol.
+std::vector<std::string> lines_of(std::string const& header) {
+    std::ifstream file{"../../include/weir/detail/" + header};
     std::vector<std::string> all;
     for (std::string line; std::getline(file, line);) all.push_back(line);
     return all;
@@ -262,13 +262,15 @@ TEST(quota_model, the_claims_and_the_refunds_orders_are_earned) {
         {"take, settle | take", [&p] { return explore(options::weak("take, settle | take", 0), p); }},
         {"take | take | refund",
          [] { return explore(few("take | take | refund", 2, 0), two_take_and_the_word_comes_back()); }}};
-    auto const lines = counter_lines();
-    ASSERT_FALSE(lines.empty());
+    auto const attempts = lines_of("window_counter.hpp");
+    auto const segments = lines_of("window_segments.hpp");
+    ASSERT_FALSE(attempts.empty() || segments.empty());
     std::size_t claims = 0;
     std::size_t refunds = 0;
-    for (auto const& s : model::sites_of("sliding_window_counter.hpp", trials)) {
-        bool const claim = is_numbered(lines, s, "(3)");
-        bool const gives_back = is_numbered(lines, s, "(9)");
+    for (auto const& s : model::sites_of({"window_counter.hpp", "window_segments.hpp"}, trials)) {
+        bool const in_attempts = s.file == "window_counter.hpp";
+        bool const claim = in_attempts && is_numbered(attempts, s, "(3)");
+        bool const gives_back = !in_attempts && is_numbered(segments, s, "(9)");
         if (!claim && !gives_back) continue;
         (claim ? claims : refunds) += 1;
         for (auto const& e : model::weaken(s, trials)) {

@@ -146,7 +146,11 @@ public:
                     return granted;
                 }
                 case verb::settle: return d && limiter_.settle(*d, o.n, at(o.t));
-                case verb::refund: return d && limiter_.refund(*d);
+                case verb::refund: {
+                    bool const live = d && d->live();
+                    if (live) limiter_.refund(*d);
+                    return live;
+                }
                 case verb::change: break;
             }
             return !limiter_.change(o.limits, at(o.t));

@@ -29,19 +29,24 @@ struct earned {
     std::string noticed_by;  // the first case that failed; empty: none
 };
 
-/// The accesses in `file` that the trials reach with more than relaxed order. A trial that fails by itself comes out in
-/// `broken`.
-inline std::set<site> sites_of(std::string const& file, std::vector<trial> const& trials,
+/// The accesses in these files that the trials reach with more than relaxed order. A trial that fails by itself comes
+/// out in `broken`.
+inline std::set<site> sites_of(std::set<std::string> const& files, std::vector<trial> const& trials,
                                std::vector<std::string>* broken = nullptr) {
     std::set<site> all;
     detail::engine::get().set_ambient({}, &all);
     for (auto const& t : trials) {
         auto const o = t.run();
-        if (!o.failure.empty() && broken != nullptr) broken->push_back(t.name + ": " + o.failure);
+        if (broken == nullptr) continue;
+        if (!o.failure.empty()) broken->push_back(t.name + ": " + o.failure);
+        if (o.seen == coverage::cut_off) broken->push_back(t.name + ": cut off");
     }
     detail::engine::get().set_ambient({}, nullptr);
-    std::erase_if(all, [&](site const& s) { return s.file != file; });
+    std::erase_if(all, [&](site const& s) { return !files.contains(s.file); });
     return all;
+}
+inline std::set<site> sites_of(char const* file, std::vector<trial> const& trials) {
+    return sites_of(std::set<std::string>{file}, trials);
 }
 
 /// One access, weakened one step at a time, and the trial that notices.
@@ -67,7 +72,7 @@ inline std::vector<earned> weaken(site const& s, std::vector<trial> const& trial
 inline std::vector<earned> weaken_each(std::string const& file, std::vector<trial> const& trials) {
     std::vector<earned> all;
     std::vector<std::string> broken;
-    for (auto const& s : sites_of(file, trials, &broken)) {
+    for (auto const& s : sites_of(std::set<std::string>{file}, trials, &broken)) {
         for (auto& e : weaken(s, trials)) all.push_back(std::move(e));
     }
     for (auto const& b : broken) all.push_back({{{"a trial fails by itself: " + b}, {}}, {}});

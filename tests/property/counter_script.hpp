@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Everything that can be done to a sliding_window_counter, on std::atomic and on plain cells at once, against
-// counter_model.
+// Everything that can be done to a sliding_window_counter and to its protocol, on std::atomic and on plain cells at
+// once, against counter_model.
 #pragma once
 
 #include "counter_model.hpp"
@@ -12,10 +12,35 @@
 
 namespace script {
 
+/// What sliding_window_counter forwards to, and the verbs of its protocol by time points.
+template <class Clock, class Atomics>
+class open_counter : public weir::detail::window_core<Clock&, Atomics> {
+    using base = weir::detail::window_core<Clock&, Atomics>;
+
+public:
+    using typename base::time_point;
+    using receipt = weir::detail::window_receipt;
+
+    open_counter(std::uint64_t limit, typename base::duration window, weir::counter_options o, Clock& clock)
+        : base{weir::detail::clock_box<Clock&>{clock},
+               base::layout(limit, window, o.segments, typename base::duration{1}),
+               limit,
+               o.initial,
+               window,
+               clock.now()} {}
+
+    bool take_alone(std::uint64_t n, time_point t, receipt& r) noexcept {
+        auto const a = this->template try_acquire<true>(n, ticks(t));
+        r = receipt{a.head, a.taken};
+        return a.granted;
+    }
+};
+
 template <class Clock>
 class counter_run {
-    using shared = weir::sliding_window_counter<Clock&, weir::std_atomics>;
-    using plain = weir::sliding_window_counter<Clock&, weir::unsynchronized>;
+    using shared = open_counter<Clock, weir::std_atomics>;
+    using plain = open_counter<Clock, weir::unsynchronized>;
+    using whole = weir::sliding_window_counter<Clock&>;
     using duration = typename Clock::duration;
     using time_point = typename Clock::time_point;
 
@@ -28,7 +53,7 @@ public:
                                                 : s.op % 4 == 0 ? 125
                                                                 : 1 + s.c % 12);
         auto cut = counter_cut::of<duration>(limit, window, asked);
-        auto const e = shared::validate(limit, duration{window}, {.segments = asked});
+        auto const e = whole::validate(limit, duration{window}, {.segments = asked});
         ensure_equal(!e, cut.has_value(), "accepted: ", limit, " in ", window, ", segments ", asked);
         ensure(cut.has_value() || *e.message() != '\0', "refused without a reason");
         if (!cut || cut->ring > 2'048) {
@@ -47,7 +72,7 @@ public:
         plain_.emplace(limit, duration{window}, options, clock_);
         model_.emplace(limit, *cut, origin_, start);
         ensure_equal(shared_->segments(), cut->segments, "segments");
-        ensure_equal(shared_->segment_length().count(), cut->length, "the length of a segment");
+        ensure_equal(shared_->scale().length(), static_cast<std::uint64_t>(cut->length), "the length of a segment");
         ensure_equal(shared_->max_limit(), cut->max_limit(), "the greatest limit");
         observe(now_, 1);
     }
@@ -77,8 +102,10 @@ public:
 
 private:
     struct held {
-        typename shared::receipt s;
-        typename plain::receipt p;
+        typename shared::decision s;  // of an attempt
+        typename plain::decision p;
+        weir::detail::window_receipt of_s;  // of what is charged otherwise
+        weir::detail::window_receipt of_p;
         counter_model::receipt r;
     };
 
@@ -115,23 +142,23 @@ private:
         auto const when = at<time_point>(t);
         bool const looks = n % 2 == 0;
         if (looks) {
-            auto const looked = shared_->check(n, when);
-            (void)plain_->check(n, when);
+            auto const looked = shared_->look(n, when);
+            (void)plain_->look(n, when);
             ensure_equal(looked.granted(), model_->grants(n, t), "check of ", n, " at ", t);
         }
-        auto s = shared_->try_acquire(n, when);
-        auto p = plain_->try_acquire(n, when);
+        auto s = shared_->take(n, when);
+        auto p = plain_->take(n, when);
         bool const grants = model_->grants(n, t);
         auto const retry = model_->retry(n, t);
         log_.note("take ", n, " at ", t, grants ? ": granted" : ": denied");
         judge(s, p, n, t, grants, retry);
         if (grants) {
-            ensure_equal(s.receipt().live(), n, "the receipt of ", n);
-            held_.add({std::move(s.receipt()), std::move(p.receipt()), model_->take(n, t)});
+            ensure_equal(s.live(), n, "the receipt of ", n);
+            held_.add({std::move(s), std::move(p), {}, {}, model_->take(n, t)});
         } else {
             ensure_equal(s.never(), n > model_->limit(), "never");
             model_->justify_denial(n, t);
-            ensure_first(s.retry_at(), [&](time_point x) { return shared_->used(x) + n <= model_->limit(); });
+            ensure_first(s.retry_at(), [&](time_point x) { return shared_->used(ticks(x)) + n <= model_->limit(); });
         }
         observe(t, n);
     }
@@ -139,17 +166,18 @@ private:
     void attempt_alone(std::uint64_t n, std::int64_t t) {
         n = std::min(n, weir::all_permits);  // above it is what a negative number becomes
         auto const when = at<time_point>(t);
-        auto s = shared_->try_acquire_alone(n, when);
-        auto p = plain_->try_acquire_alone(n, when);
+        weir::detail::window_receipt of_s;
+        weir::detail::window_receipt of_p;
+        bool const s = shared_->take_alone(n, when, of_s);
+        bool const p = plain_->take_alone(n, when, of_p);
         std::uint64_t const takes = std::min(n, std::max(model_->limit(), model_->cut().max_limit()));
         bool const grants = model_->grants_alone(n, t);
-        auto const retry = model_->retry(std::min(n, model_->limit()), t);
         log_.note("take ", n, " alone at ", t, grants ? ": granted" : ": denied");
-        judge(s, p, n, t, grants, retry);
-        ensure(!s.never(), "never, of one that may come alone");
+        ensure_equal(s, grants, "grants ", n, " alone at ", t);
+        ensure_equal(p, grants, "with plain cells, grants ", n, " alone at ", t);
         if (grants) {
-            ensure_equal(s.receipt().live(), takes, "the receipt of ", n, " alone");
-            held_.add({std::move(s.receipt()), std::move(p.receipt()), model_->take(takes, t)});
+            ensure_equal(of_s.live(), takes, "the receipt of ", n, " alone");
+            held_.add({{}, {}, std::move(of_s), std::move(of_p), model_->take(takes, t)});
         }
         observe(t, 1);
     }
@@ -164,17 +192,15 @@ private:
     }
 
     void charge(std::uint64_t n, std::int64_t t) {
-        auto s = shared_->charge(n, at<time_point>(t));
-        auto p = plain_->charge(n, at<time_point>(t));
+        auto of_s = shared_->force_acquire(n, t);
+        auto of_p = plain_->force_acquire(n, t);
         model_->move_to(t);
         auto const r = model_->overrun(n, t);
         log_.note("charge ", n, " at ", t);
-        std::uint64_t const used = model_->used_open();
-        ensure_equal(s.debt, used - std::min(used, model_->limit()), "debt");
-        ensure_equal(s.saturated, model_->is_stuck(), "saturated");
-        ensure_equal(s.receipt.live(), r.live, "the receipt of an overrun");
-        ensure(p.debt == s.debt && p.saturated == s.saturated, "with plain cells, an overrun differs");
-        held_.add({std::move(s.receipt), std::move(p.receipt), r});
+        ensure_equal(shared_->used(t), model_->used_open(), "used after an overrun");
+        ensure_equal(of_s.live(), r.live, "the receipt of an overrun");
+        ensure_equal(of_p.live(), r.live, "with plain cells, the receipt of an overrun");
+        held_.add({{}, {}, std::move(of_s), std::move(of_p), r});
         observe(t, 1);
     }
 
@@ -185,20 +211,23 @@ private:
         std::uint64_t const k = s.a % 3 == 0 ? live : s.a % (live + 2);
         std::uint64_t const expected = model_->refund(h->r, k);
         log_.note("refund ", k, " of ", live, ": ", expected);
-        ensure_equal(shared_->refund(h->s, k), expected, "refund of ", k, " of ", live);
-        ensure_equal(plain_->refund(h->p, k), expected, "with plain cells, refund of ", k);
-        ensure_equal(h->s.live(), h->r.live, "live after a refund");
+        bool const attempted = h->s.granted();
+        ensure_equal(attempted ? shared_->give_back(h->s, k) : shared_->refund(h->of_s, k), expected, "refund of ", k,
+                     " of ", live);
+        ensure_equal(attempted ? plain_->give_back(h->p, k) : plain_->refund(h->of_p, k), expected,
+                     "with plain cells, refund of ", k);
+        ensure_equal(attempted ? h->s.live() : h->of_s.live(), h->r.live, "live after a refund");
         observe(now_, 1);
     }
 
     void change(step const& s) {
         std::uint64_t const to = s.pick % 8 == 0 ? size(s.a) : 1 + s.a % (2 * model_->limit() + 8);
         int const kind = model_->change(to, now_);
-        auto const e = shared_->change_limit(to, at<time_point>(now_));
+        auto const e = shared_->change_limit(to, now_);
         log_.note("change the limit to ", to, kind == 0 ? "" : kind == 1 ? ": refused" : ": busy");
         ensure_equal(!e, kind == 0, "changes the limit to ", to);
-        ensure_equal(e == shared::busy, kind == 2, "busy");
-        ensure_equal(!plain_->change_limit(to, at<time_point>(now_)), kind == 0, "with plain cells, changes the limit");
+        ensure_equal(e.code() == weir::errc::busy, kind == 2, "busy");
+        ensure_equal(!plain_->change_limit(to, now_), kind == 0, "with plain cells, changes the limit");
         observe(now_, 1);
     }
 
@@ -207,19 +236,17 @@ private:
             plus(now_, s.pick % 2 == 0 ? size(s.a) : s.a * static_cast<std::uint64_t>(model_->cut().length) / 64);
         log_.note("look at ", t);
         std::uint64_t const budget = s.b % (model_->limit() + 2);
-        auto const fit = shared_->first_fit(budget, at<time_point>(t));
-        ensure_equal(ticks(fit), model_->first_fit(budget, t).value_or(max_ticks), "first_fit of ", budget, " from ",
-                     t);
+        auto const fit = shared_->first_fit(budget, t);
+        ensure_equal(fit, model_->first_fit(budget, t).value_or(max_ticks), "first_fit of ", budget, " from ", t);
         observe(t, 1);
     }
 
     void observe(std::int64_t t, std::uint64_t) const {
-        auto const when = at<time_point>(t);
         std::uint64_t const used = model_->used(t);
-        ensure_equal(shared_->used(when), used, "used at ", t);
-        ensure_equal(plain_->used(when), used, "with plain cells, used at ", t);
-        ensure_equal(shared_->available(when), model_->available(t), "available at ", t);
-        ensure_equal(plain_->available(when), model_->available(t), "with plain cells, available at ", t);
+        ensure_equal(shared_->used(t), used, "used at ", t);
+        ensure_equal(plain_->used(t), used, "with plain cells, used at ", t);
+        ensure_equal(shared_->available(t), model_->available(t), "available at ", t);
+        ensure_equal(plain_->available(t), model_->available(t), "with plain cells, available at ", t);
         ensure_equal(shared_->limit(), model_->limit(), "limit");
     }
 

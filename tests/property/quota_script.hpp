@@ -256,7 +256,8 @@ private:
         auto const after = shared_->available(now);
         ensure(before.rpm == after.rpm && before.rps == after.rps && before.tpm == after.tpm && before.tps == after.tps,
                "a denial changed what is available");
-        ensure(s.denied_by() != weir::llm::limit::none && !shared_->refund(s) && !shared_->settle(s, n),
+        ensure(s.denied_by() != weir::llm::limit::none && shared_->refund(s) == weir::llm::tokens{} &&
+                   !shared_->settle(s, n),
                "a denial has something to give");
         auto const again = s.retry_at();
         ensure((!looks || looked->retry_at() == again) && p.retry_at() == again,
@@ -300,11 +301,11 @@ private:
             }
         } else {
             log_.note("refund ", h.n.input, " + ", h.n.output);
-            ensure(shared_->refund(h.s) && plain_->refund(h.p), "does not refund");
+            ensure(shared_->refund(h.s) == h.n && plain_->refund(h.p) == h.n, "does not refund");
             c.refunded = true;
         }
         c.ended = clock_.ticks;
-        ensure(!shared_->refund(h.s) && !shared_->settle(h.s, h.n, now), "ends twice");
+        ensure(shared_->refund(h.s) == weir::llm::tokens{} && !shared_->settle(h.s, h.n, now), "ends twice");
         held_.remove(picked);
     }
 

@@ -45,7 +45,7 @@
 
 namespace weir::inline v0::detail {
 
-constexpr std::optional<std::uint64_t>& limit_in(llm::quota& q, llm::limit l) noexcept {
+constexpr llm::optional_count& limit_in(llm::quota& q, llm::limit l) noexcept {
     return l == llm::limit::rpm ? q.rpm : l == llm::limit::rps ? q.rps : l == llm::limit::tpm ? q.tpm : q.tps;
 }
 

@@ -4,6 +4,9 @@
 #pragma once
 
 #include <algorithm>
+#include <chrono>
+#include <compare>
+#include <concepts>
 #include <cstdint>
 #include <limits>
 #include <optional>
@@ -55,12 +58,50 @@ constexpr std::string_view to_string(limit l) noexcept {
     return "none";
 }
 
+/// A limit of a quota, or none. Takes what permit_count takes: any integer. A floating-point number does not compile,
+/// and quota::validate refuses a negative one. Reads like std::optional<std::uint64_t>, and converts to it.
+class optional_count {
+public:
+    constexpr optional_count() = default;
+    constexpr optional_count(std::nullopt_t) noexcept {}
+    constexpr optional_count(std::optional<std::uint64_t> n) noexcept : n_{n} {}
+    constexpr optional_count(permit_count n) noexcept : n_{n.value()} {}
+    template <std::integral Int>
+    constexpr optional_count(Int n) noexcept : optional_count{permit_count{n}} {}
+    template <std::floating_point F>
+    optional_count(F) = delete;  // permits are whole numbers: round the value first
+
+    constexpr bool has_value() const noexcept { return n_.has_value(); }
+    constexpr explicit operator bool() const noexcept { return n_.has_value(); }
+    constexpr std::uint64_t& operator*() noexcept { return *n_; }
+    constexpr std::uint64_t const& operator*() const noexcept { return *n_; }
+    constexpr std::uint64_t value_or(std::uint64_t other) const noexcept { return n_.value_or(other); }
+    constexpr void reset() noexcept { n_.reset(); }
+    constexpr operator std::optional<std::uint64_t>() const noexcept { return n_; }
+
+    friend constexpr bool operator==(optional_count const& a, optional_count const& b) noexcept { return a.n_ == b.n_; }
+    friend constexpr auto operator<=>(optional_count const& a, optional_count const& b) noexcept {
+        return a.n_ <=> b.n_;
+    }
+    friend constexpr bool operator==(optional_count const& a, std::optional<std::uint64_t> const& b) noexcept {
+        return a.n_ == b;
+    }
+    friend constexpr bool operator==(optional_count const& a, std::nullopt_t) noexcept { return !a.n_; }
+    template <std::integral Int>
+    friend constexpr bool operator==(optional_count const& a, Int b) noexcept {
+        return a == optional_count{b};
+    }
+
+private:
+    std::optional<std::uint64_t> n_{};
+};
+
 /// Requests and tokens per minute and per second. Absent means not enforced; an explicit 0 is an error.
 struct quota {
-    std::optional<std::uint64_t> rpm{};
-    std::optional<std::uint64_t> rps{};
-    std::optional<std::uint64_t> tpm{};
-    std::optional<std::uint64_t> tps{};
+    optional_count rpm{};
+    optional_count rps{};
+    optional_count tpm{};
+    optional_count tps{};
 
     /// The true ceiling, min(RPM, RPS×60) requests a minute; absent where neither is limited.
     constexpr std::optional<std::uint64_t> effective_rpm() const noexcept { return lesser(rpm, rps); }
@@ -68,6 +109,9 @@ struct quota {
     constexpr std::optional<std::uint64_t> effective_tpm() const noexcept { return lesser(tpm, tps); }
 
     static constexpr error validate(quota const& q) noexcept {
+        for (auto const& n : {q.rpm, q.rps, q.tpm, q.tps}) {
+            if (n == permit_count::invalid_value) return {"a limit of a quota must not be negative"};
+        }
         if (q.rpm == 0U)
             return {"a quota of 0 requests per minute admits nothing: leave rpm out where it is not limited"};
         if (q.rps == 0U)
@@ -113,10 +157,19 @@ enum class quota_start : unsigned char {
     full_in_flight,  ///< unknown, and calls may be in flight: no tokens before the server must have given them up
 };
 
+/// How a quota_limiter is to enforce its quota. Durations are of the limiter's clock.
+struct quota_options {
+    std::chrono::nanoseconds jitter{0};  ///< J: the range of the delay from stamp to arrival
+    std::chrono::nanoseconds server_timeout{std::chrono::minutes{5}};  ///< T: after it the server has given a call up
+    weir::llm::accounting accounting = weir::llm::accounting::any;
+    weir::llm::oversize oversize = weir::llm::oversize::refuse;
+    quota_start start = quota_start::empty;
+};
+
 /// A quota with its request limits and its token limits at so many 1,048,576ths, none below 1. For
 /// quota_limiter::change.
 constexpr quota scaled(quota q, std::uint64_t requests, std::uint64_t tokens) noexcept {
-    auto const part = [](std::optional<std::uint64_t>& x, std::uint64_t share) {
+    auto const part = [](optional_count& x, std::uint64_t share) {
         if (!x) return;
         auto const p = weir::detail::mul(*x, share);
         *x = p.hi >> 20U ? (std::numeric_limits<std::uint64_t>::max)()

@@ -90,7 +90,7 @@ inline std::optional<min_raise> find_min_raise(std::span<planned_call const> cal
 /// Each limit of `min` that exceeds `present`, times per_mille / 1000, rounded up to two digits. The others are
 /// unchanged.
 constexpr quota with_headroom(quota min, quota const& present, permit_count per_mille = 1200) noexcept {
-    auto const raise = [&](std::optional<std::uint64_t>& l, std::optional<std::uint64_t> const& p) {
+    auto const raise = [&](optional_count& l, optional_count const& p) {
         if (!l || !p || *l <= *p) return;
         std::uint64_t const n = weir::detail::mul_div_ceil(*l, per_mille, 1000);
         std::uint64_t unit = 1;
