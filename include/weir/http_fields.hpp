@@ -305,4 +305,22 @@ auto rate_limit_fields(L const& limiter, typename L::decision const& d, std::str
     return out;
 }
 
+/// The same of a decision that names its limits itself, as one of keyed_buckets does: a table has many.
+template <class D>
+    requires requires(D const& d) {
+        d.limits().rate;
+        d.limits().burst;
+        d.at();
+    }
+auto rate_limit_fields(D const& d, std::string_view name = "default") noexcept {
+    http_fields<1> out;
+    auto const l = d.limits();
+    auto const per = l.rate.template per<std::chrono::seconds>();
+    auto const reset = detail::seconds_rounded_up(detail::retry_after(d.at(), d.full_at()));
+    out.add(name, {}, {}, l.burst, per.permits == 0 ? 0 : detail::mul_div_ceil(l.burst, per.ticks, per.permits),
+            d.remaining(), static_cast<std::uint64_t>(reset));
+    if (!d.granted() && !d.never()) out.retry_after(static_cast<std::uint64_t>(d.retry_after_seconds()));
+    return out;
+}
+
 }  // namespace weir::inline v0

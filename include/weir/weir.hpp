@@ -3,6 +3,7 @@
 // instead.
 #pragma once
 
+#include "address_key.hpp"
 #include "all_of.hpp"
 #include "atomics.hpp"
 #include "backoff.hpp"
@@ -22,6 +23,8 @@
 #include "clock/upper_bound_clock.hpp"
 #include "error.hpp"
 #include "http_fields.hpp"
+#include "keyed_buckets.hpp"
+#include "keyed_options.hpp"
 #include "leaky_bucket.hpp"
 #include "leaky_bucket_queue.hpp"
 #include "lease.hpp"
