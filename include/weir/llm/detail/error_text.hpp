@@ -103,10 +103,10 @@ constexpr std::size_t find_words(std::string_view words, std::string_view patter
 }
 
 /// Whether `words` match a pattern: alternatives apart by '|'; with " ~ ", one of the first group followed by one of
-/// the second within 40 characters, as in "insufficient|not enough ~ balance|credit". O(size of the words) an
+/// the second within 64 characters, as in "insufficient|not enough ~ balance|credit". O(size of the words) an
 /// alternative.
 constexpr bool match_words(std::string_view words, std::string_view pattern) noexcept {
-    constexpr std::size_t gap = 40;
+    constexpr std::size_t gap = 64;
     constexpr unsigned max_seen = 32;  // of one word: bounds the work on text that repeats it
     auto const tilde = pattern.find(" ~ ");
     std::string_view first = pattern.substr(0, tilde);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // What words mean at every vendor: the part of classify() that needs no vendor's table. Each row is a pattern of
-// match_words(): alternatives apart by '|', and after " ~ " what must follow within 40 characters. Rows of `telling`
+// match_words(): alternatives apart by '|', and after " ~ " what must follow within 64 characters. Rows of `telling`
 // are so plain that they count before codes, since resellers pass on codes of other servers; rows of `hints` count
 // after them. The first row that matches decides.
 #pragma once
@@ -162,6 +162,9 @@ struct [[gnu::__visibility__("hidden")]] error_words {
          "too many requests per minute", when::too_much},
         {" tpm ", token_rate, retry, "too many tokens per minute", when::too_much},
         {" rpm ", request_rate, retry, "too many requests per minute", when::too_much},
+        // The key.
+        {"api key not valid|api key expired|api key invalid|invalid api key|incorrect api key|invalid x api key",
+         authentication, next_account, "the key is not valid", when::refused},
         // The model.
         {"model|models|deployment|engine|模型 ~ not found|does not exist|not exist|not supported by|is not supported|"
          "not available|not a valid|no longer|decommissioned|deprecated|retired|not been activated|is not activated|"
@@ -176,8 +179,9 @@ struct [[gnu::__visibility__("hidden")]] error_words {
     };
 
     static constexpr word_rule hints[] = {
-        {"insufficient quota|insufficient balance|insufficient credits|billing", billing, next_account,
-         "the account has a billing problem", when::too_much},
+        {"insufficient quota|insufficient balance|insufficient credits|exceeded your current quota|check your "
+         "plan|billing",
+         billing, next_account, "the account has a billing problem", when::too_much},
         {"quota ~ will be replenished|will reset|resets|has been exhausted|is exhausted|used up|refreshed", plan_quota,
          next_account, "an allowance of the plan is exhausted"},
         {"your limit will reset|limit ~ reset at|resets at", plan_quota, next_account,
