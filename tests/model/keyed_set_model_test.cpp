@@ -96,6 +96,17 @@ std::vector<sized> across_epochs() {
 }
 
 TEST(keyed_set_model, two_threads_of_one_attempt_are_right) { expect_right(all(), two_by_one()); }
+TEST(keyed_set_model, two_threads_of_two_attempts_are_right) {
+    expect_right(all(), {{1, {1, false, same, {}, {{take(a, 1, 0), take(a, 1, 10)}, {take(a, 1, 0), take(a, 1, 5)}}}},
+                         {1, {1, false, same, {take(c, 1, 0)}, {{take(a, 1, 20), take(a, 1, 30)}, {take(c, 1, 5)}}}},
+                         {1, {1, false, same, {take(a, 1, 0)}, {{take(a, 1, 10), take(b, 1, 30)}, {take(a, 1, 20)}}}},
+                         {2,
+                          {1,
+                           false,
+                           apart,
+                           {take(a, 1, 0), take(b, 1, 0)},
+                           {{take(a, 1, 10), take(c, 1, 30)}, {take(b, 1, 10), take(a, 1, 20)}}}}});
+}
 TEST(keyed_set_model, forgetting_booking_undo_and_reset_are_right) { expect_right(all(), others_by_one()); }
 TEST(keyed_set_model, an_exchange_that_fails_for_nothing_changes_nothing) {
     expect_right(all(1), {two_by_one()[0], two_by_one()[3], others_by_one()[0]});
