@@ -93,7 +93,7 @@ void seven_changes_and_full(pair_of& s) {
 }
 void change_to_2_in_the_next(pair_of& s) {
     (void)s.c.change_limit(2, 1000);
-    s.c.advance_to(1000);
+    s.c.take(3, 1000);  // is denied, and caches the room of the new limit
 }
 
 std::vector<model::trial> trials_of_orders() {
@@ -102,6 +102,7 @@ std::vector<model::trial> trials_of_orders() {
     auto const in_bounds = options::bounded("", 2, 0);
     return {
         trial_of({2, 1, {take(2, 0, 1)}, {{refund(2, 1)}, {take(1, 1000), take(1, 1000)}}}),
+        trial_of({2, 1, {take(2, 0, 1)}, {{refund(2, 1)}, {move_on(1000)}}}),
         trial_of({2, 1, {take(1, 0)}, {{change(3, 0), take(1, 0)}, {take(1, 0), take(1, 0)}}}),
         // A look that has read head meets the new tenant of a word that it should have counted.
         trial_of({2, 2, {take(1, 0), take(1, 1000)}, {{used(2000)}, {take(2, 8000), take(1, 9000)}}}),
@@ -169,6 +170,11 @@ std::vector<model::trial> trials_of_orders() {
              [](pair_of& s) { model::check(s.c.limit() - 2 <= 1, "a limit that never was"); }),
         race("change | limit of a head", 2, 1, nothing, change_to_3,
              [](pair_of& s) { model::check(s.c.limit_after(s.c.head()) - 2 <= 1, "a limit that never was"); }),
+        race("change | limit of a charge", 2, 1, nothing, change_to_3,
+             [](pair_of& s) {
+                 s.taken = s.c.force_acquire(1, 0);
+                 model::check(s.c.limit_after(s.taken.head()) - 2 <= 1, "a limit that never was");
+             }),
         race("change | room of a check", 2, 1, nothing, change_to_3,
              [](pair_of& s) { model::check(s.c.check(1, 0).granted, "denied though empty"); }),
         race("change | refresh", 2, 1, cold, change_to_3,

@@ -105,7 +105,7 @@ public:
     window_receipt force_acquire(permits n, std::int64_t t) noexcept {
         this->advance_to(t);
         for (;;) {
-            // (1): shows a head at the segment of t or later, open or not.
+            // (1): shows a head at the segment of t or later, open or not, and the limit that it names.
             word h = head_.load(std::memory_order_acquire);
             if (words_.is_closing(h)) {
                 this->advance(0);
