@@ -162,11 +162,17 @@ public:
     /// is lost. Only for requests that certainly never left. Reads the bucket's own clock. Returns the whole permits
     /// given back; 0 after a second refund, after a change of limits, for another bucket's decision, for a negative k,
     /// and while three other refunds are stopped midway. Lock-free.
+    ///
+    /// A reservation whose moment has not come is cancelled instead: the last k permits of the last booking go back at
+    /// once, others (which return 0) once all that is booked behind them is cancelled, in whatever order. When all
+    /// reservations made since some moment are cancelled before the first of them is due, the bucket is as if none had
+    /// been made, up to max(burst, 4096) permits of them. A gap stays where a booking behind it is used or a refund
+    /// gave back a part, where a neighbour was cancelled before a departure between them, and after a change of limits.
     permits refund(decision& d) noexcept { return refund(d, d.live_.count()); }
     permits refund(decision& d, permit_count k) noexcept {
         if (!d.is_of(this) || k == 0U || k.invalid()) return 0;
         permits const live = d.live_.count();
-        return state_.give_back(d.made(), d.charged_at(), live, d.live_.take(k), base::ticks_now());
+        return state_.give_back(d.made(), d.asked(), d.charged_at(), live, d.live_.take(k), base::ticks_now());
     }
 
     /// Corrects a grant or reservation to the permits actually used, once. Fewer: the rest is refunded. More: the
@@ -241,9 +247,8 @@ class [[nodiscard("a dropped decision limits nothing")]] token_bucket<Clock, Ato
     using detail::gcra_limiter<Clock, Atomics>::decision::decision;
 };
 
-/// Permits booked for `starts_at()`. A decision otherwise: refund cancels it, settle settles it. Cancelled as the last
-/// booking it is given back whole; otherwise what is certain is, and the rest of its gap stays unused. `retry_at` of a
-/// denied one is the earliest instant at which the same wait would do.
+/// Permits booked for `starts_at()`. A decision otherwise: refund cancels it, settle settles it. `retry_at` of a denied
+/// one is the earliest instant at which the same wait would do.
 template <class Clock, class Atomics>
     requires clock<Clock>
 class [[nodiscard("the reservation says when the permits may be used")]] token_bucket<Clock, Atomics>::reservation

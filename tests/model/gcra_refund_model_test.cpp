@@ -47,9 +47,9 @@ TEST(gcra_refund_model_long, refunds_during_attempts_keep_the_promise_under_spur
     refunds_beside_attempts(options::weak(""));
 }
 
-void bookings_beside_refunds(options const& o) {
+void bookings_beside_refunds(options const& o, std::vector<permits> const& bursts) {
     menu m;
-    m.bursts = {1, 2};
+    m.bursts = bursts;
     m.before = {{take(1, 0, 0)}, {take(1, 0, 0), reserve(1, 0, 20, 1)}};
     m.one = {{reserve(1, by_clock, 20, 2)},
              {reserve(1, by_clock, 20, 2), refund(1, 2)},
@@ -67,10 +67,49 @@ void bookings_beside_refunds(options const& o) {
 }
 
 TEST(gcra_refund_model, bookings_and_their_cancelling_keep_the_promise_at_the_moments_booked) {
-    bookings_beside_refunds(options::weak("", 0));
+    bookings_beside_refunds(options::weak("", 0), {1});
 }
 TEST(gcra_refund_model_long, bookings_keep_the_promise_when_exchanges_fail_for_nothing) {
-    bookings_beside_refunds(options::weak(""));
+    bookings_beside_refunds(options::weak(""), {1, 2});
+}
+
+/// Reservations cancelled in every order: what is behind the last live one goes back, all of it.
+void reservations_cancelled(options const& o, std::vector<std::vector<ops>> const& programs) {
+    sum all;
+    for (auto const& threads : programs) {
+        program p;
+        p.first = {10, 2};
+        p.only_ahead = true;
+        p.before = {take(2, 0, 0), reserve(1, 0, 50, 1), reserve(2, 0, 50, 2), reserve(1, 0, 50, 3)};
+        p.threads = threads;
+        auto const out = gcra_world::explore(o, p);
+        ASSERT_TRUE(all.add(out, coverage::complete)) << out;
+    }
+    report("token_bucket, cancelled", all);
+}
+
+TEST(gcra_refund_model, reservations_cancelled_in_any_order_leave_no_gap) {
+    reservations_cancelled(options::weak("", 0), {{{refund(1, 1), refund(1, 3)}, {refund(2, 2)}},
+                                                  {{refund(1, 1)}, {refund(2, 2), refund(1, 3)}},
+                                                  {{refund(1, 2), refund(1, 2)}, {refund(1, 3)}},
+                                                  {{refund(1, 1), take(1, 5, 4)}, {refund(1, 3)}},
+                                                  {{refund(1, 3)}, {reserve(1, 0, 50, 4), refund(1, 4)}}});
+}
+TEST(gcra_refund_model_long, reservations_cancelled_by_three_threads_leave_no_gap) {
+    reservations_cancelled(options::sc(""), {{{refund(1, 1)}, {refund(2, 2)}, {refund(1, 3)}},
+                                             {{refund(1, 3)}, {refund(2, 2)}, {reserve(1, 0, 50, 4), refund(1, 4)}}});
+}
+
+TEST(gcra_refund_model, refunds_in_part_and_cancelled_reservations_keep_the_promise) {
+    menu m;
+    m.before = {{take(2, 0, 0), reserve(1, 0, 50, 1), reserve(1, 0, 50, 2)}};
+    m.one = {{refund(1, 1)}, {refund(1, 2), refund(1, 1)}};
+    m.other = {{refund(2, 0), reserve(1, by_clock, 50, 3)}, {refund(1, 2)}, {take(1, by_clock, 3), refund(1, 2)}};
+    m.clocks = {0, 10};
+    m.moves = {0, 15};
+    auto const s = each_of(options::weak("", 0), m);
+    report("token_bucket, refunds and cancelled reservations", s);
+    ASSERT_TRUE(s.failure.empty()) << s;
 }
 
 TEST(gcra_refund_model, settling_charges_what_was_used_and_debt_delays_the_others) {
@@ -122,27 +161,32 @@ TEST(gcra_refund_model, real_time_order_explains_refunds_as_well) {
     ASSERT_TRUE(s.failure.empty()) << s;
 }
 
-TEST(gcra_refund_model, with_one_thread_or_two_frozen_at_any_step_the_others_end) {
-    for (unsigned count : {1U, 2U}) {
-        sum all;
-        for (auto const& one : {ops{refund(1, 0)}, ops{reserve(1, 0, 20, 2)}, ops{settle(4, 0)}}) {
-            for (auto const& other : {ops{refund(1, 1)}, ops{take(1, 0, 3)}}) {
-                program p;
-                p.first = {10, 3};
-                p.promise = one[0].what != verb::settle;
-                p.before = {take(2, 0, 0), take(1, 0, 1)};
-                p.threads = {one, other, {take(1, 10, 4)}};
-                // A refund: the word, refunds in progress, the word, the two marks, the clock, the second mark again
-                // and its exchange, the word's, and that it is over. A clock that stands still.
-                p.most_steps = 10;
-                p.retry_steps = 9;
-                auto const out = model::explore_frozen(options::weak(p.name(), 0), 3, count,
-                                                       [&p] { return start<world<token_bucket>>(p); });
-                ASSERT_TRUE(all.add(out, coverage::complete)) << out;
-            }
+void others_end(unsigned count, std::vector<ops> const& ones) {
+    sum all;
+    for (auto const& one : ones) {
+        for (auto const& other : {ops{refund(1, 1)}, ops{take(1, 0, 3)}}) {
+            program p;
+            p.first = {10, 3};
+            p.promise = one[0].what != verb::settle;
+            p.before = {take(2, 0, 0), take(1, 0, 1)};
+            p.threads = {one, other, {take(1, 10, 4)}};
+            // A refund: the word, refunds in progress, the word, the marks, the clock, two marks again and their
+            // exchanges, the word's, that it is over, and what is cancelled. A clock that stands still.
+            p.most_steps = 14;
+            p.retry_steps = 12;
+            auto const out = model::explore_frozen(options::weak(p.name(), 0), 3, count,
+                                                   [&p] { return start<world<token_bucket>>(p); });
+            ASSERT_TRUE(all.add(out, coverage::complete)) << out;
         }
-        report("token_bucket, refunds, frozen", all);
     }
+    report("token_bucket, refunds, frozen", all);
+}
+
+TEST(gcra_refund_model, with_one_thread_or_two_frozen_at_any_step_the_others_end) {
+    for (unsigned count : {1U, 2U}) others_end(count, {{refund(1, 0)}, {settle(4, 0)}});
+}
+TEST(gcra_refund_model_long, with_a_thread_frozen_in_a_reservation_the_others_end) {
+    others_end(1, {{reserve(1, 0, 20, 2)}});
 }
 
 /// A refund of 1, and others that meanwhile bring the word back to what it was: they give back 6, in so many parts, and

@@ -108,6 +108,7 @@ struct program {
     std::vector<std::vector<op>> threads{};
     bool promise = true;       // check the bound: false where there is debt or a change
     bool by_algorithm = true;  // check linearizability
+    bool only_ahead = false;   // what is refunded are reservations whose moments do not come
     unsigned most_steps = 0;   // of an operation that meets no other; 0: not checked
     unsigned retry_steps = 1;  // more of them for each write of another, and each failure for nothing
 
@@ -132,12 +133,16 @@ struct state {
         std::uint64_t before = 0;
         std::uint64_t after = 0;
         unsigned version = 0;
-        permits cancelled = 0;  // of a queue: not given back yet
+        permits cancelled = 0;  // the last ones of a booking: not given back yet
+        permits n = 0;          // what was asked for
+        std::uint64_t end = 0;  // TAT where what is live or cancelled ends
         auto operator<=>(held const&) const = default;
     };
     std::uint64_t tat = 0;
-    unsigned version = 0;  // changes so far
-    unsigned config = 0;   // 0: the first
+    unsigned version = 0;               // changes so far
+    unsigned config = 0;                // 0: the first
+    bool booked = false;                // there has been a booking
+    std::uint64_t unordered_below = 0;  // the highest TAT that a partial refund lowered since
     std::array<held, slots> slot{};
     auto operator<=>(state const&) const = default;
 };
@@ -148,6 +153,7 @@ public:
     explicit spec(program const& p, std::optional<unsigned> changes = {}) : changes_{changes} {
         algorithms_.push_back(p.first.algorithm());
         for (auto const& c : p.others) algorithms_.push_back(c.algorithm());
+        only_ahead_ = p.only_ahead;
         std::int64_t now = p.clock;
         times_.push_back(now);
         auto const note = [&](op const& o) {
@@ -170,13 +176,13 @@ public:
     void is_queue() { queue_ = true; }
 
     std::vector<state> operator()(state s, op const& o, result const* r) const {
-        if (!queue_ || o.what == verb::advance) return step(std::move(s), o, r);
+        if (o.what == verb::advance) return step(std::move(s), o, r);
         // What was cancelled and is the last now goes back at any time, and by the end.
         std::vector<state> all;
         for (bool more = true; more;) {
             state const now = s;
             more = release(s);
-            if (more && o.what == verb::look) continue;
+            if (more && o.what == verb::look && !crowded_) continue;
             for (auto& next : step(now, o, r)) all.push_back(std::move(next));
         }
         return all;
@@ -186,8 +192,11 @@ private:
     /// Gives back the cancelled booking that is the last one, if there is one.
     bool release(state& s) const {
         for (auto& h : s.slot) {
-            if (h.cancelled == 0 || h.after != s.tat) continue;
-            s.tat -= h.cancelled * algorithms_[s.config].unit();
+            if (h.cancelled == 0 || h.end != s.tat || s.version != 0) continue;
+            std::uint64_t const worth = h.cancelled * algorithms_[s.config].unit();
+            if (s.tat - worth < s.unordered_below) continue;
+            s.tat -= worth;
+            h.end -= worth;
             h.cancelled = 0;
             return true;
         }
@@ -228,7 +237,7 @@ private:
     }
     static void charge(state& s, weir::gcra const& g, op const& o, std::int64_t t) {
         std::uint64_t const next = g.charged(s.tat, g.at(u(t)), o.n);
-        s.slot[o.slot] = {o.n, t, s.tat, next, s.version, 0};
+        s.slot[o.slot] = {o.n, t, s.tat, next, s.version, 0, o.n, next};
         s.tat = next;
     }
     std::vector<state> enqueue(state s, weir::gcra const& g, op const& o, result const* r) const {
@@ -247,6 +256,7 @@ private:
         std::int64_t const due = at_once || !booked ? t : static_cast<std::int64_t>(g.first(next - g.span()));
         if (r != nullptr && (r->ok != booked || r->value != due)) return {};
         if (booked) charge(s, g, o, t);
+        if (booked && !at_once) s.booked = true;
         return {s};
     }
     std::vector<state> give_back(state s, weir::gcra const& g, unsigned slot, permits k, result const* r) const {
@@ -259,7 +269,7 @@ private:
             if (gave(0)) all.push_back(s);
             return all;
         }
-        bool const last = s.tat == h.after && k == live;
+        bool const last = s.tat == h.after && k == (s.version == 0 ? h.n : live);
         if (queue_) {
             if (r != nullptr && r->ok != last) return {};
             if (last) {
@@ -269,6 +279,8 @@ private:
             }
             return {s};
         }
+        cancel(s, g, slot, live, k, r, all);
+        if (only_ahead_ && !crowded_) return all;
         // Where three others stand in its way, nothing goes back.
         if (crowded_ && r != nullptr && gave(0)) all.push_back(s);
         if (last && gave(live * g.unit())) {
@@ -290,9 +302,29 @@ private:
             std::uint64_t const units = std::min(certain, s.tat);
             if (!gave(units)) continue;
             all.push_back(s);
+            if (units != 0 && s.booked) all.back().unordered_below = std::max(s.unordered_below, s.tat);
             all.back().tat -= units;
         }
         return all;
+    }
+    /// A reservation whose moment has not come at a time that the clock showed: the last of all goes back, another one
+    /// waits.
+    void cancel(state const& s, weir::gcra const& g, unsigned slot, permits live, permits k, result const* r,
+                std::vector<state>& all) const {
+        auto const& h = s.slot[slot];
+        std::uint64_t const end = h.end - h.cancelled * g.unit();
+        bool const ahead = g.moment(h.after) > g.at(u(times_.front())).floor;
+        if (s.version != 0 || !ahead || end - live * g.unit() < s.unordered_below) return;
+        permits const given = end == s.tat ? k : 0;
+        if (r != nullptr && u(r->value) != given) return;
+        all.push_back(s);
+        auto& next = all.back().slot[slot];
+        if (given == 0) {
+            next.cancelled += k;
+        } else {
+            next.end = end - k * g.unit();
+            all.back().tat = k == live ? h.before : next.end;
+        }
     }
     std::vector<state> at_last(state s, weir::gcra const& g, op const& o, result const* r) const {
         permits const live = s.slot[o.slot].live;
@@ -328,6 +360,7 @@ private:
     bool crowded_ = false;  // more than three threads refund
     std::int64_t booked_until_ = 0;
     bool queue_ = false;
+    bool only_ahead_ = false;
 };
 
 // ---- the limiter ----

@@ -137,6 +137,12 @@ public:
     integer horizon = 0;
 };
 
+/// A booking, or the end of one, that was cancelled with others booked behind it.
+struct gap {
+    integer after;  // the TAT where it ends
+    integer worth;
+};
+
 /// A bucket: gcra_model and what the shell adds to it. Times are ticks since the origin, up to the horizon.
 class bucket_model {
 public:
@@ -146,6 +152,7 @@ public:
         integer before, after;  // the TAT
         std::uint64_t epoch = 0;
         std::size_t grant = 0;  // its number in `grants`
+        std::uint64_t n = 0;    // what was asked for
     };
     struct grant {
         integer at;  // on the scale of gcra_model::earned
@@ -161,6 +168,8 @@ public:
 
     gcra_model const& algorithm() const { return g_; }
     integer const& tat() const { return tat_; }
+    /// The TAT after gaps at its end have gone back.
+    void set_tat(integer tat) { tat_ = std::move(tat); }
     std::uint64_t burst() const { return g_.burst.u64(); }
     bool grants(std::uint64_t n, std::uint64_t t) const { return n == 0 || g_.allows(tat_, n, t); }
     std::uint64_t available(std::uint64_t t) const { return g_.available(tat_, t); }
@@ -208,16 +217,29 @@ public:
         if (r.epoch != epoch_) return 0;
         grants_[r.grant].n -= k;
         if (latest_ > now) is_ahead_ = true;
-        if (r.after == tat_ && k == live && refunded_after_ <= r.t) {
+        integer const moment = std::max(r.after - g_.span, integer{0});
+        integer const last = r.after - g_.unit * (r.n - live);
+        if (epoch_ == 0 && booked_until_ != 0 && moment > g_.floor(now) && last - g_.unit * live >= unordered_below_) {
+            if (last != tat_) {
+                gaps.push_back({last, g_.unit * k});
+                return 0;
+            }
+            tat_ = k == live ? r.before : last - g_.unit * k;
+            ideal_is_known_ = false;
+            return k;
+        }
+        if (r.after == tat_ && k == (epoch_ == 0 ? r.n : live) && refunded_after_ <= r.t) {
             tat_ = r.before;
             ideal_is_known_ = false;
             return k;
         }
-        integer const charged = std::max(g_.floor(r.t), std::max(r.after - g_.span, integer{0}));
+        integer const charged = std::max(g_.floor(r.t), moment);
         integer const gone = std::max(g_.ceil(std::max(now, booked_until_)) - charged, integer{0});
         if (gone >= g_.unit * live) return 0;
         integer const give = std::min(std::min(g_.unit * live - gone, g_.unit * k), tat_);
         refunded_after_ = std::max(refunded_after_, now + 1);
+        if (booked_until_ != 0) unordered_below_ = std::max(unordered_below_, tat_);
+        gaps.clear();
         tat_ -= give;
         ideal_is_known_ = false;
         return floor_div(give, g_.unit).u64();
@@ -249,6 +271,7 @@ public:
         integer const had = g_.burst * common_ - std::max(ideal_tat_ - ideal_earned(t), integer{0});
         keep_promise();
         grants_.clear();
+        gaps.clear();
         ++epoch_;
         tat_ = next;
         g_ = to;
@@ -293,6 +316,8 @@ public:
         }
     }
 
+    std::vector<gap> gaps;
+
 private:
     integer ideal_earned(std::uint64_t t) const { return g_.permits * t * floor_div(common_, g_.ticks); }
 
@@ -300,7 +325,7 @@ private:
         // The roundings of a change are against the caller from then on; what is granted of a time before it is another
         // matter.
         if (t < changed_at_) ideal_is_known_ = false;
-        receipt r{t, n, tat_, next, epoch_, grants_.size()};
+        receipt r{t, n, tat_, next, epoch_, grants_.size(), n};
         grants_.push_back({moment, n});
         tat_ = next;
         ideal_tat_ = std::max(ideal_tat_, ideal_earned(t)) + common_ * n;
@@ -310,6 +335,7 @@ private:
 
     gcra_model g_;
     integer tat_ = 0;
+    integer unordered_below_ = 0;  // the highest TAT that a partial refund has lowered
     std::uint64_t epoch_ = 0, refunded_after_ = 0, booked_until_ = 0;
     std::uint64_t latest_ = 0;  // time point of a charge
     bool is_ahead_ = false;

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "bucket_model.hpp"
+#include "gaps.hpp"
 #include "run.hpp"
 
 #include <weir/atomics.hpp>
@@ -231,6 +232,7 @@ private:
         ensure_equal(shared_->refund(h->s, k), expected, "refund of ", k, " of ", live);
         ensure_equal(plain_->refund(h->p, k), expected, "with plain cells, refund of ", k);
         if (h->r.live == 0) ensure_equal(shared_->refund(h->s), 0U, "a second refund");
+        release_gaps();
         observe(clock_.ticks, model_->burst());
         model_->keep_promise();
     }
@@ -247,8 +249,16 @@ private:
         if (first && actual < h->r.live) model_->refund(h->r, h->r.live - actual, since(clock_.ticks));
         if (first && actual > h->r.live) model_->debt(actual - h->r.live, since(clock_.ticks));
         h->r.live = 0;
+        release_gaps();
         ensure(!shared_->settle(h->s, 1) && shared_->refund(h->s) == 0, "settled twice");
         observe(clock_.ticks, model_->burst());
+    }
+    void release_gaps() {
+        integer tat = model_->tat();
+        give_back_gaps(
+            model_->gaps, tat, model_->algorithm(), *shared_, at<time_point>(origin_), at<time_point>(clock_.ticks),
+            [&](auto const& x) { return time_of(x); }, since(clock_.ticks));
+        model_->set_tat(tat);
     }
     static std::uint64_t plus_one(std::uint64_t n) { return n == ~std::uint64_t{0} ? n : n + 1; }
 

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "bucket_model.hpp"
+#include "gaps.hpp"
 #include "run.hpp"
 
 #include <weir/atomics.hpp>
@@ -165,46 +166,12 @@ private:
         // Its place is free, or a gap until all behind it are cancelled: it departs no more either way.
         if (last) tat_ = h->before;
         if (!last && h->live) gaps_.push_back({h->after, g_.unit * booked_[h->booked].n});
-        give_back_gaps();
+        give_back_gaps(
+            gaps_, tat_, g_, *shared_, at<time_point>(origin_), at<time_point>(clock_.ticks),
+            [&](auto const& x) { return time_of(x); }, since(clock_.ticks));
         booked_[h->booked].n = 0;
         h->live = false;
         observe(clock_.ticks, 1);
-    }
-
-    /// The gaps at the end of the queue go back, as many as the queue could keep count of.
-    void give_back_gaps() {
-        auto const start = at<time_point>(origin_);
-        auto const is_end = [&](integer const& tat) {
-            auto const seen = shared_->check(0, start);
-            auto const full = g_.first(tat);
-            return seen.remaining() == g_.available(tat, 0) && seen.full_at() == time_of(full) &&
-                   shared_->available(at<time_point>(clock_.ticks)) == g_.available(tat, since(clock_.ticks));
-        };
-        while (!is_end(tat_)) {
-            auto const last = std::find_if(gaps_.begin(), gaps_.end(),
-                                           [&](auto const& x) { return x.after <= tat_ && tat_ - x.after < g_.unit; });
-            ensure(last != gaps_.end(), "the queue ends elsewhere than behind a booking");
-            // Whole, or as much of it as has been counted: the least that explains what is seen.
-            auto const full_at = shared_->check(0, start).full_at();
-            std::uint64_t const n = floor_div(last->worth, g_.unit).u64();
-            std::uint64_t part = 0;
-            for (std::uint64_t most = n; part < most;) {
-                std::uint64_t const half = part + (most - part) / 2;
-                if (time_of(g_.first(tat_ - g_.unit * half)) <= full_at) {
-                    most = half;
-                } else {
-                    part = half + 1;
-                }
-            }
-            if (full_at == time_point::max()) {  // beyond the horizon all ends look the same from the start
-                std::uint64_t const had = g_.available(tat_, since(clock_.ticks));
-                std::uint64_t const has = shared_->available(at<time_point>(clock_.ticks));
-                part = std::min(n, has > had ? has - had : 0);
-            }
-            for (int i = 0; i < 64 && part < n && !is_end(tat_ - g_.unit * part); ++i) ++part;
-            tat_ -= is_end(tat_ - g_.unit * part) ? g_.unit * part : last->worth;
-            gaps_.erase(last);
-        }
     }
 
     void observe(std::int64_t t, std::uint64_t n) const {
@@ -239,9 +206,6 @@ private:
     std::optional<plain> plain_;
     held_list<held, 64> held_;
     std::vector<booking> booked_;
-    struct gap {
-        integer after, worth;
-    };
     std::vector<gap> gaps_;
 };
 

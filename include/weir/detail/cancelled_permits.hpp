@@ -3,6 +3,9 @@
 // Bookings that were cancelled while others were booked behind them. Their place in the queue cannot be given back
 // then, since the departures behind it are promised; it can be once everything behind it is cancelled too.
 //
+// In a token bucket only the bookings that are still ahead are cancelled so, and only where no refund in part has moved
+// the TAT below them since (gcra_state.hpp, unordered_below_).
+//
 // A permit that is booked has an index, ⌊base/unit⌋ of the part (base, base + unit] of the TAT's scale that it takes.
 // Those parts are disjoint, so the indices are distinct, and all permits that are booked have indices up to that of the
 // TAT, top. A set is (first, count): count cancelled permits, none with an index below first.

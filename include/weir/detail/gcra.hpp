@@ -146,6 +146,23 @@ public:
         return sum > span_ ? sum - span_ : 0;
     }
 
+    /// The moment at which permits count whose charge left the TAT at `after`, as what is earned by then; 0 where they
+    /// were available before anything was earned.
+    constexpr std::uint64_t moment(std::uint64_t after) const noexcept { return after > span_ ? after - span_ : 0; }
+
+    /// How far the TAT may fall for k of the `live` permits of a charge made at tick t; `latest`: gcra_state.hpp,
+    /// give_back.
+    constexpr std::uint64_t certain(std::uint64_t after, std::uint64_t t, permits live, permits k,
+                                    std::uint64_t latest) const noexcept {
+        std::uint64_t const charged = at(t).floor;
+        std::uint64_t const from = charged > moment(after) ? charged : moment(after);
+        std::uint64_t const to = at(latest).ceil;
+        std::uint64_t const gone = to > from ? to - from : 0;
+        std::uint64_t const whole = live * unit_;
+        std::uint64_t const left = whole > gone ? whole - gone : 0;
+        return left < k * unit_ ? left : k * unit_;
+    }
+
     /// How many permits can be taken at `now`, at once or in any parts, one by one included. The state may be in debt.
     ///
     /// The first part raises the TAT to ⌈ρt⌉, and the others are held against ⌊ρt⌋. Where ρt is not an integer that

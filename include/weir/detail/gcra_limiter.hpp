@@ -158,6 +158,8 @@ protected:
         before_ = r.before;
         after_ = r.after;
     }
+    /// What a grant under the constructor's configuration was of.
+    constexpr permits asked() const noexcept { return n_; }
     constexpr std::uint64_t charged_at() const noexcept { return limiter_->since_origin(t_); }
 
 private:

@@ -7,7 +7,8 @@
 // - TAT: see gcra.hpp. A grant raises it and writes nothing else. A denial writes nothing.
 // - Epoch: within a configuration only refunds (in a queue, cancellations) lower the TAT. A refund that stalls between
 //   its load and its exchange must not succeed on a word that other refunds have brought back to the same TAT: what it
-//   may give back has shrunk if permits were granted at later times since. So each refund begins another epoch.
+//   may give back has shrunk if permits were granted at later times since. So each refund begins another epoch
+//   (refund_epochs.hpp).
 // - Configuration: 0 is the constructor's, in plain members that never change. A change writes one of three slots and
 //   then names it in word_, 0 → 1 → 2 → 3 → 1 …. One exchange changes configuration and TAT together, so an attempt
 //   that began under the old configuration fails its exchange. A slot is written only while word_ names another one. A
@@ -20,40 +21,16 @@
 //     (5) and (6)        slots_: one change at a time
 //     (7) and (8)        the clock and the marks (9): a refund that sees a grant in word_ reads a clock no earlier than
 //                        the grant's, and, relaxed, the marks that a booking or refund raised before its exchange
-//     (10) and (11)      word_: a refund that no longer finds another one in refunding_ sees that one's exchange
 // Every other access to word_ is relaxed: the word is the whole state, and a read-modify-write reads the newest value.
 // An attempt's exchange is a read-modify-write too, so it continues the release sequences of (2) and (8). Each order is
 // needed: without it a case of tests/model/gcra_orders_model_test.cpp fails.
 //
-// Epochs. refunding_ counts the refunds in progress in each epoch, 16 bits each. A refund
-//   a. reads the epoch of word_ and adds itself to it in refunding_; it *sees* the refunds counted there before it;
-//   b. reads word_ again; if the epoch is another one by now, it moves its count there and repeats b;
-//   c. chooses another epoch, one in which it saw no refund. If stopped refunds hold all three, it gives nothing back;
-//   d. exchanges the word of b for one in the chosen epoch: it *leaves* the one epoch and *begins* the other;
-//   e. subtracts itself from refunding_.
-// "Before" and "after" order the additions and subtractions by the modification order of refunding_, and words by that
-// of word_. The addition that counts is a refund's last one.
-// Lemma 1. If Y is counted in epoch e when X adds itself, X does not begin e. Proof: X sees Y; step c.
-// Lemma 2. If X begins e, and Y is the refund that next leaves e, then X added itself before Y. Proof: otherwise Y was
-//   counted in e when X added itself, since Y subtracts itself after its exchange, which comes after X's. Then X does
-//   not begin e, by lemma 1.
-// Lemma 3. If Y adds itself after X has subtracted itself, Y reads X's word or a newer one in b. Proof: (10) and (11).
-// Theorem. While a refund R that read word S of epoch v is in progress, no refund begins v. So R's exchange succeeds
-//   only if no refund has changed the word since. Proof: suppose that Q begins v, and that it leaves u.
-//   1. R added itself after Q. Otherwise R was counted in v when Q added itself, against lemma 1.
-//   2. Let P be the refund that began u before Q left it. Its word is newer than S, which is of epoch v, not u.
-//   3. P added itself before Q, by lemma 2.
-//   4. P had not subtracted itself when Q added itself. Otherwise R read P's word or a newer one (1, lemma 3), not S.
-//   5. So P was counted, when Q added itself, in the epoch p that P left. p is not v, by lemma 1.
-//   6. So after S some refund began p and P left it. Let that refund be P in 2 to 5: it added itself before the last P
-//      (lemma 2), and so before Q; 4 and 5 hold for it.
-//   7. Each such word is older than the one before and newer than S, so one of them is the first after S. That refund
-//      left the epoch of S, which is v, against 5. ∎
-//
-// Two marks are ticks that only rise. Each is raised before the exchange that it speaks of:
-// - booked_until_: the latest moment that was booked. No live permit counts at a moment later than it and now.
+// Marks only rise. Each is raised before the exchange that it speaks of:
+// - booked_until_: the tick of the latest moment that was booked. No live permit counts later than it and now.
 // - refunded_after_: one more than the clock at the latest partial refund. A charge made at or after it has seen none
 //   since. (Receipts are kept for long, so the epoch cannot tell.)
+// - unordered_below_: the highest TAT that a partial refund has lowered since the first booking. Bookings whose parts
+//   of the scale begin at or above it have seen none since: those are disjoint, and in the order of the charges.
 #pragma once
 
 #include <atomic>
@@ -63,6 +40,7 @@
 #include "../atomics.hpp"
 #include "cancelled_permits.hpp"
 #include "gcra.hpp"
+#include "refund_epochs.hpp"
 
 namespace weir::inline v0::detail {
 
@@ -81,15 +59,6 @@ class gcra_state {
     }
     static constexpr std::uint64_t with_epoch(std::uint64_t word, unsigned epoch) noexcept {
         return (word & ~epoch_mask) | std::uint64_t{epoch} << tat_bits;
-    }
-    /// One refund in refunding_, counted in `epoch`.
-    static constexpr std::uint64_t one_in(unsigned epoch) noexcept { return std::uint64_t{1} << 16U * epoch; }
-    static constexpr unsigned no_epoch = 4;
-    /// An epoch other than `epoch` in which no refund is counted, or no_epoch.
-    static constexpr unsigned next_epoch(unsigned epoch, std::uint64_t refunding) noexcept {
-        unsigned next = 0;
-        while (next != no_epoch && (next == epoch || (refunding >> 16U * next & 0xffffU) != 0)) ++next;
-        return next;
     }
 
 public:
@@ -218,13 +187,17 @@ public:
         }
     }
 
-    /// Refunds k of the `live` permits of `c`, a charge made at tick t. Returns the whole permits given back; 0 where
-    /// the charge was made under another configuration. `now` returns ticks; it is called after each load of word_,
-    /// since what is certain shrinks as time passes.
+    /// Refunds k of the `live` permits of `c`, a charge of n permits at tick t. Returns the whole permits given back; 0
+    /// where the charge was made under another configuration. `now` returns ticks; it is called after each load of
+    /// word_, since what is certain shrinks as time passes.
     ///
-    /// If `c` is the last charge, it is undone whole: the TAT returns from c.after to c.before. The same TAT means the
-    /// same charge: without partial refunds only such steps lower the TAT, so to show c.after again after it had risen,
-    /// all later charges must have been undone, and only undoing `c` makes it fall below.
+    /// If `c` is the last charge, and no part was refunded before, it is undone whole: the TAT returns from c.after to
+    /// c.before. The same TAT means the same charge: without partial refunds the TAT falls only over permits that were
+    /// given back, so c.after shows again only if all later charges have been undone, and `c` has not.
+    ///
+    /// A booking that is ahead, under the constructor's configuration and with no partial refund since, is cancelled:
+    /// its last k permits go back at once as the last of all, else once all behind them are cancelled. All that is live
+    /// then was live when the TAT was no higher than what is left, and 1 below held.
     ///
     /// Otherwise what is certain is given back. Let a be the position of the charge on the scale of what is earned, and
     /// L the latest moment at which a live permit counts; L ≤ max(now, booked_until_). (TAT − span does not bound L:
@@ -233,11 +206,43 @@ public:
     /// 2. With s = a in 1, for a < s ≤ L: (permits live since s)·unit + ρs ≤ TAT − live·unit + (ρL − ρa).
     /// 3. So for a < s the TAT may fall by live·unit − (ρL − ρa), and for s ≤ a by k·unit. It falls by the smaller one.
     template <class Now>
-    constexpr permits give_back(receipt const& c, std::uint64_t t, permits live, permits k, Now now) noexcept {
-        std::uint64_t mine = 0;
-        permits const given = give_back_in_epoch(c, t, live, k, now, mine);
-        refunding_.fetch_sub(mine, std::memory_order_release);  // (11) pairs with (10)
-        return given;
+    constexpr permits give_back(receipt const& c, permits n, std::uint64_t t, permits live, permits k,
+                                Now now) noexcept {
+        permits given = 0;
+        bool waits = false;
+        std::uint64_t last = 0;  // the end of the live permits of a booking
+        auto const target = [&](view const& v) __attribute__((__always_inline__)) {
+            std::uint64_t const tat = tat_of(v.word);
+            if (v.version != c.version) return unchanged;
+            given = k;
+            if (v.version == 0 && is_ahead(c, now)) {
+                last = tat_of(c.after) - (n - live) * v.g.unit();
+                if (last - live * v.g.unit() >= unordered_below_.load(std::memory_order_relaxed)) {  // (9)
+                    waits = tat != last;
+                    if (waits) return unchanged;
+                    return k == live ? tat_of(c.before) : last - k * v.g.unit();
+                }
+            }
+            if (tat == tat_of(c.after) && k == (v.version == 0 ? n : live) &&
+                refunded_after_.load(std::memory_order_relaxed) <= t) {  // (9)
+                return tat_of(c.before);
+            }
+            std::uint64_t const clock = now();
+            std::uint64_t const booked = booked_until_.load(std::memory_order_relaxed);  // (9)
+            std::uint64_t give = v.g.certain(tat_of(c.after), t, live, k, clock > booked ? clock : booked);
+            if (give == 0) return unchanged;
+            if (give > tat) give = tat;
+            given = give / v.g.unit();
+            raise(refunded_after_, clock + 1);
+            if (booked != 0) raise(unordered_below_, tat);
+            return tat - give;
+        };
+        bool const fell = lower(target);
+        auto const past = [&] { return first_.at(now()).floor + first_.span() - first_.unit(); };
+        if (waits) keep_cancelled(last, k, line(), past);
+        // Relaxed: a booking whose mark this does not see was made after the exchange above; its cancelling sees that.
+        if (waits || (fell && booked_until_.load(std::memory_order_relaxed) != 0)) release_cancelled_in_epochs();
+        return fell ? given : 0;
     }
 
     /// Cancels the last k of the `live` permits of a booking in a queue; `c` is then the receipt of the others. Returns
@@ -390,53 +395,63 @@ private:
         }
     }
 
-    /// Steps a to d. `mine`: what refunding_ counts for this refund.
     template <class Now>
-    constexpr permits give_back_in_epoch(receipt const& c, std::uint64_t t, permits live, permits k, Now now,
-                                         std::uint64_t& mine) noexcept {
-        std::uint64_t others = 0;
+    constexpr bool is_ahead(receipt const& c, Now now) const noexcept {
+        if (booked_until_.load(std::memory_order_relaxed) == 0) return false;  // relaxed: `c` came after its own mark
+        return first_.moment(tat_of(c.after)) > first_.at(now()).floor;
+    }
+    /// How many permits a bucket's bookings may span and go back in any order; cancelled_permits.hpp.
+    constexpr permits line() const noexcept { return first_.burst() > 4096 ? first_.burst() : 4096; }
+    /// Lowers the TAT over the cancelled permits at its end, where other refunds lower it as well.
+    [[gnu::__noinline__, gnu::__cold__]] constexpr void release_cancelled_in_epochs() noexcept {
+        std::uint64_t const unit = first_.unit();
+        auto const layout = cancelled::layout_for(unit, line());
+        for (bool again = true; again;) {
+            view const seen = look();
+            std::uint64_t const tat = tat_of(seen.word);
+            if (seen.version != 0 || tat < unit) return;
+            auto const tail = cancelled_.claim((tat - unit) / unit, layout);
+            if (tail.count == 0) return;
+            again = false;
+            bool is_void = false;  // charges that a partial refund let overlap
+            bool const fell = lower([&](view const& v) noexcept {
+                again = v.version == 0 && tat_of(v.word) != tat;
+                is_void =
+                    v.version != 0 || tail.first * unit < unordered_below_.load(std::memory_order_relaxed);  // (9)
+                return again || is_void ? unchanged : tat - tail.count * unit;
+            });
+            if (!fell && !is_void) cancelled_.add(tail, layout, [] { return std::uint64_t{0}; });
+            again = again || fell;
+        }
+    }
+
+    static constexpr std::uint64_t unchanged = ~std::uint64_t{0};
+
+    /// Exchanges the TAT for the one that `to` returns for the word; false where that is `unchanged`, or where stopped
+    /// refunds hold all epochs. Steps a to e.
+    template <class To>
+    [[gnu::__always_inline__]] constexpr bool lower(To to) noexcept {
+        typename refund_epochs<Atomics>::stay here{};
+        bool const fell = lower_in_epoch(to, here);
+        refunds_.leave(here);
+        return fell;
+    }
+    template <class To>
+    [[gnu::__always_inline__]] constexpr bool lower_in_epoch(To to,
+                                                             typename refund_epochs<Atomics>::stay& here) noexcept {
         std::uint64_t word = word_.load(std::memory_order_relaxed);  // relaxed: a hint of the epoch
-        int looks = 16;                                              // for an epoch that is free
-        auto const join = [&](std::uint64_t to) noexcept {
-            others = refunding_.fetch_add(to - mine, std::memory_order_acquire) - mine;  // (10) pairs with (11)
-            mine = to;
-        };
         while (true) {
             unsigned const epoch = epoch_of(word);
-            if (mine != one_in(epoch)) join(one_in(epoch));
-            view v = look();  // (7) pairs with (8)
-            if (v.version != c.version) return 0;
+            refunds_.enter(here, epoch);
+            view const v = look();  // (7) pairs with (8)
             word = v.word;
             if (epoch_of(word) != epoch) continue;
-            unsigned next = next_epoch(epoch, others);
-            for (; next == no_epoch; next = next_epoch(epoch, others)) {
-                if (--looks == 0) return 0;
-                join(mine);
-            }
-            std::uint64_t const tat = tat_of(word);
-            std::uint64_t to = tat_of(c.before);
-            permits given = k;
-            if (tat != tat_of(c.after) || k != live || refunded_after_.load(std::memory_order_relaxed) > t) {  // (9)
-                std::uint64_t const span = v.g.span();
-                std::uint64_t const worth = k * v.g.unit();
-                std::uint64_t const whole = live * v.g.unit();
-                std::uint64_t const clock = now();
-                std::uint64_t const booked = booked_until_.load(std::memory_order_relaxed);  // (9)
-                std::uint64_t const latest = v.g.at(clock > booked ? clock : booked).ceil;
-                std::uint64_t const charged = v.g.at(t).floor;
-                std::uint64_t const ahead = tat_of(c.after) > span ? tat_of(c.after) - span : 0;
-                std::uint64_t const at = charged > ahead ? charged : ahead;
-                std::uint64_t const gone = latest > at ? latest - at : 0;
-                if (gone >= whole) return 0;
-                std::uint64_t const certain = whole - gone < worth ? whole - gone : worth;
-                std::uint64_t const give = certain < tat ? certain : tat;
-                raise(refunded_after_, clock + 1);
-                to = tat - give;
-                given = give / v.g.unit();
-            }
-            if (word_.compare_exchange_weak(word, with_epoch(with_tat(word, to), next), std::memory_order_release,
+            unsigned const next = refunds_.another(here, epoch);
+            std::uint64_t const tat = next == refund_epochs<Atomics>::none ? unchanged : to(v);
+            if (tat == unchanged) return false;
+            if (word_.compare_exchange_weak(word, with_epoch(with_tat(word, tat), next), std::memory_order_release,
                                             std::memory_order_relaxed)) {  // (8) pairs with (7)
-                return given;
+                return true;
             }
         }
     }
@@ -475,10 +490,11 @@ private:
     gcra first_;
     mark booked_until_{0};
     mark refunded_after_{0};
+    mark unordered_below_{0};
     typename Atomics::template atomic<std::uint32_t> changing_{0};
     cancelled cancelled_;
     slot slots_[3] = {};
-    typename Atomics::template atomic<std::uint64_t> refunding_{0};  // last: far from what attempts read
+    refund_epochs<Atomics> refunds_{};  // last: far from what attempts read
 };
 
 }  // namespace weir::inline v0::detail
