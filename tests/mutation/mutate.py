@@ -67,6 +67,8 @@ NEAREST = {
     "gcra": ["gcra", "token_bucket", "leaky_bucket_queue", "token_bucket_property"],
     "gcra_state": ["token_bucket", "token_bucket_refund", "token_bucket_change", "leaky_bucket_queue", "token_bucket_property", "leaky_bucket_queue_property",
                   "gcra_model", "gcra_refund_model", "gcra_change_model", "gcra_orders_model"],
+    "ramp": ["ramp", "ramp_simulation"],
+    "ramp_state": ["ramp", "ramp_simulation", "ramp_model"],
     "refund_epochs": ["gcra_refund_model", "gcra_orders_model", "token_bucket_refund"],
     "headers": ["hints", "verdict"],
     "json_walk": ["verdict"],
