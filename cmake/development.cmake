@@ -9,7 +9,7 @@ find_package(Threads REQUIRED)
 add_library(weir_development INTERFACE)
 target_link_libraries(weir_development INTERFACE weir::advice Threads::Threads)
 target_compile_options(weir_development INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wshadow
-                                                  $<$<BOOL:${WEIR_WERROR}>:-Werror>)
+                                                  -Wsign-conversion $<$<BOOL:${WEIR_WERROR}>:-Werror>)
 if(CMAKE_CXX_FLAGS MATCHES "-fsanitize=" AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     # gcc's flow analysis is misled by the code that the sanitizers insert.
     target_compile_options(weir_development INTERFACE -Wno-maybe-uninitialized -Wno-tsan)

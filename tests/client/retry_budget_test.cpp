@@ -71,7 +71,7 @@ TEST(llm_retry_budget, when_all_fails_the_floor_is_left) {
     budget b{{.floor = weir::rate{2, 1s}, .floor_burst = 2}, clock};
     std::uint64_t retries = 0;
     for (int i = 0; i < 10'000; ++i) {
-        retries += b.try_retry() ? 1 : 0;
+        retries += b.try_retry() ? 1U : 0U;
         clock.advance(1ms);
     }
     EXPECT_EQ(retries, 2U + 2U * 10U - 1U);  // the last of them would be due at the very end
@@ -98,7 +98,7 @@ TEST(llm_retry_budget, threads_together_never_exceed_it) {
         std::uint64_t mine = 0;
         for (int k = 0; k < rounds; ++k) {
             b.succeeded();
-            mine += b.try_retry() ? 1 : 0;
+            mine += b.try_retry() ? 1U : 0U;
         }
         retries += mine;
     });

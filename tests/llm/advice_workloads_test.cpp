@@ -157,7 +157,7 @@ TEST(llm_advice, an_exact_server_refuses_no_call_of_a_simulated_schedule) {
         s.options.jitter = d.ms(0, 1) * 100;
         std::vector<placement> where;
         auto const f = simulate(calls, s, &where);
-        waited += f.wait.longest > 0s ? 1 : 0;
+        waited += f.wait.longest > 0s ? 1U : 0U;
         for (auto const mode : {qwen::token_mode::actual, qwen::token_mode::input_strict, qwen::token_mode::reserve}) {
             EXPECT_EQ(refusals(calls, s, where, mode, d), 0U) << seed << ", " << to_string(mode);
         }

@@ -77,8 +77,8 @@ TEST_F(llm_session, counters_add_up_and_are_visited) {
     auto const& n = s->counters();
     std::uint64_t under_way = 0, still_open = 0;
     for (auto const& c : open_calls) {
-        under_way += c->in_flight() ? 1 : 0;
-        still_open += c->over() ? 0 : 1;
+        under_way += c->in_flight() ? 1U : 0U;
+        still_open += c->over() ? 0U : 1U;
     }
     using enum counted_event;
     EXPECT_GT(under_way, 10U);

@@ -133,7 +133,7 @@ struct ideal {
     std::uint16_t& in(std::uint64_t segment) { return live.at(segment - oldest); }
     permits window(std::uint64_t end, std::uint32_t segments) const {
         permits sum = 0;
-        for (std::uint64_t s = end - segments; s <= end; ++s) sum += s >= oldest ? live.at(s - oldest) : 0;
+        for (std::uint64_t s = end - segments; s <= end; ++s) sum += s >= oldest ? live.at(s - oldest) : 0U;
         return sum;
     }
 };

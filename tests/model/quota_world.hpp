@@ -198,7 +198,7 @@ private:
         for (auto const& c : s.calls) {
             if (c.is == state::none || c.is == state::gone) continue;
             if (requests) {
-                all += in(c.when) ? 1 : 0;
+                all += in(c.when) ? 1U : 0U;
                 continue;
             }
             all += in(c.counts.when) ? c.counts.n : 0;

@@ -48,16 +48,16 @@ constexpr numbers bucket_answers(std::uint64_t seed, rate r, permits burst, rate
         t += static_cast<std::int64_t>(script::size(static_cast<std::uint16_t>(random.next())) >> 24U);
         auto const when = script::at<time_point>(t);
         permits const n = random.below(burst + 2);
-        if (i == out.size() / 2) out[i] += b.change({other, burst + 1}, when) == weir::errc::none ? 1 : 0;
+        if (i == out.size() / 2) out[i] += b.change({other, burst + 1}, when) == weir::errc::none ? 1U : 0U;
         if (random.below(4) == 0) {
             if constexpr (requires { b.reserve(n, typename Clock::duration{9}, when); }) {
                 auto const d = b.reserve(n, typename Clock::duration{99}, when);
-                out[i] += (d.granted() ? 2 : 4) + static_cast<std::uint64_t>(script::ticks(d.starts_at()));
+                out[i] += (d.granted() ? 2U : 4U) + static_cast<std::uint64_t>(script::ticks(d.starts_at()));
                 out[i + 1] = static_cast<std::uint64_t>(script::ticks(d.retry_at()));
             }
         } else {
             auto const d = random.below(3) == 0 ? b.check(n, when) : b.try_acquire(n, when);
-            out[i] += d.granted() ? 2 : d.never() ? 8 : 4;
+            out[i] += d.granted() ? 2U : d.never() ? 8U : 4U;
             out[i + 1] = static_cast<std::uint64_t>(script::ticks(d.retry_at()));
         }
         out[i + 2] = b.available(when);
@@ -78,7 +78,7 @@ constexpr numbers queue_answers(std::uint64_t seed, rate r, permits waiting) {
         auto d = q.try_acquire(1 + random.below(waiting + 1), when);
         out[i] = (d.granted() ? 2 : 4) + static_cast<std::uint64_t>(script::ticks(d.departs_at()));
         out[i + 1] = static_cast<std::uint64_t>(script::ticks(d.retry_at()));
-        if (random.below(3) == 0) out[i + 1] += q.refund(d) ? 1 : 0;
+        if (random.below(3) == 0) out[i + 1] += q.refund(d) ? 1U : 0U;
         out[i + 2] = q.available(when);
     }
     return out;

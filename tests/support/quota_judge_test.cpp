@@ -51,7 +51,7 @@ TEST(quota_judge, refuses_a_client_that_leaks_one_request_a_minute) {
     judged j{{.rpm = 600}, no_rps()};
     std::uint64_t refused = 0;
     // 601 in each minute, evenly spread.
-    for (int i = 0; i < 10 * 601; ++i) refused += j.at(i * minute / 601).admitted ? 0 : 1;
+    for (int i = 0; i < 10 * 601; ++i) refused += j.at(i * minute / 601).admitted ? 0U : 1U;
     EXPECT_GT(refused, 0u);
     auto const r = j.report().total();
     EXPECT_EQ(r.refused.rpm, refused);
