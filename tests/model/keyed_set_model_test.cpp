@@ -175,6 +175,7 @@ TEST(keyed_set_model, an_undo_after_a_reset_takes_back_the_charge_of_another) {
 
 // ---- longer ----
 
+TEST(keyed_set_model_long, two_threads_across_an_epoch_are_right) { expect_right(all(), across_epochs()); }
 TEST(keyed_set_model_long, three_threads_of_one_attempt_are_right_with_two_preemptions) {
     expect_right(few(2),
                  {{1, {1, false, same, {take(d, 1, 0)}, {{take(a, 1, 20)}, {take(b, 1, 20)}, {take(d, 1, 5)}}}},
