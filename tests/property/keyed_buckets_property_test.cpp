@@ -128,7 +128,7 @@ TEST(keyed_buckets_property, a_flood_of_fresh_keys_denies_few_of_the_others) {
         for (std::uint64_t honest = 0; honest < 1000; ++honest) {
             for (int flood = 0; flood < 2; ++flood) (void)b.try_acquire(fresh++);
             ++asked;
-            served += b.try_acquire(honest) ? 1 : 0;
+            served += b.try_acquire(honest) ? 1U : 0U;
             clock.advance(1ms);
         }
         clock.advance(1s);
