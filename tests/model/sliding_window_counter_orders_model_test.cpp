@@ -179,6 +179,13 @@ std::vector<model::trial> trials_of_orders() {
              [](pair_of& s) { model::check(s.c.check(1, 0).granted, "denied though empty"); }),
         race("change | refresh", 2, 1, cold, change_to_3,
              [](pair_of& s) { model::check(s.c.take(1, 0), "denied though empty"); }),
+        race(
+            "change | limit of a check", 2, 1, nothing,
+            [](pair_of& s) {
+                change_to_3(s);
+                s.c.take(4, 0);  // is denied, and caches the room of the new limit
+            },
+            [](pair_of& s) { model::check(s.c.limit_after(s.c.check(1, 0).head) - 2 <= 1, "a limit that never was"); }),
         race("change | attempt alone", 5, 1, seven_changes, change_to_2_in_the_next,
              [](pair_of& s) { model::check(s.c.take<true>(9, 1000), "denied though empty"); }),
         race("move on | certain denial", 5, 1, charge_at_0<5>, move_to<2000>,
