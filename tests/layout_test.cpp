@@ -75,7 +75,7 @@ TEST(layout, objects_are_no_larger_than_docs_size_says) {
     EXPECT_AT_MOST(window_counter, 4 * line);
     EXPECT_AT_MOST(quota, 26 * line);
     EXPECT_AT_MOST(lease, 4 * line);
-    EXPECT_AT_MOST(both, line);
+    EXPECT_AT_MOST(both, 72);
     EXPECT_AT_MOST(weir::backoff, 56);
 }
 
@@ -84,7 +84,7 @@ TEST(layout, decisions_are_no_larger_than_docs_size_says) {
     EXPECT_AT_MOST(bucket::reservation, 80);
     EXPECT_AT_MOST(meter::decision, 64);
     EXPECT_AT_MOST(queue::decision, 72);
-    EXPECT_AT_MOST(window_log::decision, 64);
+    EXPECT_AT_MOST(window_log::decision, 56);
     EXPECT_AT_MOST(window_counter::decision, 48);
     EXPECT_AT_MOST(quota::decision, 120);
     EXPECT_AT_MOST(lease::decision, 64);

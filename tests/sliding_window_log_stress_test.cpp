@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "support/exact_log.hpp"
+#include "support/log_attempts.hpp"
 #include "support/stress.hpp"
 
 namespace {
@@ -73,7 +74,8 @@ void hammer_slots(hammering const& h, std::uint64_t seed) {
             auto const n = static_cast<std::uint32_t>(rng() % 4 == 0 ? 1 + draw(rng, h.most) : 1);
             weir::detail::log_receipt g;
             std::uint64_t oldest = 0;
-            if (n == 1 ? slots.take(x, g, oldest) : slots.take_many(n, x, g, oldest)) receipts.push_back({g, x, n});
+            if (n == 1 ? log_attempts::take(slots, x, g, oldest) : log_attempts::take_many(slots, n, x, g, oldest))
+                receipts.push_back({g, x, n});
             while (!receipts.empty() && rng() % 2 == 0) {
                 std::swap(receipts[draw(rng, receipts.size())], receipts.back());
                 settle(receipts.back(), rng() % 2 == 0);
@@ -102,8 +104,8 @@ void hammer_slots(hammering const& h, std::uint64_t seed) {
     EXPECT_LE(free + std::min(live, slots.limit()), slots.limit());
     weir::detail::log_receipt g;
     std::uint64_t oldest = 0;
-    for (std::uint32_t i = 0; i < free; ++i) EXPECT_TRUE(slots.take(end, g, oldest));
-    EXPECT_FALSE(slots.take(end, g, oldest));
+    for (std::uint32_t i = 0; i < free; ++i) EXPECT_TRUE(log_attempts::take(slots, end, g, oldest));
+    EXPECT_FALSE(log_attempts::take(slots, end, g, oldest));
     EXPECT_EQ(slots.count_free(end + h.window, h.capacity), slots.limit());
 }
 
@@ -156,7 +158,7 @@ TEST(log_slots, threads_keep_to_a_lower_limit_once_it_is_confirmed) {
                 std::uint64_t const x = ticks.fetch_add(rng() % 8 == 0 ? 1 : 0);
                 weir::detail::log_receipt g;
                 std::uint64_t oldest = 0;
-                if (!slots.take(x, g, oldest)) continue;
+                if (!log_attempts::take(slots, x, g, oldest)) continue;
                 if (rng() % 2 == 0 && slots.give_back(g) == 1) continue;
                 kept[id].push_back({static_cast<std::int64_t>(x), after});
             }

@@ -535,19 +535,24 @@ TEST(sliding_window_log, tells_what_is_left_and_when_all_is_available) {
     clock.advance(10ns);
     auto const three = log.try_acquire(3);
     auto const two = log.try_acquire(2);
+    EXPECT_FALSE(two);
+    EXPECT_EQ(two.retry_at(), at(1'100));
+    for (auto const* d : {&three, &two}) {
+        EXPECT_EQ(d->remaining(), 1U);
+        EXPECT_EQ(d->full_at(), at(1'110));
+    }
     clock.advance(10ns);
     auto last = log.try_acquire();
     auto const denied = log.try_acquire();
-    EXPECT_FALSE(two);
-    EXPECT_EQ(three.remaining(), 1U);
-    EXPECT_EQ(three.full_at(), at(1'110));
-    EXPECT_EQ(two.remaining(), 1U);
-    EXPECT_EQ(two.full_at(), at(1'110));
     EXPECT_EQ(denied.remaining(), 0U);
     EXPECT_EQ(denied.full_at(), at(1'120));
     EXPECT_EQ(last.remaining(), 0U);
+    EXPECT_EQ(last.full_at(), at(1'120));
     // Asked once, the answer stays.
     EXPECT_EQ(log.refund(last), 1U);
+    EXPECT_EQ(two.retry_at(), at(1'100));
+    EXPECT_EQ(three.remaining(), 1U);
+    EXPECT_EQ(two.full_at(), at(1'110));
     EXPECT_EQ(last.remaining(), 0U);
     EXPECT_EQ(last.full_at(), at(1'120));
     EXPECT_EQ(one.remaining(), 4U);

@@ -53,7 +53,7 @@ class all_of : public detail::blocking<all_of<Parts...>> {
                   "the parts of an all_of must have one clock: give each the same type of clock");
 
 public:
-    /// The number of limiters, nested ones included.
+    /// The number of limiters, nested included.
     static constexpr std::size_t size = std::tuple_size_v<leaf_pointers>;
 
     using clock_type = typename leaf<0>::clock_type;
@@ -62,7 +62,7 @@ public:
     using amount = permit_count;
     /// What an attempt costs each part.
     using costs = std::array<permit_count, size>;
-    /// The limits of the parts, in their order.
+    /// The parts' limits, in order.
     using limits_type = detail::limits_of<leaf_pointers>;
     class decision;
 
@@ -81,11 +81,10 @@ public:
     decision try_acquire(permit_count n, time_point t) noexcept { return try_acquire(every(n), t); }
     decision try_acquire(costs const& c) noexcept { return try_acquire(c, clock().now()); }
     decision try_acquire(costs const& c, time_point t) noexcept {
-        decision d = check(c, t);
-        if (!d) return d;
-        if (!charge(d)) {
+        decision d{this, merged(c), t};
+        if (!would_grant(d) || !charge(d)) {
             look(d);
-            d.granted_ = false;  // even where all parts would grant again by now: then retry_at is the attempt's time
+            d.granted_ = false;  // even where all would grant by now: then retry_at is the attempt's time
         }
         return d;
     }
@@ -128,7 +127,7 @@ public:
         return all;
     }
 
-    /// Changes the limits of every part. Where a part refuses, those before it are changed back, and its error is
+    /// Changes the limits of every part. Where one refuses, those before it are changed back, and its error is
     /// returned; what a part lost by being smaller meanwhile stays lost.
     [[nodiscard("an error says that nothing was changed")]] error change(limits_type const& to) noexcept {
         return change(to, clock().now());
@@ -152,7 +151,7 @@ public:
         return std::apply([](auto*... l) { return limits_type{l->limits()...}; }, leaves_);
     }
 
-    /// What an attempt of one cost for all parts could take: the least (of a part that appears k times, a k-th).
+    /// What an attempt of one cost for all could take: the least (of a part that appears k times, a k-th).
     permits available() const noexcept { return available(clock().now()); }
     permits available(time_point t) const noexcept {
         auto const ones = merged(every(1));
@@ -182,27 +181,15 @@ private:
         leaves_ = std::apply([](auto&... p) { return std::tuple_cat(detail::flatten(p.get())...); }, parts_);
         void const* const address[] = {static_cast<void const*>(std::get<Index>(leaves_))...};
         bool const bucket[] = {!detail::refunds_in_full<leaf<Index>>...};
-        for (std::size_t i = 0; i < size; ++i) {
-            order_[i] = i;
-            first_[i] = i;
-            for (std::size_t j = i; j-- > 0;) {
-                if (address[j] == address[i]) first_[i] = j;
-            }
-        }
-        std::sort(order_.begin(), order_.end(), [&](std::size_t a, std::size_t b) {
-            if (bucket[a] != bucket[b]) return bucket[b];
-            return std::less<>{}(address[a], address[b]);
-        });
+        order_.arrange(address, bucket);
     }
 
-    /// The costs, with those of a limiter that appears again added to its first place. A negative cost, and a sum that
-    /// does not fit, can never be granted.
+    /// The costs, each limiter's in its first place. A negative cost, and a sum that does not fit, is never granted.
     amounts merged(costs const& c) const noexcept {
         amounts m{};
-        for (std::size_t i = 0; i < size; ++i) {
-            permits const sum = m[first_[i]] + c[i];
-            m[first_[i]] = sum < c[i] ? permit_count::invalid_value : sum;
-        }
+        for (std::size_t i = 0; i < size; ++i) m[i] = c[i];
+        if (!order_.is_distinct) [[unlikely]]
+            order_.merge(m);
         return m;
     }
 
@@ -219,7 +206,14 @@ private:
         });
     }
 
-    /// Asks every part that costs anything: the decision needs the latest answer.
+    /// Reads only the answers' bits.
+    [[gnu::__always_inline__]] bool would_grant(decision const& d) const noexcept {
+        return [&]<std::size_t... Index>(std::index_sequence<Index...>) {
+            return ((d.costs_[Index] == 0 || std::get<Index>(leaves_)->check(d.costs_[Index], d.at_).granted()) && ...);
+        }(std::make_index_sequence<size>{});
+    }
+
+    /// Asks every part: the decision needs the latest answer.
     void look(decision& d) const noexcept {
         d.granted_ = true;
         for_each([&]<std::size_t Index>(auto& l) {
@@ -229,34 +223,38 @@ private:
             d.granted_ = r->granted() && d.granted_;
         });
         if (d.granted_) return;
-        // What a part that would have granted has left is asked for without the cost.
+        // What such a part has left: without the cost.
         for_each([&]<std::size_t Index>(auto& l) {
             auto& r = std::get<Index>(d.decisions_);
             if (r && r->granted()) r.emplace(l.check(permits{0}, d.at_));
         });
     }
 
-    /// Charges the parts in their order. False where one refuses: then those before it are given back.
+    /// Charges the parts in order. Where one refuses, gives those before it back.
     bool charge(decision& d) noexcept {
-        for (std::size_t k = 0; k < size; ++k) {
-            bool granted = true;
-            visit(order_[k], [&]<std::size_t Index>(auto& l) {
-                auto& r = std::get<Index>(d.decisions_);
-                if (!r) return;
-                r.emplace(l.try_acquire(d.costs_[Index], d.at_));
-                granted = r->granted();
+        std::size_t done = 0;
+        bool granted = true;
+        auto const take = [&]<std::size_t Index>(auto& l) {
+            if (d.costs_[Index] != 0) granted = d.template take<Index>(l);
+            if (granted) ++done;
+        };
+        if (order_.is_identity) [[likely]] {
+            for_each([&]<std::size_t Index>(auto& l) {
+                if (granted) take.template operator()<Index>(l);
             });
-            if (!granted) {
-                while (k-- > 0) {
-                    visit(order_[k], [&]<std::size_t Index>(auto& l) {
-                        if (auto& r = std::get<Index>(d.decisions_)) static_cast<void>(l.refund(*r));
-                    });
-                }
-                return false;
+        } else {
+            for (std::size_t k = 0; granted && k < size; ++k) visit(order_.at[k], take);
+        }
+        if (!granted) [[unlikely]] {
+            while (done-- > 0) {
+                visit(order_.at[done], [&]<std::size_t Index>(auto& l) {
+                    if (auto& r = std::get<Index>(d.decisions_)) static_cast<void>(l.refund(*r));
+                });
             }
         }
-        d.charged_ = true;
-        return true;
+        d.granted_ = granted;
+        d.charged_ = granted;
+        return granted;
     }
 
     /// The least of what f returns for the parts that were charged.
@@ -272,8 +270,7 @@ private:
 
     std::tuple<detail::part_holder<Parts>...> parts_;
     leaf_pointers leaves_{};
-    std::array<std::size_t, size> order_{};  // in which they are charged
-    std::array<std::size_t, size> first_{};  // where the same limiter appears first
+    detail::charge_order<size> order_{};
 };
 
 /// What an attempt returned: the decision of every part that it cost anything; nothing of the others. It refers to its
@@ -300,7 +297,7 @@ public:
         return granted_ ? weir::error{} : e;
     }
 
-    /// The latest of the parts': the earliest instant at which all would grant, if no other caller takes permits.
+    /// The latest of the parts': the earliest instant at which all would grant.
     time_point retry_at() const noexcept { return granted_ ? at_ : latest().when; }
     duration retry_after() const noexcept { return detail::retry_after(at_, retry_at()); }
     std::int64_t retry_after_seconds() const noexcept { return detail::seconds_rounded_up(retry_after()); }
@@ -313,7 +310,7 @@ public:
         each([&](std::size_t, auto const& r) { least = (std::min<permits>)(least, r.remaining()); });
         return least;
     }
-    /// What each part had left; absent for a part that was passed over.
+    /// What each part had left; absent where it was passed over.
     std::array<std::optional<permits>, size> remaining_of_each() const noexcept {
         std::array<std::optional<permits>, size> a{};
         each([&](std::size_t i, auto const& r) { a[i] = r.remaining(); });
@@ -326,7 +323,7 @@ public:
         return t;
     }
 
-    /// What part I answered, to be refunded or settled with that part alone; empty where it cost nothing.
+    /// What part I answered, to be refunded or settled with it alone; empty where it cost nothing.
     template <std::size_t Index>
     auto& part() noexcept {
         return std::get<Index>(decisions_);
@@ -349,6 +346,12 @@ private:
         -> std::tuple<std::optional<typename leaf<Index>::decision>...>;
 
     decision(all_of const* all, amounts const& c, time_point t) noexcept : all_{all}, costs_{c}, at_{t} {}
+
+    /// Charges part I; whether it granted.
+    template <std::size_t Index, class L>
+    [[gnu::__always_inline__]] bool take(L& l) {
+        return std::get<Index>(decisions_).emplace(l.try_acquire(costs_[Index], at_)).granted();
+    }
 
     template <class F>
     void each(F f) const {

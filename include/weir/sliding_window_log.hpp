@@ -52,8 +52,9 @@ struct sliding_window_log_options {
 /// **Cost.** 8 bytes a permit and a 16th more, allocated at construction. A grant of one permit is a few loads and one
 /// compare-exchange; one in eight needs a second. A denial of one permit is two to nine loads, and for each slot
 /// written since the last denial a look at log N (base 32) nodes of 32 words: O(log N) amortised. A refund is one
-/// compare-exchange and two exchanges a level. Attempts for several permits, available, remaining, full_at and change
-/// are O(N).
+/// compare-exchange and two exchanges a level. Of several permits, a denial is one load where none is free, else O(free
+/// + log N); its retry_at, found when first asked, is O(n + log N) where time points do not go back. available and
+/// remaining are O(free + log N); full_at and change are O(N).
 ///
 /// **Progress.** Lock-free: a thread that stops anywhere stops no other. `change` excludes other changes.
 ///
@@ -71,7 +72,6 @@ public:
     using time_point = typename core::time_point;
     using amount = permit_count;
     using options_type = sliding_window_log_options;
-    /// What an attempt returns.
     using decision = typename core::decision;
 
     /// What the limiter enforces.
@@ -146,8 +146,7 @@ public:
         return core_.take_many(n, t);
     }
     decision try_acquire(time_point t) noexcept { return core_.take(t); }
-    /// At the clock's time. With an approximate_clock, a single permit is tried at now_approx() first: a denial there
-    /// is one at any earlier time (approximate_clock).
+    /// At the clock's time. With an approximate_clock, a single permit is tried at now_approx() first.
     [[gnu::__always_inline__]] decision try_acquire(permit_count n = 1) noexcept {
         if constexpr (approximate_clock<clock_type>) {
             if (n == 1) {
@@ -157,7 +156,7 @@ public:
         return try_acquire(n, clock().now());
     }
 
-    /// What try_acquire would answer. Takes nothing, and changes no later answer; remaining() is what is available.
+    /// What try_acquire would answer. Takes nothing; remaining() is what is available.
     [[gnu::__always_inline__]] decision check(permit_count n, time_point t) const noexcept {
         if (n == 1) [[likely]]
             return core_.check(t);
@@ -196,14 +195,14 @@ public:
         return core_.settle(d, actual, clock().now());
     }
 
-    /// Records n permits that were used at `t`, in an earlier run or elsewhere, in any order. They cannot be refunded.
-    /// Of more than the limit, the newest count. O(log N) each.
+    /// Records n permits used at `t`, in an earlier run or elsewhere, in any order; no refund. Of more than the limit,
+    /// the newest count. O(log N) each.
     void restore(permit_count n, time_point t) noexcept { core_.record(n, t); }
     void restore(time_point t) noexcept { core_.record(1, t); }
 
     // ---- looking ----
 
-    /// How many permits could be taken at `t`. O(N).
+    /// How many permits could be taken at `t`. O(as many + log N).
     permits available(time_point t) const noexcept {
         return core_.entries().count_free(core_.stamp_of(t), core_.entries().capacity());
     }
@@ -212,11 +211,11 @@ public:
     limits_type limits() const noexcept { return {limit(), window()}; }
     permits limit() const noexcept { return core_.entries().limit(); }
     duration window() const noexcept { return core_.window(); }
-    /// The greatest limit that `change` accepts.
+    /// The most that `change` accepts.
     permits capacity() const noexcept { return core_.entries().capacity(); }
     clock_type const& clock() const noexcept { return core_.clock(); }
 
-    /// Calls f(time_point) for each permit that counts at `t`, in no order: for `restore` after a restart. O(N).
+    /// Calls f(time_point) for each permit that counts at `t`, in no order; see `restore`. O(N).
     template <class F>
     void for_each_held(time_point t, F f) const {
         core_.entries().for_each_held(core_.stamp_of(t), [&](auto stamp) { f(core_.time_of(stamp)); });
@@ -238,7 +237,7 @@ public:
         if (!core_.entries().change_limit(static_cast<std::uint32_t>(to.limit.value()))) return detail::busy_changing();
         return {};
     }
-    /// In force at once: it needs no time point.
+    /// In force at once.
     weir::error change(limits_type to, time_point) noexcept { return change(to); }
 
 private:

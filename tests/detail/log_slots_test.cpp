@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "../support/exact_log.hpp"
+#include "../support/log_attempts.hpp"
 #include "../support/preemption_injection.hpp"
 
 namespace {
@@ -60,7 +61,7 @@ TEST(log_slots, a_deep_tree_finds_what_is_free_and_denies_only_when_nothing_is) 
             std::uint64_t oldest = 0;
             bool const grants = exact.grants(1, now);
             ASSERT_EQ(slots.can_take(x, oldest), grants);
-            ASSERT_EQ(slots.take(x, g, oldest), grants);
+            ASSERT_EQ(log_attempts::take(slots, x, g, oldest), grants);
             if (grants) {
                 exact.take(1, now);
                 grips.push_back(g);
@@ -139,7 +140,8 @@ struct crowd {
         bool const grants = exact.grants(n, t);
         weir::detail::log_receipt g;
         std::uint64_t oldest = 0;
-        bool const granted = n == 1 ? slots.take(stamp(t), g, oldest) : slots.take_many(n, stamp(t), g, oldest);
+        bool const granted = n == 1 ? log_attempts::take(slots, stamp(t), g, oldest)
+                                    : log_attempts::take_many(slots, n, stamp(t), g, oldest);
         if (depth == 1 && began == operations) {
             // (What several at once took and lost again while the limit was lowered stays booked.)
             bool const may_leak = changes && several_at_once;
@@ -277,11 +279,11 @@ TEST(log_slots, wherever_another_comes_first_a_take_of_many_leaves_nothing_behin
             if (--steps != 0) return;
             weir::detail::log_receipt g;
             std::uint64_t oldest = 0;
-            other = slots->take_many(40, x, g, oldest);
+            other = log_attempts::take_many(*slots, 40, x, g, oldest);
         };
         weir::detail::log_receipt g;
         std::uint64_t oldest = 0;
-        bool const granted = all.take_many(40, x, g, oldest);
+        bool const granted = log_attempts::take_many(all, 40, x, g, oldest);
         bool const came = steps <= 0;
         preemption_injection::interrupt = [] {};
         ASSERT_TRUE(granted || other) << at;

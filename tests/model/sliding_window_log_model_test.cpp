@@ -16,6 +16,7 @@
 #include <weir/sliding_window_log.hpp>
 
 #include "../support/exact_log.hpp"
+#include "../support/log_attempts.hpp"
 
 #include <gtest/gtest.h>
 
@@ -172,9 +173,9 @@ struct world {
         switch (o.what) {
             case verb::take:
                 if (p.deny_always) return {false, 0, layout::no_stamp};
-                r.ok = s.take(stamp_of(o.t), g, r.oldest);
+                r.ok = log_attempts::take(s, stamp_of(o.t), g, r.oldest);
                 break;
-            case verb::many: r.ok = s.take_many(o.n, stamp_of(o.t), g, r.oldest); break;
+            case verb::many: r.ok = log_attempts::take_many(s, o.n, stamp_of(o.t), g, r.oldest); break;
             case verb::look: r.ok = s.can_take(stamp_of(o.t), r.oldest); break;
             case verb::back:
                 r.ok = true;

@@ -3,11 +3,17 @@
 // How an all_of keeps its parts: referred to, built in place, or owned through a pointer; and the limiters in them.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <concepts>
+#include <cstddef>
+#include <functional>
 #include <tuple>
 #include <type_traits>
 #include <utility>
 #include <variant>
+
+#include "../limiter.hpp"
 
 namespace weir::inline v0 {
 
@@ -104,6 +110,40 @@ template <class L>
     requires requires { typename L::limits_type; }
 struct limits_of_leaf<L> {
     using type = typename L::limits_type;
+};
+
+/// In which order the parts are charged, and which of them are the same limiter.
+template <std::size_t Size>
+struct charge_order {
+    std::array<std::size_t, Size> at{};
+    std::array<std::size_t, Size> first{};  ///< where the same limiter appears first
+    bool is_identity = true;                ///< at[i] is i
+    bool is_distinct = true;                ///< first[i] is i
+
+    void arrange(void const* const (&address)[Size], bool const (&bucket)[Size]) noexcept {
+        for (std::size_t i = 0; i < Size; ++i) {
+            at[i] = i;
+            first[i] = i;
+            for (std::size_t j = i; j-- > 0;) {
+                if (address[j] == address[i]) first[i] = j;
+            }
+            is_distinct = is_distinct && first[i] == i;
+        }
+        std::sort(at.begin(), at.end(), [&](std::size_t a, std::size_t b) {
+            if (bucket[a] != bucket[b]) return bucket[b];
+            return std::less<>{}(address[a], address[b]);
+        });
+        is_identity = std::is_sorted(at.begin(), at.end());
+    }
+    /// Adds the amounts of a limiter that appears again to its first place.
+    void merge(std::array<permits, Size>& m) const noexcept {
+        for (std::size_t i = 0; i < Size; ++i) {
+            if (first[i] == i) continue;
+            permits const n = std::exchange(m[i], permits{0});
+            permits const sum = m[first[i]] + n;
+            m[first[i]] = sum < n ? permit_count::invalid_value : sum;
+        }
+    }
 };
 
 template <class Pointers>

@@ -107,45 +107,41 @@ public:
 
     // ---- attempts ----
 
-    decision take(time_point t) noexcept {
-        log_receipt r;
-        word oldest{};
-        if (slots_.take(stamp_of(t), r, oldest)) return decision{t, this, 1, r};
-        return decision{t, this, free_again(oldest)};
+    [[gnu::__always_inline__]] decision take(time_point t) noexcept {
+        word const x = stamp_of(t);
+        auto const s = slots_.take(x);
+        if (s.before == 0) return decision{t, this, s.oldest, 0};
+        bool const held = w::state_of(w::taken(s.before, x)) == w::held;
+        return decision{t, this, s.before, s.slot, held ? 1U : 0U, 1};
     }
-    decision check(time_point t) const noexcept {
+    [[gnu::__always_inline__]] decision check(time_point t) const noexcept {
         word oldest{};
-        if (slots_.can_take(stamp_of(t), oldest)) return decision{t, this};
-        return decision{t, this, free_again(oldest)};
+        if (slots_.can_take(stamp_of(t), oldest)) return decision{t, this, 0, 0, 0, 0};
+        return decision{t, this, oldest, 0};
     }
     /// The denial of a single permit that an attempt at now_approx() is certain of; granted when it is not certain.
     [[gnu::__always_inline__]] decision check_approx() const noexcept {
         time_point const t = clock().now_approx();
         word oldest{};
-        if (slots_.can_take(stamp_of(t), oldest)) return decision{t, this};
-        decision d{t, this, detail::approx_retry_at(clock(), free_again(oldest))};
-        d.mark_.is_approx = true;
-        return d;
+        if (slots_.can_take(stamp_of(t), oldest)) return decision{t, this, 0, 0, 0, 0};
+        return decision{t, this, oldest, decision::approx};
     }
-    [[gnu::__noinline__]] decision take_many(permit_count n, time_point t) noexcept {
+    [[gnu::__always_inline__]] decision take_many(permit_count n, time_point t) noexcept {
         if (n == 0 || n > slots_.limit()) return check_many(n, t);
+        word const x = stamp_of(t);
+        auto const k = static_cast<std::uint32_t>(n.value());
+        // Nothing is free: an answer in one load.
+        if (slots_.is_full(x)) return decision{t, this, k};
         log_receipt r;
-        word const x = stamp_of(t);
-        word oldest{};
-        auto const k = static_cast<std::uint32_t>(n.value());
-        if (!slots_.take_many(k, x, r, oldest)) return denied(t, x, oldest);
-        decision d{t, this, k, r};
-        d.summarize();
-        return d;
+        if (!slots_.take_many(k, x, r)) return decision{t, this, k};
+        return decision{t, this, r.before, r.slot, r.live, k};
     }
-    [[gnu::__noinline__]] decision check_many(permit_count n, time_point t) const noexcept {
-        if (n > slots_.limit()) return decision{t, this, n.invalid() ? errc::invalid_argument : errc::does_not_fit};
-        word const x = stamp_of(t);
+    [[gnu::__always_inline__]] decision check_many(permit_count n, time_point t) const noexcept {
+        if (n > slots_.limit())
+            return decision{t, this, 0, decision::no_wait | (n.invalid() ? decision::negative : decision::too_many)};
         auto const k = static_cast<std::uint32_t>(n.value());
-        if (k != 0 && slots_.count_free(x, k) < k) return denied(t, x, slots_.nth_oldest(k));
-        decision d{t, this};
-        d.summarize();
-        return d;
+        if (k != 0 && slots_.count_free(stamp_of(t), k) < k) return decision{t, this, k};
+        return decision{t, this, 0, 0, 0, 0};
     }
 
     // ---- corrections ----
@@ -154,7 +150,7 @@ public:
         if (d.owner_ != this || n.invalid()) return 0;
         auto const asked = static_cast<std::uint32_t>((std::min<permits>)(n, d.open_));
         // The receipt of a grant during a change of the limit may name fewer permits than were taken.
-        log_receipt part{w::slot(stamp_of(d.at_), w::held), d.before_, d.slot_, (std::min)(asked, d.live_)};
+        log_receipt part{w::slot(stamp_of(d.at_), w::held), d.word_, d.slot_, (std::min)(asked, d.live_)};
         d.open_ -= asked;
         d.live_ -= part.live;
         return slots_.give_back(part);
@@ -180,14 +176,6 @@ public:
 private:
     static constexpr auto before_origin = static_cast<std::int64_t>(w::origin);
 
-    /// When other calls interfered, `oldest` is free by now: ask again at once.
-    decision denied(time_point t, word x, word oldest) const noexcept {
-        decision d{t, this, oldest > x - slots_.window() ? free_again(oldest) : t};
-        d.remaining_ = decision::not_counted;
-        d.summarize();
-        return d;
-    }
-
     log_slots<Atomics> slots_;
     [[no_unique_address]] clock_box<Clock> clock_;
     std::int64_t origin_;  // the tick of log_layout::origin
@@ -195,67 +183,94 @@ private:
 };
 
 /// What an attempt returns; see the concept `decision`. A granted one can be refunded or settled, once, at the limiter
-/// that made it. It is only moved, and one moved from has nothing to give back.
+/// that made it, which must outlive it. It is only moved, and one moved from has nothing to give back.
 ///
-/// A log keeps no count of what is free. What a decision for one permit leaves is counted when remaining() or full_at()
-/// is first asked, O(N), and stays the same from then on; until then the limiter must exist, and the decision must not
-/// be shared by threads. A decision for several permits, which is O(N) in any case, has counted.
+/// A log keeps no count of what is free and no order of its stamps. So what a decision leaves, and when several permits
+/// that were denied can be granted, is found when it is first asked for, in the log as it is then, and stays the same
+/// from then on. Until then the decision must not be shared by threads. Ask at once for the answer of the attempt's
+/// own moment. The retry_at of a single permit is the attempt's, whenever it is asked.
 template <class Clock, class Atomics>
 class [[nodiscard("a decision says whether to go ahead")]] log_core<Clock, Atomics>::decision {
 public:
     constexpr decision() = default;
-    constexpr decision(decision&& other) noexcept { *this = std::move(other); }
+    constexpr decision(decision&& other) noexcept
+        : at_{other.at_},
+          word_{other.word_},
+          full_at_{other.full_at_},
+          owner_{other.owner_},
+          slot_{other.slot_},
+          live_{std::exchange(other.live_, 0U)},
+          open_{std::exchange(other.open_, 0U)},
+          remaining_{other.remaining_},
+          flags_{other.flags_} {}
     constexpr decision& operator=(decision&& other) noexcept {
         if (this == &other) return *this;
         at_ = other.at_;
-        retry_at_ = other.retry_at_;
+        word_ = other.word_;
         full_at_ = other.full_at_;
-        before_ = other.before_;
         owner_ = other.owner_;
         slot_ = other.slot_;
         live_ = std::exchange(other.live_, 0U);
         open_ = std::exchange(other.open_, 0U);
         remaining_ = other.remaining_;
-        granted_ = other.granted_;
-        is_summarized_ = other.is_summarized_;
-        reason_ = other.reason_;
-        mark_ = other.mark_;
+        flags_ = other.flags_;
         return *this;
     }
     decision(decision const&) = delete;
     decision& operator=(decision const&) = delete;
     ~decision() = default;
 
-    constexpr bool granted() const noexcept { return granted_; }
-    constexpr explicit operator bool() const noexcept { return granted_; }
+    constexpr bool granted() const noexcept { return (flags_ & was_granted) != 0; }
+    constexpr explicit operator bool() const noexcept { return granted(); }
     /// More was asked than the limit, or the time is beyond the horizon.
-    constexpr bool never() const noexcept { return !granted_ && retry_at_ == (time_point::max)(); }
+    constexpr bool never() const noexcept { return !granted() && retry_at() == (time_point::max)(); }
     constexpr weir::error error() const noexcept {
-        if (!never() || owner_ == nullptr) return {};
-        if (reason_ == errc::none) return {errc::does_not_fit, "no permit is granted beyond the horizon of the log"};
-        return detail::never_granted(reason_ == errc::invalid_argument ? permit_count::invalid_value : 0);
+        if (owner_ == nullptr || !never()) return {};
+        if ((flags_ & no_wait) == 0) return {errc::does_not_fit, "no permit is granted beyond the horizon of the log"};
+        return detail::never_granted((flags_ & negative) != 0 ? permit_count::invalid_value : 0);
     }
-    /// Exact: one tick earlier the attempt is denied. Where several permits were denied because other calls interfered,
-    /// the time of the attempt: ask again.
-    constexpr time_point retry_at() const noexcept { return retry_at_; }
+    /// Exact: one tick earlier the attempt is denied. Of several permits, O(n + log N) when first asked; where they
+    /// were denied because other calls interfered, the time of the attempt: ask again.
+    constexpr time_point retry_at() const noexcept {
+        if (granted()) return at_;
+        if ((flags_ & no_wait) != 0) return (time_point::max)();
+        if ((flags_ & unknown) != 0) {
+            word_ = owner_->slots_.nth_oldest(slot_);
+            flags_ &= ~unknown;
+        }
+        // When other calls interfered, it is free by now: ask again at once.
+        if (word_ <= owner_->stamp_of(at_) - owner_->slots_.window()) return at_;
+        time_point const t = owner_->free_again(word_);
+        if constexpr (approximate_clock<clock_type>) {
+            if ((flags_ & approx) != 0) return detail::approx_retry_at(owner_->clock(), t);
+        }
+        return t;
+    }
     /// Of a denial at now_approx(), which is no time of the clock, from now on: it reads the limiter's clock.
     constexpr duration retry_after() const noexcept {
-        if (granted_) return duration::zero();
+        if (granted()) return duration::zero();
         if constexpr (approximate_clock<clock_type>) {
-            if (mark_.is_approx && !never()) return detail::approx_retry_after(owner_->clock(), retry_at_);
+            if ((flags_ & approx) != 0 && !never()) return detail::approx_retry_after(owner_->clock(), retry_at());
         }
-        return detail::retry_after(at_, retry_at_);
+        return detail::retry_after(at_, retry_at());
     }
     constexpr std::int64_t retry_after_seconds() const noexcept { return detail::seconds_rounded_up(retry_after()); }
 
-    /// How many permits were left at the time of the attempt.
+    /// How many permits were left at the time of the attempt. O(as many + log N) when first asked.
     permits remaining() const noexcept {
-        summarize();
+        if (remaining_ == not_counted && owner_ != nullptr)
+            remaining_ = owner_->slots_.count_free(owner_->stamp_of(at_), owner_->slots_.capacity());
         return remaining_;
     }
-    /// When all permits are available again if no call takes any; the time of the attempt when all are.
+    /// When all permits are available again if no call takes any; the time of the attempt when all are. O(N) when first
+    /// asked.
     time_point full_at() const noexcept {
-        summarize();
+        if ((flags_ & is_full_known) != 0 || owner_ == nullptr) return full_at_;
+        // A permit may have been taken again since, but at the time of the attempt it counted.
+        word const newest = owner_->slots_.newest();
+        time_point const full = owner_->free_again(open_ == 0 ? newest : (std::max)(newest, owner_->stamp_of(at_)));
+        full_at_ = full > at_ ? full : at_;
+        flags_ |= is_full_known;
         return full_at_;
     }
 
@@ -267,46 +282,34 @@ public:
 private:
     friend log_core;
     static constexpr std::uint32_t not_counted = 0xffff'ffff;
+    static constexpr std::uint32_t was_granted = 1;
+    static constexpr std::uint32_t is_full_known = 2;
+    static constexpr std::uint32_t approx = 4;
+    static constexpr std::uint32_t no_wait = 8;  // never, and by the number of permits
+    static constexpr std::uint32_t too_many = 16;
+    static constexpr std::uint32_t negative = 32;
+    static constexpr std::uint32_t unknown = 64;  // word_ is not known yet
 
-    constexpr decision(time_point t, log_core const* owner, std::uint32_t n = 0, log_receipt const& r = {}) noexcept
-        : at_{t},
-          retry_at_{t},
-          before_{r.before},
-          owner_{owner},
-          slot_{r.slot},
-          live_{r.live},
-          open_{n},
-          granted_{true} {}
-    /// Denied; a single permit, so nothing is left.
-    constexpr decision(time_point t, log_core const* owner, time_point retry_at) noexcept
-        : at_{t}, retry_at_{retry_at}, owner_{owner}, remaining_{0} {}
-    constexpr decision(time_point t, log_core const* owner, errc reason) noexcept
-        : at_{t}, owner_{owner}, reason_{reason} {}
-
-    void summarize() const noexcept {
-        if (is_summarized_ || owner_ == nullptr) return;
-        auto const s = owner_->slots_.summarize(owner_->stamp_of(at_));
-        if (remaining_ == not_counted) remaining_ = s.free;
-        // A permit may have been taken again since, but at the time of the attempt it counted.
-        word const newest = open_ == 0 ? s.newest : (std::max)(s.newest, owner_->stamp_of(at_));
-        time_point const full = owner_->free_again(newest);
-        full_at_ = full > at_ ? full : at_;
-        is_summarized_ = true;
-    }
+    /// Granted.
+    constexpr decision(time_point t, log_core const* owner, word before, std::uint32_t slot, std::uint32_t live,
+                       std::uint32_t n) noexcept
+        : at_{t}, word_{before}, owner_{owner}, slot_{slot}, live_{live}, open_{n}, flags_{was_granted} {}
+    /// A single permit was denied, so nothing is left; or more than the limit.
+    constexpr decision(time_point t, log_core const* owner, word oldest, std::uint32_t flags) noexcept
+        : at_{t}, word_{oldest}, owner_{owner}, remaining_{(flags & no_wait) != 0 ? not_counted : 0}, flags_{flags} {}
+    /// n permits were denied.
+    constexpr decision(time_point t, log_core const* owner, std::uint32_t n) noexcept
+        : at_{t}, owner_{owner}, slot_{n}, flags_{unknown} {}
 
     time_point at_{};
-    time_point retry_at_ = (time_point::max)();
+    mutable word word_ = 0;  // granted: the slot's word before; denied: the stamp that is waited for
     mutable time_point full_at_{};
-    word before_ = 0;
     log_core const* owner_ = nullptr;
-    std::uint32_t slot_ = 0;
+    std::uint32_t slot_ = 0;  // of several that were denied, how many
     std::uint32_t live_ = 0;  // what can go back
     std::uint32_t open_ = 0;  // what was granted and neither refunded nor settled
     mutable std::uint32_t remaining_ = not_counted;
-    bool granted_ = false;
-    mutable bool is_summarized_ = false;
-    errc reason_ = errc::none;
-    [[no_unique_address]] approx_mark<clock_type> mark_{};
+    mutable std::uint32_t flags_ = no_wait;
 };
 
 }  // namespace weir::inline v0::detail

@@ -54,17 +54,31 @@ public:
     word latest() const noexcept { return w::no_stamp - 1 - window_; }
     std::uint32_t limit() const noexcept { return static_cast<std::uint32_t>(limit_.load(std::memory_order_relaxed)); }
 
-    /// Takes one slot at x. When it cannot, `oldest` is the least stamp.
-    bool take(word x, log_receipt& r, word& oldest) noexcept {
+    /// A slot that was taken and its word before; or 0, and the least stamp.
+    struct taken {
+        word before;
+        word oldest;
+        std::uint32_t slot;
+    };
+    /// Takes one slot at x. The slots that the hints name are tried inline.
+    [[gnu::__always_inline__]] taken take(word x) noexcept {
         word const q = x - window_;
-        auto claim = [&](std::uint32_t i, word& value) noexcept {
-            word const before = claim_slot(i, value, q, x);
-            if (before == 0) return false;
-            word const after = w::taken(before, x);
-            r = {after, before, i, w::state_of(after) == w::held ? 1U : 0U};
-            return true;
-        };
-        return find(q, claim, oldest);
+        if (word const bound = tree::root_bound(); bound > q) {
+            if (word const oldest = tree::find_oldest(bound).stamp; oldest > q) [[likely]]
+                return {0, oldest, 0};
+        } else {
+            word const seen = tree::hints();
+            std::uint32_t i = w::next_hint(seen);
+            for (std::uint32_t const end = tree::line_end(i); i < end; ++i) {
+                word value = load(i);
+                if (word const before = claim_slot(i, value, q, x); before != 0) {
+                    tree::took(seen, i);
+                    return {before, 0, i};
+                }
+            }
+        }
+        taken const t = take_elsewhere(x);
+        return {t.before, t.oldest, t.slot};
     }
 
     /// Whether take would succeed. Takes nothing. A denial that the last denial's slot explains is inlined, so a
@@ -80,29 +94,18 @@ public:
         return can_take_after_all(q, oldest);
     }
 
-    /// How many slots are free at x, counted up to `enough`. O(capacity).
-    std::uint32_t count_free(word x, std::uint32_t enough) const noexcept {
-        word const q = x - window_;
-        std::uint32_t n = 0;
-        if (tree::root_bound() > q) return 0;
-        for (std::uint32_t leaf = 0; leaf < tree::leaves() && n < enough; ++leaf) {
-            if (tree::leaf_bound(leaf) > q) continue;
-            auto const [begin, end] = tree::slots_of(leaf);
-            for (std::uint32_t i = begin; i < end; ++i) n += w::key(load(i)) <= q ? 1U : 0U;
-        }
-        return n;
-    }
+    /// Whether no slot is free at x, as one load can tell.
+    bool is_full(word x) const noexcept { return tree::root_bound() > x - window_; }
 
-    /// Takes n > 1 slots at x, or none. When it cannot, `oldest` is the n-th least stamp; or x - window if other calls
-    /// interfered, and then what was taken has been given back.
-    bool take_many(std::uint32_t n, word x, log_receipt& r, word& oldest) noexcept {
+    /// How many slots in use have a stamp up to `limit`, counted up to `enough`. O(that many + log N), amortised.
+    std::uint32_t count_up_to(word limit, std::uint32_t enough) const noexcept { return tree::count(limit, enough); }
+    std::uint32_t count_free(word x, std::uint32_t enough) const noexcept { return count_up_to(x - window_, enough); }
+
+    /// Takes n > 1 slots at x, or none. When other calls interfered, what was taken has been given back.
+    bool take_many(std::uint32_t n, word x, log_receipt& r) noexcept {
         word const q = x - window_;
         for (int attempt = 0; attempt < 4; ++attempt) {
-            if (count_free(x, n) < n) {
-                oldest = nth_oldest(n);
-                if (oldest > q) return false;
-                continue;
-            }
+            if (count_free(x, n) < n) return false;
             // What a lost race gives back returns to what it was, as far as there is room to remember it.
             std::array<log_receipt, 16> firsts;
             std::uint32_t got = 0;
@@ -131,7 +134,6 @@ public:
             lowest.live = held;
             give_back_many(lowest);
         }
-        oldest = q;
         return false;
     }
 
@@ -179,55 +181,46 @@ public:
         }
     }
 
-    /// The n-th least stamp of the slots in use, no_stamp when there are fewer. O(capacity), and for n > 16 as often as
-    /// a stamp between the least and the greatest has bits.
+    /// The n-th least stamp of the slots in use, no_stamp when there are fewer. O(n + log N), amortised, where stamps
+    /// rise from the oldest slot on, as they do when time points do not go back; else O(N), and for n > 16 a search as
+    /// often as the distance of two stamps has bits.
     word nth_oldest(std::uint32_t n) const noexcept {
-        std::array<word, 16> least;
-        if (n <= least.size()) {
-            std::uint32_t size = 0;
-            for (std::uint32_t i = 0; i < capacity(); ++i) {
-                word const s = w::key(load(i));
-                if (size == n && s >= least[n - 1]) continue;
-                std::uint32_t at = size == n ? n - 1 : size++;
-                for (; at > 0 && least[at - 1] > s; --at) least[at] = least[at - 1];
-                least[at] = s;
-            }
-            return size == n ? least[n - 1] : w::no_stamp;
-        }
-        word low = w::no_stamp;
+        found const first = tree::search_oldest(tree::hints());
+        // The greatest of n slots is an upper bound, and the answer itself if fewer than n are below it.
         word high = 0;
-        for (std::uint32_t i = 0; i < capacity(); ++i) {
+        std::uint32_t seen = 0;
+        for (std::uint32_t k = 0, i = first.slot; k < capacity() && seen < n;
+             ++k, i = i + 1 == capacity() ? 0 : i + 1) {
             word const s = w::key(load(i));
             if (s == w::no_stamp) continue;
-            low = (std::min)(low, s);
             high = (std::max)(high, s);
+            ++seen;
         }
-        while (low <= high) {
-            word const middle = low + (high - low) / 2;
-            if (count_free(middle + window_, n) >= n) {
-                if (middle == low) return low;
-                high = middle;
-            } else {
-                low = middle + 1;
-            }
-        }
-        return w::no_stamp;
+        if (seen < n) return w::no_stamp;
+        if (count_up_to(high - 1, n) < n) return high;
+        std::array<word, 16> least;
+        if (n > least.size()) return bisect(n, first.stamp, high);
+        std::uint32_t size = 0;
+        word limit = high;
+        auto insert = [&](std::uint32_t, word& value) noexcept {
+            word const s = w::key(value);
+            std::uint32_t at = size == n ? n - 1 : size++;
+            for (; at > 0 && least[at - 1] > s; --at) least[at] = least[at - 1];
+            least[at] = s;
+            if (size == n) limit = least[n - 1] - 1;
+            return false;
+        };
+        tree::search(limit, insert);
+        return size == n ? least[n - 1] : high;
     }
 
-    struct summary {
-        std::uint32_t free;  ///< slots that are free at x
-        word newest;         ///< the greatest stamp, 0 when no slot is in use
-    };
-    /// O(capacity).
-    summary summarize(word x) const noexcept {
-        summary s{0, 0};
+    /// The greatest stamp, 0 when no slot is in use. O(capacity).
+    word newest() const noexcept {
+        word newest = 0;
         for (std::uint32_t i = 0; i < capacity(); ++i) {
-            word const k = w::key(load(i));
-            if (k == w::no_stamp) continue;
-            s.free += k <= x - window_ ? 1U : 0U;
-            s.newest = (std::max)(s.newest, k);
+            if (word const s = w::key(load(i)); s != w::no_stamp) newest = (std::max)(newest, s);
         }
-        return s;
+        return newest;
     }
 
     /// Calls f(stamp) for each slot in use that is not free at x.
@@ -311,6 +304,32 @@ private:
             return claim(i, value);
         };
         return tree::search(q, visit);
+    }
+
+    [[gnu::__noinline__]] taken take_elsewhere(word x) noexcept {
+        word const q = x - window_;
+        taken t{0, 0, 0};
+        auto claim = [&](std::uint32_t i, word& value) noexcept {
+            word const before = claim_slot(i, value, q, x);
+            if (before == 0) return false;
+            t = {before, 0, i};
+            return true;
+        };
+        find(q, claim, t.oldest);
+        return t;
+    }
+
+    /// The n-th least stamp, which is in [low, high].
+    word bisect(std::uint32_t n, word low, word high) const noexcept {
+        while (low < high) {
+            word const middle = low + (high - low) / 2;
+            if (count_up_to(middle, n) >= n) {
+                high = middle;
+            } else {
+                low = middle + 1;
+            }
+        }
+        return low;
     }
 
     [[gnu::__noinline__]] bool can_take_after_all(word q, word& oldest) const noexcept {

@@ -165,6 +165,18 @@ protected:
         return search(top_, 0, limit, least, visit);
     }
 
+    /// How many slots have stamps up to `limit`, counted up to `enough`. Writes nothing, except where a bound turns out
+    /// to be too low.
+    std::uint32_t count(word limit, std::uint32_t enough) const noexcept {
+        std::uint32_t n = 0;
+        bool too_low = false;
+        if (root_bound() > limit || count(top_, 0, w::bound(limit) | w::low_mask, enough, n, too_low) || !too_low)
+            return n;
+        auto raise = [](std::uint32_t, word&) noexcept { return false; };
+        search(limit, raise);
+        return n;
+    }
+
     /// To be called after the stamp of a slot was lowered. A bound that is low enough already gets a new tag too, since
     /// a scan in flight may be about to raise it.
     void lower_bounds(std::uint32_t slot, word stamp) const noexcept { lower_bounds(1, slot / Fanout, stamp); }
@@ -206,6 +218,29 @@ private:
         hints_.compare_exchange_strong(from, to, std::memory_order_relaxed, std::memory_order_relaxed);
     }
 
+    /// Counts below one node; true when there are enough. `top`: the greatest word of the stamps that are counted.
+    bool count(unsigned level, std::uint32_t node, word top, std::uint32_t enough, std::uint32_t& n,
+               bool& too_low) const noexcept {
+        std::uint32_t const first = node * Fanout;
+        std::uint32_t const size = (std::min)(Fanout, width_[level - 1] - first);
+        atomic_word const* const below = &cells_[first_[level - 1] + first];
+        bool any = false;
+        for (std::uint32_t i = 0; i < size; ++i) {
+            word const value = below[i].load(std::memory_order_relaxed);
+            if (value > top) [[likely]]
+                continue;
+            if (level != 1) {
+                any = true;
+                if (count(level - 1, first + i, top, enough, n, too_low)) return true;
+            } else if (w::state_of(value) != w::retired) {
+                any = true;
+                if (++n == enough) return true;
+            }
+        }
+        too_low = too_low || !any;
+        return false;
+    }
+
     /// Searches below one node. When it answers false, the bound of the node is `least` or more.
     template <class Visit>
     bool search(unsigned level, std::uint32_t node, word const& limit, word& least, Visit& visit) const noexcept {
@@ -215,16 +250,18 @@ private:
         least = w::stamp(bound);
         if (least > limit) return false;
         word lowest = w::no_stamp;
-        std::uint32_t const end = (std::min)((node + 1) * Fanout, width_[level - 1]);
-        for (std::uint32_t i = node * Fanout; i < end; ++i) {
+        std::uint32_t const first = node * Fanout;
+        std::uint32_t const count = (std::min)(Fanout, width_[level - 1] - first);
+        atomic_word const* const below = &cells_[first_[level - 1] + first];  // the root is below nothing
+        for (std::uint32_t i = 0; i < count; ++i) {
+            word value = below[i].load(std::memory_order_relaxed);
             word s{};
             if (level == 1) {
-                word value = cells_[i].load(std::memory_order_relaxed);
-                if (w::key(value) <= limit && visit(i, value)) return true;
+                if (w::key(value) <= limit && visit(first + i, value)) return true;
                 s = w::key(value);
             } else {
-                s = w::stamp(cell(level - 1, i).load(std::memory_order_relaxed));
-                if (s <= limit && search(level - 1, i, limit, s, visit)) return true;
+                s = w::stamp(value);
+                if (s <= limit && search(level - 1, first + i, limit, s, visit)) return true;
             }
             lowest = (std::min)(lowest, s);
         }
