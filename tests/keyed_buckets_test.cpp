@@ -29,7 +29,7 @@ constexpr plan ten_a_second{rate{10, 1s}, 20};
 
 struct fixture : testing::Test {
     weir::manual_clock clock;
-    buckets b{{.slots = 1000}, ten_a_second, clock};
+    buckets b{{.capacity = 1000}, ten_a_second, clock};
 };
 using keyed_buckets = fixture;
 
@@ -143,7 +143,7 @@ TEST_F(keyed_buckets, a_refund_gives_back_the_last_charge_of_the_key) {
 }
 
 TEST_F(keyed_buckets, a_decision_of_another_table_gives_nothing_back) {
-    buckets other{{.slots = 10}, ten_a_second, clock};
+    buckets other{{.capacity = 10}, ten_a_second, clock};
     auto d = other.try_acquire("a");
     EXPECT_EQ(b.refund(d), 0U);
     EXPECT_EQ(other.refund(d), 1U);
@@ -209,8 +209,8 @@ TEST_F(keyed_buckets, a_set_that_nobody_touched_for_years_is_as_new) {
 
 TEST(keyed_buckets_full, a_refusing_set_denies_new_keys_until_a_slot_is_refilled) {
     weir::manual_clock clock;
-    one_set b{{.slots = 1, .when_full = full_set::refuse}, ten_a_second, clock, plain_hash{}};
-    EXPECT_EQ(b.slots(), 14U);
+    one_set b{{.capacity = 1, .when_full = full_set::refuse}, ten_a_second, clock, plain_hash{}};
+    EXPECT_EQ(b.capacity(), 14U);
     for (std::uint64_t k = 1; k <= 14; ++k) EXPECT_TRUE(b.try_acquire(k, static_cast<int>(k)));
     auto const d = b.try_acquire(std::uint64_t{15});
     EXPECT_TRUE(!d && d.full() && !d.never());
@@ -225,7 +225,7 @@ TEST(keyed_buckets_full, a_refusing_set_denies_new_keys_until_a_slot_is_refilled
 
 TEST(keyed_buckets_full, a_forgetting_set_gives_the_least_debt_to_the_new_key) {
     weir::manual_clock clock;
-    one_set b{{.slots = 1}, ten_a_second, clock, plain_hash{}};
+    one_set b{{.capacity = 1}, ten_a_second, clock, plain_hash{}};
     for (std::uint64_t k = 1; k <= 14; ++k) EXPECT_TRUE(b.try_acquire(k, static_cast<int>(k) + 1));
     EXPECT_TRUE(b.try_acquire(std::uint64_t{15}, 17));
     EXPECT_EQ(b.forgotten(), 1U);
@@ -238,23 +238,23 @@ TEST(keyed_buckets_errors, say_what_is_wrong) {
     auto const says = [](weir::keyed_options const& o, plan const& p) {
         return std::string{weir::keyed_buckets<>::validate(o, p).message()};
     };
-    EXPECT_EQ(says({}, ten_a_second), "slots must be at least 1");
-    EXPECT_EQ(says({.slots = 1, .longest = 0s}, ten_a_second), "longest must be positive");
-    EXPECT_EQ(says({.slots = 1}, {rate{1, 1s}, 100}), "a plan's burst must refill within keyed_options::longest");
-    EXPECT_EQ(says({.slots = 1, .longest = 24h}, {rate{100'000, 1s}, 10}),
+    EXPECT_EQ(says({}, ten_a_second), "capacity must be at least 1");
+    EXPECT_EQ(says({.capacity = 1, .longest = 0s}, ten_a_second), "longest must be positive");
+    EXPECT_EQ(says({.capacity = 1}, {rate{1, 1s}, 100}), "a plan's burst must refill within keyed_options::longest");
+    EXPECT_EQ(says({.capacity = 1, .longest = 24h}, {rate{100'000, 1s}, 10}),
               "a plan's rate is too high for the ticks of keyed_options::longest");
-    EXPECT_NE(says({.slots = 1}, {rate{1, 1s}, 0}), "");
-    EXPECT_EQ(says({.slots = 1, .longest = 24h}, {rate{100, 24h}, 100}), "");
-    EXPECT_EQ(says({.slots = 1}, {rate{200'000, 1s}, 1000}), "");
+    EXPECT_NE(says({.capacity = 1}, {rate{1, 1s}, 0}), "");
+    EXPECT_EQ(says({.capacity = 1, .longest = 24h}, {rate{100, 24h}, 100}), "");
+    EXPECT_EQ(says({.capacity = 1}, {rate{200'000, 1s}, 1000}), "");
     EXPECT_FALSE(weir::keyed_buckets<>::make({}, ten_a_second));
-    EXPECT_TRUE(weir::keyed_buckets<>::make({.slots = 1}, ten_a_second));
+    EXPECT_TRUE(weir::keyed_buckets<>::make({.capacity = 1}, ten_a_second));
     EXPECT_THROW((weir::keyed_buckets{weir::keyed_options{}, ten_a_second}), std::invalid_argument);
 }
 
 TEST(keyed_buckets_layout, a_slot_takes_at_most_nine_bytes_and_a_fifth) {
-    weir::keyed_buckets b{{.slots = 1 << 20}, ten_a_second};
+    weir::keyed_buckets b{{.capacity = 1 << 20}, ten_a_second};
     using set = weir::detail::keyed_set<weir::std_atomics>;
-    EXPECT_LE(static_cast<double>(b.slots() / 14 * sizeof(set)) / static_cast<double>(b.slots()), 9.2);
+    EXPECT_LE(static_cast<double>(b.capacity() / 14 * sizeof(set)) / static_cast<double>(b.capacity()), 9.2);
     static_assert(sizeof(set) == 128 && alignof(set) == 128);
 }
 

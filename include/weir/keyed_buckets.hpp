@@ -210,7 +210,7 @@ public:
     key_hash hash(K const& key) const noexcept {
         return key_hash{hash_of(key)};
     }
-    std::size_t slots() const noexcept { return table_.sets() * detail::keyed_layout<>::ways; }
+    std::size_t capacity() const noexcept { return table_.sets() * detail::keyed_layout<>::ways; }
     /// Snapshots: slots that hold debt now, estimated from at most 1,024 sets; keys forgotten; attempts denied as full.
     std::uint64_t live() const noexcept { return table_.live(time_.ticks(now())); }
     std::uint64_t forgotten() const noexcept { return table_.forgotten(); }

@@ -36,7 +36,7 @@ inline void work(auto&&...) {}
 /// A server, and the clients of others.
 namespace server {
 inline std::vector<int> items;
-inline std::int64_t saved_permits = 3;
+inline weir::permits saved_permits = 3;
 inline std::uint64_t prompt_tokens = 100;
 inline std::uint64_t max_tokens = 500;
 inline void serve(auto&&...) {}

@@ -89,9 +89,8 @@ private:
                                                weir::llm::limit::tps};
 
     template <class Quota>
-    static std::conditional_t<std::is_const_v<Quota>, std::optional<std::uint64_t> const&,
-                              std::optional<std::uint64_t>&>
-    in(Quota& q, weir::llm::limit l) {
+    static std::conditional_t<std::is_const_v<Quota>, weir::llm::optional_count const, weir::llm::optional_count>& in(
+        Quota& q, weir::llm::limit l) {
         return l == weir::llm::limit::rpm   ? q.rpm
                : l == weir::llm::limit::rps ? q.rps
                : l == weir::llm::limit::tpm ? q.tpm

@@ -54,7 +54,7 @@ TEST(keyed_buckets_property, a_refusing_set_decides_as_an_exact_map_while_time_g
         manual_clock clock;
         std::int64_t interval = second / 10;
         std::int64_t burst = 5;
-        one_set b{{.slots = 14, .when_full = full_set::refuse}, {weir::rate{10, 1s}, 5}, clock, plain_hash{}};
+        one_set b{{.capacity = 14, .when_full = full_set::refuse}, {weir::rate{10, 1s}, 5}, clock, plain_hash{}};
         exact_map exact;
         std::uint64_t const keys = 5 + random() % 40;
         std::int64_t t = 0;
@@ -101,7 +101,7 @@ TEST(keyed_buckets_property, times_that_step_back_grant_no_key_more_than_its_lim
     for (std::uint64_t seed = 1; seed <= 50; ++seed) {
         std::mt19937_64 random{seed};
         manual_clock clock;
-        one_set b{{.slots = 14, .when_full = full_set::refuse}, {weir::rate{10, 1s}, 5}, clock, plain_hash{}};
+        one_set b{{.capacity = 14, .when_full = full_set::refuse}, {weir::rate{10, 1s}, 5}, clock, plain_hash{}};
         std::map<std::uint64_t, std::vector<gcra_oracle::grant>> granted;
         std::int64_t t = 0;
         for (int i = 0; i < 2000; ++i) {
@@ -120,7 +120,7 @@ TEST(keyed_buckets_property, times_that_step_back_grant_no_key_more_than_its_lim
 
 TEST(keyed_buckets_property, a_flood_of_fresh_keys_denies_few_of_the_others) {
     manual_clock clock;
-    weir::keyed_buckets b{{.slots = 14'000}, {weir::rate{1, 1s}, 5}, std::ref(clock), weir::sip_hash{1, 2}};
+    weir::keyed_buckets b{{.capacity = 14'000}, {weir::rate{1, 1s}, 5}, std::ref(clock), weir::sip_hash{1, 2}};
     std::uint64_t asked = 0;
     std::uint64_t served = 0;
     std::uint64_t fresh = 1'000'000;

@@ -24,6 +24,14 @@
 
 namespace script {
 
+/// Whether `end` was what ended the call.
+template <class End, class Choice>
+bool ends(End&& end, Choice const& c) {
+    bool const was = c.decision().live();
+    end();
+    return was && !c.decision().live();
+}
+
 /// How long an account or a model is not used; times are ticks.
 template <class Duration>
 class cooldown_model {
@@ -405,7 +413,8 @@ private:
         bool const refunds = s.a % 2 == 0;
         weir::llm::tokens const used{.input = s.b % (h.n.input + 1), .output = s.c % (h.n.output + 1)};
         log_.note(refunds ? "refund of " : "settle of ", *h.c, h.live ? "" : ", for the second time");
-        bool const done = refunds ? m_.real().refund(h.c) : m_.real().settle(h.c, used, clock_.now());
+        bool const done =
+            refunds ? ends([&] { (void)m_.real().refund(h.c); }, h.c) : m_.real().settle(h.c, used, clock_.now());
         ensure_equal(done, h.live, "ends once");
         if (h.live && refunds) m_.refunded(*h.c, h.stamp);
         h.live = false;
@@ -558,7 +567,7 @@ private:
         auto& h = calls_[s.pick % calls_.size()];
         bool const refunds = s.a % 2 == 0;
         bool const done =
-            refunds ? c_.refund(h.c)
+            refunds ? ends([&] { (void)c_.refund(h.c); }, h.c.member())
                     : c_.settle(h.c, {.input = s.b % (h.n.input + 1), .output = s.c % (h.n.output + 1)}, clock_.now());
         ensure_equal(done, h.live, "ends once");
         if (h.live && refunds) pools_[*h.c]->refunded(*h.c.member(), h.stamp);

@@ -34,9 +34,9 @@ struct json_end {
 constexpr std::size_t closing_quote(std::string_view text, std::size_t from) noexcept {
     std::size_t at = from;
     for (;;) {
-        std::size_t const near = at + 64 < text.size() ? at + 64 : text.size();
-        while (at < near && text[at] != '"') at += text[at] == '\\' ? 2U : 1U;
-        if (at < near) return at;
+        std::size_t const nearby = at + 64 < text.size() ? at + 64 : text.size();
+        while (at < nearby && text[at] != '"') at += text[at] == '\\' ? 2U : 1U;
+        if (at < nearby) return at;
         if (at >= text.size()) return std::string_view::npos;
         // From the middle of a string: its next quote, and whether an odd number of backslashes is before it.
         std::size_t const quote = text.find('"', at);

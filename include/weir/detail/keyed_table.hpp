@@ -21,6 +21,7 @@
 #include "gcra.hpp"
 #include "keyed_layout.hpp"
 #include "keyed_set.hpp"
+#include "saturating.hpp"
 #include "wide.hpp"
 
 namespace weir::inline v0::detail {
@@ -62,8 +63,8 @@ constexpr unsigned shift_of(keyed_options const& o) noexcept {
 template <class Duration>
 constexpr error check_keyed(keyed_options const& o, plan const& p, Duration resolution,
                             keyed_plan_word* out = nullptr) {
-    if (o.slots == 0) return {"slots must be at least 1"};
-    if (std::uint64_t{o.slots} >> 40U != 0) return {"slots must be at most 2^40"};
+    if (o.capacity == 0) return {"capacity must be at least 1"};
+    if (std::uint64_t{o.capacity} >> 40U != 0) return {"capacity must be at most 2^40"};
     if (o.longest <= std::chrono::nanoseconds{0}) return {"longest must be positive"};
     keyed_plan_word w;
     if (auto e = make_plan_word(p.rate, p.burst, shift_of<Duration>(o), resolution, w)) return e;
@@ -126,7 +127,7 @@ constexpr keyed_place place_of(std::uint64_t hash, std::size_t sets) noexcept {
     using layout = keyed_layout<>;
     std::uint64_t const f = hash & ((std::uint64_t{1} << layout::fingerprint_bits) - 1);
     std::uint64_t const p = ((hash >> layout::fingerprint_bits) & 0xffffU) * layout::ways >> 16U;
-    return {static_cast<std::size_t>(mul(hash, sets).hi), f == 0 ? 1 : f, static_cast<unsigned>(p)};
+    return {to<std::size_t>(mul(hash, sets).hi), f == 0 ? 1 : f, static_cast<unsigned>(p)};
 }
 
 template <class Atomics>
@@ -137,7 +138,7 @@ public:
 
     template <class Duration>
     keyed_table(keyed_options const& o, plan const& p, Duration resolution)
-        : keyed_table{o.slots, shift_of<Duration>(o), first_plan(o, p, resolution)} {}
+        : keyed_table{o.capacity, shift_of<Duration>(o), first_plan(o, p, resolution)} {}
 
     set& set_at(std::size_t i) const noexcept { return sets_[i]; }
     std::size_t sets() const noexcept { return sets_.size(); }
@@ -165,8 +166,8 @@ public:
     }
 
 private:
-    keyed_table(std::size_t slots, unsigned shift, keyed_plan_word first)
-        : shift_{shift}, sets_{(slots - 1) / keyed_layout<>::ways + 1} {
+    keyed_table(std::size_t capacity, unsigned shift, keyed_plan_word first)
+        : shift_{shift}, sets_{(capacity - 1) / keyed_layout<>::ways + 1} {
         set_plan(0, first);
     }
 

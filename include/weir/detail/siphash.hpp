@@ -80,7 +80,7 @@ constexpr std::uint64_t siphash(sip_key key, std::span<std::byte const> bytes) n
         return w;
     };
     for (std::size_t i = 0; i < whole; i += 8) s.add(word(i, 8));
-    s.add(word(whole, bytes.size() - whole) | static_cast<std::uint64_t>(bytes.size()) << 56U);
+    s.add(word(whole, bytes.size() - whole) | std::uint64_t{bytes.size()} << 56U);
     return s.end();
 }
 

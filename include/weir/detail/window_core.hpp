@@ -16,6 +16,9 @@
 #include "window_counter.hpp"
 #include "window_layout.hpp"
 
+#pragma push_macro("check")  // a macro in older Apple headers
+#undef check
+
 namespace weir::inline v0::detail {
 
 /// What a constructor takes as its clock.
@@ -194,3 +197,5 @@ private:
 };
 
 }  // namespace weir::inline v0::detail
+
+#pragma pop_macro("check")

@@ -14,6 +14,9 @@
 #include "window_segments.hpp"
 #include "window_state.hpp"
 
+#pragma push_macro("check")  // a macro in older Apple headers
+#undef check
+
 namespace weir::inline v0::detail {
 
 /// At most `limit` permits in any window: what sliding_window_counter promises, which is made of it, and what
@@ -361,3 +364,5 @@ private:
 };
 
 }  // namespace weir::inline v0::detail
+
+#pragma pop_macro("check")

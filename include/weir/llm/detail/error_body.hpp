@@ -143,27 +143,31 @@ private:
     constexpr void in_error(std::span<std::string_view const> path, weir::detail::json_scalar s, document& d) noexcept {
         while (path.size() > 1 && path.front().empty()) path = path.subspan(1);
         if (path.empty()) return;
-        bool const near = path.size() == 1;
-        if (near && !s.is_string && (s.text == "false" || s.text == "0")) return;
+        bool const outermost = path.size() == 1;
+        if (outermost && !s.is_string && (s.text == "false" || s.text == "0")) return;
         d.failure = true;
         switch (std::string_view const name = path.back(); detail::meaning_of(name)) {
             using m = detail::member;
-            case m::message: say(s.text, near); break;
+            case m::message: say(s.text, outermost); break;
             case m::code:
-                if (near || path.size() == 2) set_code(s, near);
+                if (outermost || path.size() == 2) set_code(s, outermost);
                 say_code(s);
                 break;
             case m::type:
-                if (near) set(type, s.text, true);
+                if (outermost) set(type, s.text, true);
                 break;
             case m::status:
                 if (s.is_string && !status_of(s.text)) {
-                    if (near) set(type, s.text, true);
-                } else if (near) {
+                    if (outermost) set(type, s.text, true);
+                } else if (outermost) {
                     set_status(s.text);
                 }
                 break;
-            default: time_or_limit(name, s); break;
+            case m::other:
+            case m::error:
+            case m::success:
+            case m::answer:
+            case m::total: time_or_limit(name, s); break;
         }
     }
 
@@ -210,7 +214,7 @@ private:
                 }
                 break;
             case m::total: total_tokens = detail::number(s.text); break;
-            default: time_or_limit(name, s); break;
+            case m::other: time_or_limit(name, s); break;
         }
         mistral = mistral || name == "raw_status_code" || (name == "object" && s.text == "error");
     }

@@ -30,11 +30,11 @@ inline constexpr std::array<optional_count quota::*, quota_limits> limits_of_quo
 inline constexpr std::array<limit, quota_limits> limit_names{limit::rpm, limit::rps, limit::tpm, limit::tps};
 /// Some of the windows, in this order: f.operator()<I>() of each, until one is false. Indices that are constants, so
 /// that what is prepared for each window stays in registers.
-template <std::size_t... I>
+template <std::size_t... Which>
 struct window_set {
     template <class F>
     [[gnu::__always_inline__]] static constexpr bool all(F&& f) {
-        return (f.template operator()<I>() && ...);
+        return (f.template operator()<Which>() && ...);
     }
 };
 using request_windows = window_set<window_index::rps, window_index::rpm>;  // what is denied most often comes first

@@ -69,8 +69,8 @@ public:
         prepared p;
         if (n.invalid()) [[unlikely]]
             return p;
-        bool const requests = request_windows::all([&]<std::size_t I>() __attribute__((__always_inline__)) {
-            return !has(I) || (p.windows[I] = at(I).prepare(1, t, f[I])).granted();
+        bool const requests = request_windows::all([&]<std::size_t Which>() __attribute__((__always_inline__)) {
+            return !has(Which) || (p.windows[Which] = at(Which).prepare(1, t, f[Which])).granted();
         });
         if (!requests) return p;
         if (n.input == 0 && n.output == 0) {
@@ -80,11 +80,11 @@ public:
         p.hold = hold_of(n);
         usage others{};
         if (has(window_index::held)) others = at(window_index::held).used_at(t);
-        p.granted = token_windows::all([&]<std::size_t I>() __attribute__((__always_inline__)) {
-            if (!has(I)) return true;
-            auto const& c = p.tokens[I - window_index::tpm] = charge(I, n, p.hold, at(I).limit());
-            return !c.never &&
-                   (c.count == 0 || (p.windows[I] = prepare_tokens(I, c, p.hold, others, t, f[I])).granted());
+        p.granted = token_windows::all([&]<std::size_t Which>() __attribute__((__always_inline__)) {
+            if (!has(Which)) return true;
+            auto const& c = p.tokens[Which - window_index::tpm] = charge(Which, n, p.hold, at(Which).limit());
+            return !c.never && (c.count == 0 ||
+                                (p.windows[Which] = prepare_tokens(Which, c, p.hold, others, t, f[Which])).granted());
         });
         return p;
     }
@@ -94,8 +94,8 @@ public:
                                            receipts& r) noexcept {
         bool const counts = p.tokens[0].count != 0 || p.tokens[1].count != 0;
         if (has(window_index::held) && counts) at(window_index::held).advance_to(t);
-        bool const requests = request_windows::all([&]<std::size_t I>() __attribute__((__always_inline__)) {
-            return !has(I) || at(I).commit(p.windows[I], f[I], 1, t, r[I]);
+        bool const requests = request_windows::all([&]<std::size_t Which>() __attribute__((__always_inline__)) {
+            return !has(Which) || at(Which).commit(p.windows[Which], f[Which], 1, t, r[Which]);
         });
         if (requests && (!counts || commit_tokens(p, f, t, r))) [[likely]]
             return true;
@@ -104,8 +104,8 @@ public:
 
     /// Completes the receipts by the words of the windows that were not charged.
     [[gnu::__always_inline__]] void note_heads(receipts& r) const noexcept {
-        all_windows::all([&]<std::size_t I>() __attribute__((__always_inline__)) {
-            if (has(I) && r[I].head() == 0) r[I] = receipt{at(I).head(), 0};
+        all_windows::all([&]<std::size_t Which>() __attribute__((__always_inline__)) {
+            if (has(Which) && r[Which].head() == 0) r[Which] = receipt{at(Which).head(), 0};
             return true;
         });
     }
@@ -173,8 +173,8 @@ public:
     /// A call of n is larger than a limit, and such calls are refused; or a number is negative.
     bool never_after(receipts const& r, tokens n) const noexcept {
         if (n.invalid()) return true;
-        return !token_windows::all([&]<std::size_t I>() __attribute__((__always_inline__)) {
-            return !has(I) || !charge(I, n, hold_of(n), at(I).limit_after(r[I].head())).never;
+        return !token_windows::all([&]<std::size_t Which>() __attribute__((__always_inline__)) {
+            return !has(Which) || !charge(Which, n, hold_of(n), at(Which).limit_after(r[Which].head())).never;
         });
     }
 
@@ -266,9 +266,9 @@ private:
                                                   receipts& r) noexcept {
         bool const alone = p.tokens[0].alone || p.tokens[1].alone;
         if (!has(window_index::held) && !alone) {
-            return token_windows::all([&]<std::size_t I>() __attribute__((__always_inline__)) {
-                permits const n = p.tokens[I - window_index::tpm].count;
-                return n == 0 || at(I).commit(p.windows[I], f[I], n, t, r[I]);
+            return token_windows::all([&]<std::size_t Which>() __attribute__((__always_inline__)) {
+                permits const n = p.tokens[Which - window_index::tpm].count;
+                return n == 0 || at(Which).commit(p.windows[Which], f[Which], n, t, r[Which]);
             });
         }
         if (p.hold != 0) r[window_index::held] = at(window_index::held).force_acquire(p.hold, t);
@@ -277,15 +277,15 @@ private:
         return commit_slowly(p.tokens, t, r);
     }
     [[gnu::__always_inline__]] bool commit_shared(prepared const& p, std::int64_t t, receipts& r) noexcept {
-        bool const charged = token_windows::all([&]<std::size_t I>() __attribute__((__always_inline__)) {
-            permits const n = p.tokens[I - window_index::tpm].count;
-            return n == 0 || at(I).commit_shared(p.windows[I], n, r[I]);
+        bool const charged = token_windows::all([&]<std::size_t Which>() __attribute__((__always_inline__)) {
+            permits const n = p.tokens[Which - window_index::tpm].count;
+            return n == 0 || at(Which).commit_shared(p.windows[Which], n, r[Which]);
         });
         if (!charged) return false;
         usage const held = at(window_index::held).used_at(t);
-        return token_windows::all([&]<std::size_t I>() __attribute__((__always_inline__)) {
-            auto const& c = p.tokens[I - window_index::tpm];
-            return c.count == 0 || at(I).verify_shared(r[I], with(held, 0, c.own));
+        return token_windows::all([&]<std::size_t Which>() __attribute__((__always_inline__)) {
+            auto const& c = p.tokens[Which - window_index::tpm];
+            return c.count == 0 || at(Which).verify_shared(r[Which], with(held, 0, c.own));
         });
     }
     [[gnu::__noinline__]] bool commit_slowly(std::array<token_charge, 2> tokens, std::int64_t t, receipts& r) noexcept {
