@@ -69,11 +69,12 @@ TEST(http_fields, says_what_a_window_has_left_as_the_decision_found_it) {
     manual_clock clock;
     weir::sliding_window_log log{3, 1'500ms, std::ref(clock)};
     auto const two = log.try_acquire(2);
+    field_map const found{{"RateLimit-Policy", "\"api\";q=3;w=2"}, {"RateLimit", "\"api\";r=1;t=2"}};
+    EXPECT_EQ(as_map(rate_limit_fields(log, two, "api")), found);
     clock.advance(1s);
     auto const last = log.try_acquire();
     auto const denied = log.try_acquire();
-    EXPECT_EQ(as_map(rate_limit_fields(log, two, "api")),
-              (field_map{{"RateLimit-Policy", "\"api\";q=3;w=2"}, {"RateLimit", "\"api\";r=1;t=2"}}));
+    EXPECT_EQ(as_map(rate_limit_fields(log, two, "api")), found);
     EXPECT_EQ(as_map(rate_limit_fields(log, last, "api")).at("RateLimit"), "\"api\";r=0;t=2");
     EXPECT_EQ(
         as_map(rate_limit_fields(log, denied, "api")),

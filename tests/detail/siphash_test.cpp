@@ -14,7 +14,7 @@ using weir::detail::siphash;
 
 constexpr weir::detail::sip_key key{0x0706050403020100U, 0x0f0e0d0c0b0a0908U};
 
-/// SipHash-1-3 of 0, 1, ... n - 1 for n from 0 to 63, computed by an independent implementation that agrees with CPython's hash.
+/// SipHash-1-3 of 0, 1, ... n - 1 for n from 0 to 63, by another implementation, which agrees with CPython's hash.
 constexpr std::uint64_t one_three[64] = {
     0xabac0158050fc4dcU, 0xc9f49bf37d57ca93U, 0x82cb9b024dc7d44dU, 0x8bf80ab8e7ddf7fbU, 0xcf75576088d38328U,
     0xdef9d52f49533b67U, 0xc50d2b50c59f22a7U, 0xd3927d989bb11140U, 0x369095118d299a8eU, 0x25a48eb36c063de4U,

@@ -127,7 +127,7 @@ TEST(checker, finds_plain_data_that_races_and_lets_it_pass_where_it_is_published
     };
     EXPECT_TRUE(publish(release).passed(coverage::complete)) << publish(release);
     auto const o = publish(relaxed);
-    EXPECT_NE(o.failure.find("a read races with a write at litmus_test.cpp"), std::string::npos) << o;
+    EXPECT_NE(o.failure.find("a read races with a write at checker_test.cpp"), std::string::npos) << o;
 }
 
 TEST(checker, finds_a_loop_that_never_ends) {
@@ -182,14 +182,14 @@ TEST(checker, names_what_the_model_has_no_place_for) {
                        })
             .failure;
     };
-    EXPECT_NE(refused([](words& w) { w.x.load(); }).find("seq_cst load at litmus_test.cpp"), std::string::npos);
+    EXPECT_NE(refused([](words& w) { w.x.load(); }).find("seq_cst load at checker_test.cpp"), std::string::npos);
     EXPECT_NE(refused([](words& w) { w.x.exchange(1); }).find("seq_cst exchange at"), std::string::npos);
     EXPECT_NE(refused([](words& w) {
                   int old = 0;
                   w.x.compare_exchange_weak(old, 1);
               }).find("seq_cst cas_weak at"),
               std::string::npos);
-    EXPECT_NE(refused([](words& w) { w.x.store(1, release); }).find("plain store at litmus_test.cpp"),
+    EXPECT_NE(refused([](words& w) { w.x.store(1, release); }).find("plain store at checker_test.cpp"),
               std::string::npos);
 }
 
@@ -218,7 +218,7 @@ TEST(checker, a_failure_has_a_table_and_a_token_that_runs_it_again) {
     auto const o = explore(options::weak("lost update"), lost_update);
     ASSERT_EQ(o.seen, coverage::failed);
     for (char const* part : {"lost update: both count", "thread 0", "thread 1", "load #0 relaxed = 0",
-                             "exchange #0 acq_rel 0 -> 1", "@litmus_test.cpp:", "WEIR_MODEL_REPLAY='lost update:"}) {
+                             "exchange #0 acq_rel 0 -> 1", "@checker_test.cpp:", "WEIR_MODEL_REPLAY='lost update:"}) {
         EXPECT_NE(o.failure.find(part), std::string::npos) << part << " in\n" << o.failure;
     }
 
@@ -422,13 +422,13 @@ TEST(checker, weakens_one_order_at_a_time_and_says_which_was_needed) {
                              }}};
         });
     };
-    auto const all = model::weaken_each("litmus_test.cpp", {{"publication", run}});
+    auto const all = model::weaken_each("checker_test.cpp", {{"publication", run}});
     std::size_t needed = 0;
     for (auto const& e : all) needed += e.noticed_by == "publication" ? 1U : 0U;
     EXPECT_EQ(all.size(), 5U) << "two exchanges, acq_rel both ways, acquire";
     EXPECT_EQ(needed, 2U);
     EXPECT_TRUE(run().passed(coverage::complete)) << "as it was";
-    std::set<model::site> const sites = model::sites_of("litmus_test.cpp", {{"publication", run}});
+    std::set<model::site> const sites = model::sites_of("checker_test.cpp", {{"publication", run}});
     EXPECT_EQ(sites.size(), 4U);
 }
 

@@ -21,6 +21,7 @@ outcome one_of(menu const& m, options const& o = options::weak("", 0)) {
     outcome all;
     all.executions = s.executions;
     all.failure = s.failure;
+    all.seen = coverage::complete;  // each of them, or there is a failure
     return all;
 }
 
@@ -120,6 +121,7 @@ outcome cancelling_out_of_order() {
     outcome o;
     o.executions = all.executions;
     o.failure = all.failure;
+    o.seen = coverage::complete;
     return o;
 }
 

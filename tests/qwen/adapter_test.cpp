@@ -129,7 +129,7 @@ TEST_F(qwen_adapter, ends_the_run_when_no_account_would_do) {
     EXPECT_EQ(driver.ended(a).what, qwen::next_step::kind::again);
     auto const end = driver.admit(call(1));
     ASSERT_EQ(end.what, kind::over);
-    EXPECT_NE(end.message.find("overdue"), std::string::npos) << end.message;
+    EXPECT_NE(end.message.find("billing"), std::string::npos) << end.message;
     EXPECT_TRUE(end.fatal);
 }
 

@@ -146,7 +146,7 @@ public:
     constexpr std::string_view words() const noexcept { return words_.view(); }
 
 private:
-    static constexpr std::size_t max_part = 2048;
+    [[gnu::__visibility__("hidden")]] static constexpr std::size_t max_part = 2048;
 
     constexpr void put(std::string_view part) noexcept {
         unescape(part, [this](char c) {

@@ -25,9 +25,10 @@ struct window_index {
 };
 
 inline constexpr std::size_t quota_limits = 4;
-inline constexpr std::array<optional_count quota::*, quota_limits> limits_of_quota{&quota::rpm, &quota::rps,
-                                                                                   &quota::tpm, &quota::tps};
-inline constexpr std::array<limit, quota_limits> limit_names{limit::rpm, limit::rps, limit::tpm, limit::tps};
+[[gnu::__visibility__("hidden")]] inline constexpr std::array<optional_count quota::*, quota_limits> limits_of_quota{
+    &quota::rpm, &quota::rps, &quota::tpm, &quota::tps};
+[[gnu::__visibility__("hidden")]] inline constexpr std::array<limit, quota_limits> limit_names{limit::rpm, limit::rps,
+                                                                                               limit::tpm, limit::tps};
 /// Some of the windows, in this order: f.operator()<I>() of each, until one is false. Indices that are constants, so
 /// that what is prepared for each window stays in registers.
 template <std::size_t... Which>

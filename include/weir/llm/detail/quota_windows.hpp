@@ -146,7 +146,7 @@ public:
         for (std::size_t i : {window_index::tpm, window_index::tps}) {
             if (!has(i)) continue;
             at(i).restore(has(window_index::held) ? n.input.value() : n.total(), sent);
-            if (has(window_index::held) && end) at(i).restore(n.output, *end);
+            if (has(window_index::held) && end) at(i).restore(n.output, end.value_or(sent));
         }
         if (has(window_index::held) && !end) at(window_index::held).restore(n.output, sent);
     }
