@@ -165,8 +165,8 @@ public:
     /// end are held as if they were in flight.
     void restore(std::span<past_call const> calls) noexcept {
         for (auto const& c : calls) {
-            auto const end = c.finished ? std::optional{weir::detail::ticks(*c.finished)} : std::nullopt;
-            core_.restore(c.charge, weir::detail::ticks(c.sent), end);
+            core_.restore(c.charge, weir::detail::ticks(c.sent), c.finished.has_value(),
+                          weir::detail::ticks(c.finished.value_or(c.sent)));
         }
     }
 

@@ -138,17 +138,17 @@ public:
         if (has(window_index::held)) (void)at(window_index::held).refund_visible(r[window_index::held], some.output);
     }
 
-    /// Before the limiter is shared: a call of an earlier run, which is in flight where it has no end.
-    void restore(tokens n, std::int64_t sent, std::optional<std::int64_t> end) noexcept {
+    /// Before the limiter is shared: a call of an earlier run, which is in flight unless it has ended, at `end`.
+    void restore(tokens n, std::int64_t sent, bool ended, std::int64_t end) noexcept {
         for (std::size_t i : {window_index::rpm, window_index::rps}) {
             if (has(i)) at(i).restore(1, sent);
         }
         for (std::size_t i : {window_index::tpm, window_index::tps}) {
             if (!has(i)) continue;
             at(i).restore(has(window_index::held) ? n.input.value() : n.total(), sent);
-            if (has(window_index::held) && end) at(i).restore(n.output, end.value_or(sent));
+            if (has(window_index::held) && ended) at(i).restore(n.output, end);
         }
-        if (has(window_index::held) && !end) at(window_index::held).restore(n.output, sent);
+        if (has(window_index::held) && !ended) at(window_index::held).restore(n.output, sent);
     }
 
     // ---- looking ----
