@@ -61,7 +61,7 @@ void bookings_beside_refunds(options const& o, std::vector<permits> const& burst
                {reserve(1, by_clock, 20, 4), refund(1, 4)}};
     m.clocks = {0, 10};
     m.moves = {0, 5, 15};
-    auto const s = each_of(o, m);
+    auto const s = each_of(o, m, model::whole(o));
     report("token_bucket, bookings", s);
     ASSERT_TRUE(s.failure.empty()) << s;
 }
@@ -70,7 +70,7 @@ TEST(gcra_refund_model, bookings_and_their_cancelling_keep_the_promise_at_the_mo
     bookings_beside_refunds(options::weak("", 0), {1});
 }
 TEST(gcra_refund_model_long, bookings_keep_the_promise_when_exchanges_fail_for_nothing) {
-    bookings_beside_refunds(options::weak(""), {1, 2});
+    bookings_beside_refunds(options::bounded("", 1), {1, 2});
 }
 
 /// Reservations cancelled in every order: what is behind the last live one goes back, all of it.
@@ -83,7 +83,7 @@ void reservations_cancelled(options const& o, std::vector<std::vector<ops>> cons
         p.before = {take(2, 0, 0), reserve(1, 0, 50, 1), reserve(2, 0, 50, 2), reserve(1, 0, 50, 3)};
         p.threads = threads;
         auto const out = gcra_world::explore(o, p);
-        ASSERT_TRUE(all.add(out, coverage::complete)) << out;
+        ASSERT_TRUE(all.add(out, model::whole(o))) << out;
     }
     report("token_bucket, cancelled", all);
 }
@@ -96,8 +96,9 @@ TEST(gcra_refund_model, reservations_cancelled_in_any_order_leave_no_gap) {
                                                   {{refund(1, 3)}, {reserve(1, 0, 50, 4), refund(1, 4)}}});
 }
 TEST(gcra_refund_model_long, reservations_cancelled_by_three_threads_leave_no_gap) {
-    reservations_cancelled(options::sc(""), {{{refund(1, 1)}, {refund(2, 2)}, {refund(1, 3)}},
-                                             {{refund(1, 3)}, {refund(2, 2)}, {reserve(1, 0, 50, 4), refund(1, 4)}}});
+    reservations_cancelled(model::preempted(2),
+                           {{{refund(1, 1)}, {refund(2, 2)}, {refund(1, 3)}},
+                            {{refund(1, 3)}, {refund(2, 2)}, {reserve(1, 0, 50, 4), refund(1, 4)}}});
 }
 
 TEST(gcra_refund_model, refunds_in_part_and_cancelled_reservations_keep_the_promise) {
