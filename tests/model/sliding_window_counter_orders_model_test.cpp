@@ -267,9 +267,9 @@ std::vector<model::trial> trials_of_orders() {
 }
 
 /// Kept, not shown to be needed. Of enter the acquire of head: no case was found in which the acquire of the attempt
-/// that led there does not order as much. Of advance_to the acquire, before force_acquire, whose exchange of head is of the
-/// newest. A head older than cached_segment_end_ could only be charged where program order and reads-from make a cycle,
-/// which the standard's relaxed accesses allow and this search leaves out.
+/// that led there does not order as much. Of advance_to the acquire, before force_acquire, whose exchange of head is
+/// of the newest. A head older than cached_segment_end_ could only be charged where program order and reads-from make
+/// a cycle, which the standard's relaxed accesses allow and this search leaves out.
 bool is_kept_unshown(std::string const& before, std::string const& line, std::string const& after) {
     auto const has = [](std::string const& text, char const* part) { return text.find(part) != std::string::npos; };
     return (has(before, "void advance_to") && has(line, "cached_segment_end_")) ||
