@@ -80,8 +80,9 @@ public:
     constexpr operator std::optional<std::uint64_t>() const noexcept { return n_; }
 
     friend constexpr bool operator==(optional_count const& a, optional_count const& b) noexcept { return a.n_ == b.n_; }
-    friend constexpr auto operator<=>(optional_count const& a, optional_count const& b) noexcept {
-        return a.n_ <=> b.n_;
+    /// None is before 0, as std::optional has it.
+    friend constexpr std::strong_ordering operator<=>(optional_count const& a, optional_count const& b) noexcept {
+        return a.n_ && b.n_ ? *a.n_ <=> *b.n_ : a.n_.has_value() <=> b.n_.has_value();
     }
     friend constexpr bool operator==(optional_count const& a, std::optional<std::uint64_t> const& b) noexcept {
         return a.n_ == b;
