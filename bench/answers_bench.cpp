@@ -12,6 +12,7 @@
 #include <benchmark/benchmark.h>
 
 #include "floors.hpp"
+#include "no_clock.hpp"
 #include "rounds.hpp"
 
 #include <array>
@@ -34,14 +35,6 @@ using std::chrono::steady_clock;
 using weir::permits;
 using weir::rate;
 
-/// A clock that is never read: for limiters that are given the time.
-struct no_clock {
-    using duration = nanoseconds;
-    using rep = duration::rep;
-    using period = duration::period;
-    using time_point = std::chrono::time_point<no_clock>;
-    static time_point now() noexcept { return {}; }
-};
 no_clock::time_point at(std::int64_t t) { return no_clock::time_point{nanoseconds{t}}; }
 
 /// A function that takes a decision and is not inlined.

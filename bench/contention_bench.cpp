@@ -32,6 +32,8 @@
 #include <utility>
 #include <vector>
 
+#include "no_clock.hpp"
+
 namespace {
 
 using namespace std::chrono_literals;
@@ -81,14 +83,6 @@ struct counting {
     private:
         std::atomic<T> word_;
     };
-};
-
-struct no_clock {
-    using duration = nanoseconds;
-    using rep = duration::rep;
-    using period = duration::period;
-    using time_point = std::chrono::time_point<no_clock>;
-    static time_point now() noexcept { return {}; }
 };
 
 /// So much that all is granted: what is measured is the word.

@@ -10,6 +10,7 @@
 #include <benchmark/benchmark.h>
 
 #include "floors.hpp"
+#include "no_clock.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -48,14 +49,6 @@ weir::hybrid_clock const& coarse() {
     return clock;
 }
 
-/// A clock that is never read: for limiters that are given the time.
-struct no_clock {
-    using duration = nanoseconds;
-    using rep = duration::rep;
-    using period = duration::period;
-    using time_point = std::chrono::time_point<no_clock>;
-    static time_point now() noexcept { return {}; }
-};
 using given = no_clock::time_point;
 
 struct row {

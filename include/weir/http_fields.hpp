@@ -180,6 +180,12 @@ struct http_policy {
     std::uint64_t window;  // in seconds
 };
 
+/// A bucket's: how much it holds, and how long the rate takes to refill that.
+constexpr http_policy policy_of_bucket(rate const& r, permits quota) noexcept {
+    auto const per = r.per<std::chrono::seconds>();
+    return {quota, per.permits == 0 ? 0 : detail::mul_div_ceil(quota, per.ticks, per.permits)};
+}
+
 /// A window as it is; a bucket by its burst and how long it takes to refill.
 template <class L>
 constexpr http_policy policy_of(L const& limiter) noexcept {
@@ -199,8 +205,7 @@ constexpr http_policy policy_of(L const& limiter) noexcept {
         } else {
             quota = l.waiting + 1;  // one that departs, and those that wait
         }
-        auto const per = l.rate.template per<std::chrono::seconds>();
-        return {quota, per.permits == 0 ? 0 : detail::mul_div_ceil(quota, per.ticks, per.permits)};
+        return detail::policy_of_bucket(l.rate, quota);
     }
 }
 
@@ -214,6 +219,24 @@ typename L::time_point time_of_attempt(L const& l, typename L::decision const& d
         if (d.never()) return l.clock().now();
         return detail::saturating_add(d.retry_at(), -d.retry_after());
     }
+}
+
+/// How long after `at` all is available, in seconds.
+template <class D, class TimePoint>
+std::uint64_t reset_of(D const& d, TimePoint at) noexcept {
+    return static_cast<std::uint64_t>(detail::seconds_rounded_up(detail::retry_after(at, d.full_at())));
+}
+
+template <class Fields, class D, class TimePoint>
+void add_policy(Fields& out, http_policy p, D const& d, TimePoint at, std::string_view name,
+                std::string_view part) noexcept {
+    out.add(name, part, {}, p.quota, p.window, d.remaining(), detail::reset_of(d, at));
+}
+
+template <class Fields, class D>
+void add_retry_after(Fields& out, D const& d) noexcept {
+    if (d.granted() || d.never()) return;
+    out.retry_after(static_cast<std::uint64_t>(detail::seconds_rounded_up(d.retry_after())));
 }
 
 template <class Fields, class L>
@@ -230,9 +253,7 @@ void add_policies(Fields& out, L const& l, typename L::decision const& d, std::s
             }
         }();
         std::uint64_t reset = 60;
-        if constexpr (requires { d.full_at(); }) {
-            reset = static_cast<std::uint64_t>(detail::seconds_rounded_up(detail::retry_after(at, d.full_at())));
-        }
+        if constexpr (requires { d.full_at(); }) reset = detail::reset_of(d, at);
         auto const one = [&](std::string_view which, std::string_view unit, auto const& limit, auto const& remaining,
                              std::uint64_t window) {
             if (!limit) return;
@@ -245,9 +266,7 @@ void add_policies(Fields& out, L const& l, typename L::decision const& d, std::s
         one("tpm", "tokens", q.tpm, left.tpm, 60);
         one("tps", "tokens", q.tps, left.tps, 1);
     } else {
-        http_policy const p = detail::policy_of(l);
-        auto const reset = detail::seconds_rounded_up(detail::retry_after(at, d.full_at()));
-        out.add(name, part, {}, p.quota, p.window, d.remaining(), static_cast<std::uint64_t>(reset));
+        detail::add_policy(out, detail::policy_of(l), d, at, name, part);
     }
 }
 
@@ -299,9 +318,7 @@ auto rate_limit_fields(L const& limiter, typename L::decision const& d, std::str
     } else {
         detail::add_policies(out, limiter, d, name, {});
     }
-    if (!d.granted() && !d.never()) {
-        out.retry_after(static_cast<std::uint64_t>(detail::seconds_rounded_up(d.retry_after())));
-    }
+    detail::add_retry_after(out, d);
     return out;
 }
 
@@ -315,11 +332,8 @@ template <class D>
 auto rate_limit_fields(D const& d, std::string_view name = "default") noexcept {
     http_fields<1> out;
     auto const l = d.limits();
-    auto const per = l.rate.template per<std::chrono::seconds>();
-    auto const reset = detail::seconds_rounded_up(detail::retry_after(d.at(), d.full_at()));
-    out.add(name, {}, {}, l.burst, per.permits == 0 ? 0 : detail::mul_div_ceil(l.burst, per.ticks, per.permits),
-            d.remaining(), static_cast<std::uint64_t>(reset));
-    if (!d.granted() && !d.never()) out.retry_after(static_cast<std::uint64_t>(d.retry_after_seconds()));
+    detail::add_policy(out, detail::policy_of_bucket(l.rate, l.burst), d, d.at(), name, {});
+    detail::add_retry_after(out, d);
     return out;
 }
 

@@ -35,7 +35,7 @@ namespace weir::inline v0 {
 
 /// A token bucket for each key.
 ///
-///     weir::keyed_buckets ips{{.slots = 1 << 20}, weir::plan{weir::rate{10, 1s}, 20}};
+///     weir::keyed_buckets ips{{.capacity = 1 << 20}, weir::plan{weir::rate{10, 1s}, 20}};
 ///     if (auto d = ips.try_acquire(client_address)) serve(); else answer_429(d.retry_after_seconds());
 ///
 /// Keys are hashed whole, the empty one too, under a secret of the table; two keys share a bucket with a probability of
@@ -93,7 +93,7 @@ public:
 
     /// Takes n permits of the key's bucket if they are there, else nothing. n = 0 is granted, and gives the key no
     /// slot; n above the burst is never granted. O(1); one exchange for a key with a slot, four for a new one. A
-    /// denial writes nothing. Lock-free: restarts only after another's exchange.
+    /// denial charges nothing. Lock-free: restarts only after another's exchange.
     template <table_key K>
     decision try_acquire(K const& key, permit_count n = 1) noexcept {
         return take(key, {}, n, 0, now());
@@ -247,9 +247,7 @@ private:
         auto const w = table_.plan(p.index);
         if (n == 0U || !w.is_set() || n > w.burst()) return look_at(at, w, n, t);
         auto const r = request(at, w, n, wait, t);
-        auto const o = table_.set_at(at.set).attempt(r);
-        if (o.forgotten) table_.count_forgotten();
-        if (o.result == status::full) table_.count_full();
+        auto const o = attempt(at, r);
         return decision{time_, t, n, w, r.room - w.burst() * w.interval(), o, false, &table_.set_at(at.set)};
     }
     template <class K>
@@ -277,10 +275,13 @@ private:
         constexpr std::uint64_t most = detail::keyed_layout<>::epoch_ticks;
         auto r = request(at, w, n < most / w.interval() ? n : most / w.interval() + 1, 0, t);
         r.debt = true;
+        return attempt(at, r).result == status::granted;
+    }
+    detail::keyed_outcome attempt(detail::keyed_place const& at, detail::keyed_request const& r) noexcept {
         auto const o = table_.set_at(at.set).attempt(r);
         if (o.forgotten) table_.count_forgotten();
         if (o.result == status::full) table_.count_full();
-        return o.result == status::granted;
+        return o;
     }
     bool is_of_this(decision const& d) const noexcept {
         return d.live_.count() != 0 && table_.holds(static_cast<set const*>(d.set_));

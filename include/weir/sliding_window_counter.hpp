@@ -108,14 +108,14 @@ public:
     explicit sliding_window_counter(permit_count limit, any_duration<Rep, Period> window, options_type options,
                                     time_point origin)
         : sliding_window_counter{Box{}, limit, rounded(window), options, origin} {}
-    template <class Rep, class Period, detail::window_clock<Clock> C>
+    template <class Rep, class Period, detail::clock_for<Clock> C>
     explicit sliding_window_counter(permit_count limit, any_duration<Rep, Period> window, C&& clock)
         : sliding_window_counter{limit, window, options_type{}, std::forward<C>(clock)} {}
-    template <class Rep, class Period, detail::window_clock<Clock> C>
+    template <class Rep, class Period, detail::clock_for<Clock> C>
     explicit sliding_window_counter(permit_count limit, any_duration<Rep, Period> window, options_type options,
                                     C&& clock)
         : sliding_window_counter{box{std::forward<C>(clock)}, limit, rounded(window), options} {}
-    template <class Rep, class Period, detail::window_clock<Clock> C>
+    template <class Rep, class Period, detail::clock_for<Clock> C>
     explicit sliding_window_counter(permit_count limit, any_duration<Rep, Period> window, options_type options,
                                     time_point origin, C&& clock)
         : sliding_window_counter{box{std::forward<C>(clock)}, limit, rounded(window), options, origin} {}

@@ -104,13 +104,13 @@ public:
     explicit sliding_window_log(permit_count limit, any_duration<Rep, Period> window, options_type options,
                                 time_point origin)
         : sliding_window_log{Box{}, limit, rounded(window), options, origin} {}
-    template <class Rep, class Period, detail::log_clock<Clock> C>
+    template <class Rep, class Period, detail::clock_for<Clock> C>
     explicit sliding_window_log(permit_count limit, any_duration<Rep, Period> window, C&& clock)
         : sliding_window_log{limit, window, options_type{}, std::forward<C>(clock)} {}
-    template <class Rep, class Period, detail::log_clock<Clock> C>
+    template <class Rep, class Period, detail::clock_for<Clock> C>
     explicit sliding_window_log(permit_count limit, any_duration<Rep, Period> window, options_type options, C&& clock)
         : sliding_window_log{box{std::forward<C>(clock)}, limit, rounded(window), options} {}
-    template <class Rep, class Period, detail::log_clock<Clock> C>
+    template <class Rep, class Period, detail::clock_for<Clock> C>
     explicit sliding_window_log(permit_count limit, any_duration<Rep, Period> window, options_type options,
                                 time_point origin, C&& clock)
         : sliding_window_log{box{std::forward<C>(clock)}, limit, rounded(window), options, origin} {}
@@ -128,7 +128,7 @@ public:
         requires std::constructible_from<sliding_window_log, permit_count, any_duration<Rep, Period>, options_type,
                                          More...>
     {
-        duration const step = detail::resolution_among<Clock>(detail::unwrapped(more)...);
+        duration const step = detail::resolution_among<Clock>(more...);
         if (auto e = validate(limit, window, options, step)) return e;
         return result<sliding_window_log>{std::in_place, limit, window, options, std::forward<More>(more)...};
     }

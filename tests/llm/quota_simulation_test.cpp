@@ -16,7 +16,6 @@
 #include <memory>
 #include <optional>
 #include <queue>
-#include <random>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -24,6 +23,7 @@
 
 #include <weir/clock/manual_clock.hpp>
 
+#include "../support/draws.hpp"
 #include "../support/ideal.hpp"
 #include "../support/quota_judge.hpp"
 
@@ -66,29 +66,6 @@ constexpr workload tokens_100k{"tokens_100k", small, {2000, 4000}, {60, 140}, 16
 struct call {
     std::uint64_t input, output, bound;
     nanoseconds latency;  // from arrival to the end of the reply
-};
-
-// Draws that are the same with every standard library.
-class draws {
-public:
-    explicit draws(std::uint64_t seed) : engine_{seed} {}
-    std::uint64_t among(std::uint64_t least, std::uint64_t most) { return least + engine_() % (most - least + 1); }
-    nanoseconds among(nanoseconds least, nanoseconds most) {
-        return nanoseconds{static_cast<std::int64_t>(
-            among(static_cast<std::uint64_t>(least.count()), static_cast<std::uint64_t>(most.count())))};
-    }
-    // Anywhere in [0, most], and often at either end, where a margin is tried hardest.
-    nanoseconds jitter(nanoseconds most) {
-        switch (among(0, 3)) {
-            case 0: return 0ns;
-            case 1: return most;
-            default: return among(0ns, most);
-        }
-    }
-    bool one_in(std::uint64_t n) { return among(1, n) == 1; }
-
-private:
-    std::mt19937_64 engine_;
 };
 
 std::vector<call> batch(workload const& w, double minutes, std::uint64_t seed) {

@@ -20,7 +20,6 @@
 #include <memory>
 #include <optional>
 #include <queue>
-#include <random>
 #include <set>
 #include <string>
 #include <string_view>
@@ -29,6 +28,7 @@
 #include <vector>
 
 #include "../../examples/simulator/burst_guard.hpp"
+#include "draws.hpp"
 #include "ideal.hpp"
 #include "manual_session.hpp"
 #include "quota_judge.hpp"
@@ -47,28 +47,6 @@ using session = llm::session<pool>;
 using llm::call_end;
 
 inline double seconds(nanoseconds d) { return std::chrono::duration<double>{d}.count(); }
-
-// The same with every standard library.
-class draws {
-public:
-    explicit draws(std::uint64_t seed) : engine_{seed} {}
-    std::uint64_t among(std::uint64_t least, std::uint64_t most) { return least + engine_() % (most - least + 1); }
-    nanoseconds among(nanoseconds least, nanoseconds most) {
-        return nanoseconds{static_cast<std::int64_t>(
-            among(static_cast<std::uint64_t>(least.count()), static_cast<std::uint64_t>(most.count())))};
-    }
-    // Anywhere, and often at either end, where a margin is tried hardest.
-    nanoseconds jitter(nanoseconds most) {
-        switch (among(0, 3)) {
-            case 0: return 0ns;
-            case 1: return most;
-            default: return among(0ns, most);
-        }
-    }
-
-private:
-    std::mt19937_64 engine_;
-};
 
 struct work {
     tokens used{};

@@ -134,6 +134,10 @@ private:
     C* clock_;
 };
 
+/// What a constructor of a limiter by Clock takes as its clock.
+template <class C, class Clock>
+concept clock_for = clock_or_reference<C> && std::constructible_from<clock_box<Clock>, C>;
+
 /// The resolution of the clock, or std::ref of one, among a constructor's arguments, else of a default-constructed
 /// `Clock`.
 template <class Clock, class... Args>

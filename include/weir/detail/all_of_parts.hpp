@@ -14,6 +14,7 @@
 #include <variant>
 
 #include "../limiter.hpp"
+#include "saturating.hpp"
 
 namespace weir::inline v0 {
 
@@ -139,9 +140,7 @@ struct charge_order {
     void merge(std::array<permits, Size>& m) const noexcept {
         for (std::size_t i = 0; i < Size; ++i) {
             if (first[i] == i) continue;
-            permits const n = std::exchange(m[i], permits{0});
-            permits const sum = m[first[i]] + n;
-            m[first[i]] = sum < n ? permit_count::invalid_value : sum;
+            m[first[i]] = saturating_sum(m[first[i]], std::exchange(m[i], permits{0}));
         }
     }
 };

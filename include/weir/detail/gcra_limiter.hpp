@@ -33,11 +33,8 @@ constexpr std::uint64_t ticks_since(TimePoint t, std::int64_t origin) noexcept {
 /// The time point t ticks after `origin`; time_point::max() where it has none.
 template <class TimePoint>
 constexpr TimePoint time_since(std::int64_t origin, std::uint64_t t) noexcept {
-    using rep = typename TimePoint::rep;
     if (t >> 63U) return (TimePoint::max)();
-    std::int64_t const at = saturating_add(origin, static_cast<std::int64_t>(t));
-    if (at > (std::numeric_limits<rep>::max)()) return (TimePoint::max)();
-    return TimePoint{typename TimePoint::duration{static_cast<rep>(at)}};
+    return time_of_tick<TimePoint>(saturating_add(origin, static_cast<std::int64_t>(t)));
 }
 
 /// A clock, an origin, and a gcra_state that counts ticks of the clock since the origin.

@@ -23,20 +23,6 @@
 
 namespace weir::inline v0::detail {
 
-/// What a constructor takes as its clock.
-template <class C, class Clock>
-concept log_clock = clock_or_reference<C> && std::constructible_from<clock_box<Clock>, C>;
-
-/// The clock that std::ref of it refers to; anything else itself.
-template <class T>
-constexpr auto const& unwrapped(T const& x) noexcept {
-    if constexpr (clock_or_reference<T> && !clock<T>) {
-        return x.get();
-    } else {
-        return x;
-    }
-}
-
 /// See sliding_window_log::validate.
 template <class Duration>
 constexpr error validate_log(permit_count limit, permit_count initial, permit_count capacity, Duration window,
@@ -93,11 +79,8 @@ public:
                                  before_origin);
     }
     time_point time_of(word stamp) const noexcept {
-        using rep = typename duration::rep;
-        std::int64_t const t = detail::saturating_add(origin_, static_cast<std::int64_t>(stamp) - before_origin);
-        if (t >= std::int64_t{(std::numeric_limits<rep>::max)()}) return (time_point::max)();
-        if (t <= std::int64_t{(std::numeric_limits<rep>::min)()}) return (time_point::min)();
-        return time_point{duration{static_cast<rep>(t)}};
+        return time_of_tick<time_point>(
+            detail::saturating_add(origin_, static_cast<std::int64_t>(stamp) - before_origin));
     }
     /// When a slot with this stamp is free; time_point::max() beyond the horizon.
     time_point free_again(word stamp) const noexcept {

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <limits>
 #include <ratio>
+#include <utility>
 
 #include "wide.hpp"
 
@@ -76,6 +77,14 @@ constexpr std::int64_t ticks(TimePoint t) noexcept {
     return static_cast<std::int64_t>(t.time_since_epoch().count());
 }
 
+/// The time point of a tick; the clock's last or first where it has none.
+template <class TimePoint>
+constexpr TimePoint time_of_tick(std::int64_t t) noexcept {
+    using rep = typename TimePoint::rep;
+    if (!std::in_range<rep>(t)) return t > 0 ? (TimePoint::max)() : (TimePoint::min)();
+    return TimePoint{typename TimePoint::duration{static_cast<rep>(t)}};
+}
+
 /// a - b without overflow: the result is clamped to the range of the type.
 constexpr std::int64_t saturating_sub(std::int64_t a, std::int64_t b) noexcept {
     std::int64_t r{};
@@ -83,6 +92,11 @@ constexpr std::int64_t saturating_sub(std::int64_t a, std::int64_t b) noexcept {
         return b < 0 ? (std::numeric_limits<std::int64_t>::max)() : (std::numeric_limits<std::int64_t>::min)();
     }
     return r;
+}
+
+/// a + b, or the greatest number where it does not fit.
+constexpr std::uint64_t saturating_sum(std::uint64_t a, std::uint64_t b) noexcept {
+    return a + b < a ? (std::numeric_limits<std::uint64_t>::max)() : a + b;
 }
 
 /// a + b without overflow: the result is clamped to the range of the type.

@@ -103,7 +103,7 @@ inline sip_key random_sip_key() {
     for (std::uint64_t* word : {&k.k0, &k.k1}) *word = std::uint64_t{source()} << 32U | source();
     return k;
 #endif
-    // A kernel without the call: addresses and the clock are all that there is.
+    // A kernel without the call: an address is all that there is.
     std::uint64_t const here = reinterpret_cast<std::uintptr_t>(&k);
     return {here * 0x9e3779b97f4a7c15U, ~here};
 }

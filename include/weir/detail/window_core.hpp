@@ -21,18 +21,6 @@
 
 namespace weir::inline v0::detail {
 
-/// What a constructor takes as its clock.
-template <class C, class Clock>
-concept window_clock = clock_or_reference<C> && std::constructible_from<clock_box<Clock>, C>;
-
-/// The time point of a tick; the clock's last where it has none.
-template <class TimePoint>
-constexpr TimePoint time_of_tick(std::int64_t t) noexcept {
-    using rep = typename TimePoint::rep;
-    if (t > std::int64_t{(std::numeric_limits<rep>::max)()}) return (TimePoint::max)();
-    return TimePoint{typename TimePoint::duration{static_cast<rep>(t)}};
-}
-
 template <class Clock, class Atomics>
 class window_core : public window_counter<Atomics> {
     using protocol = window_counter<Atomics>;

@@ -10,6 +10,7 @@
 #include <cstdint>
 
 #include "../limiter.hpp"
+#include "saturating.hpp"
 #include "window_layout.hpp"
 #include "window_segments.hpp"
 #include "window_state.hpp"
@@ -193,7 +194,7 @@ public:
                 if (n == 0) return true;
                 window_usage const x = others();
                 attempt denied;
-                if (!enter<false>(sum_of(n, x.used), (std::max)(t, x.as_of), denied)) return false;
+                if (!enter<false>(saturating_sum(n, x.used), (std::max)(t, x.as_of), denied)) return false;
                 continue;
             }
             if (!commit_shared(p, n, r)) continue;
@@ -222,7 +223,7 @@ public:
             if (n == 0 || (n <= room && x.used <= room - n)) p.head_ = h;
             return p;
         }
-        return prepare_later(n, sum_of(n, x.used), latest, f);
+        return prepare_later(n, saturating_sum(n, x.used), latest, f);
     }
     [[gnu::__always_inline__]] bool commit_shared(prepared p, permits n, window_receipt& r) noexcept {
         word h = p.head_;
@@ -253,9 +254,6 @@ private:
     template <bool Alone>
     static constexpr bool has_room(permits n, permits room, permits limit) noexcept {
         return n <= room || (Alone && room >= limit && n != permit_count::invalid_value);
-    }
-    static constexpr permits sum_of(permits a, permits b) noexcept {
-        return a + b < a ? permit_count::invalid_value : a + b;
     }
 
     /// Whether the cached room is that of the open segment, and that is the segment of `t`: then `a` is the room.
@@ -323,7 +321,7 @@ private:
                 this->refresh();
                 return true;
             }
-            std::uint64_t const g = (std::max)(want, words_.segment(h) + (closing ? 1U : 0U));
+            std::uint64_t const g = words_.next_charge(h, want);
             permits used = 0;
             if (!this->sum_ahead(h, g, used)) continue;
             permits const limit = this->limit_at(h);

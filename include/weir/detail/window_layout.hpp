@@ -197,6 +197,11 @@ public:
         return static_cast<unsigned>(h >> count_bits_) & (versions - 1);
     }
     constexpr bool is_closing(word h) const noexcept { return ((h >> total_bits_) & 1U) != 0; }
+    /// The segment, `want` or a later one, in which what is charged after h counts: a closing one is followed by
+    /// another.
+    constexpr std::uint64_t next_charge(word h, std::uint64_t want) const noexcept {
+        return (std::max)(want, segment(h) + (is_closing(h) ? 1U : 0U));
+    }
     constexpr word closing(word h) const noexcept { return h | (word{1} << total_bits_); }
     constexpr word with_version(word h, unsigned version) const noexcept {
         return (h & ~(word{versions - 1} << count_bits_)) | (word{version} << count_bits_);

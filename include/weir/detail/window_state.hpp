@@ -6,8 +6,7 @@
 // limit) and window_counter (attempts). Pairs of all three; an acquire reads from the release of the same pair:
 //
 //     access                                            partner                  protects
-//     (1)  loads of head                                (2) (6) (9)              the limit, closed, the ring before
-// head
+//     (1)  loads of head                                (2) (6) (9)              the limit, closed, ring before head
 //     (2)  change: exchange of head                     (1)                      the limit's slot
 //     (3)  shared attempt: acq_rel exchange of head     (3) of other attempts    what the caller charged elsewhere
 //     (5)  close: publishes a count in the ring         (8)                      a newer tenant of a ring's word
@@ -19,8 +18,7 @@
 //     (11) refresh: raises cached_segment_end           (10)
 //     (12) refund: adds to pending_refunds              (13)                     what came before the refund
 //     (13) load of pending_refunds                      (12)
-//     (14) refresh: load and exchange of cached_room    each other               cached rooms follow each other as
-// heads do
+//     (14) refresh: load and exchange of cached_room    each other               cached rooms follow as heads do
 //
 // Release sequences go on through every exchange of the same word, since each write is a read-modify-write.
 #pragma once
@@ -179,7 +177,7 @@ protected:
         word const c = closed_.load(std::memory_order_relaxed);
         if (want <= words_.segment(h) && words_.agree(h, c)) return total_of(h, c);
         permits used = 0;
-        sum_ahead(h, (std::max)(want, words_.segment(h) + (words_.is_closing(h) ? 1U : 0U)), used);
+        sum_ahead(h, words_.next_charge(h, want), used);
         return used;
     }
 
@@ -216,8 +214,7 @@ protected:
             word const c = closed_.load(std::memory_order_relaxed);
             std::uint64_t const e = words_.segment(h);
             if (want <= e && words_.agree(h, c)) return {total_of(h, c), e};
-            // A closing segment is followed by a later one, in which the next charge is counted.
-            std::uint64_t const g = (std::max)(want, e + (words_.is_closing(h) ? 1U : 0U));
+            std::uint64_t const g = words_.next_charge(h, want);
             permits used = 0;
             if (sum_ahead(h, (std::min)(g, scale_.last()), used)) return {used, g, h};
         }

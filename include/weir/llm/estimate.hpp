@@ -15,6 +15,7 @@
 
 #include "../atomics.hpp"
 #include "../detail/quantile.hpp"
+#include "../detail/saturating.hpp"
 #include "../limiter.hpp"
 #include "quota.hpp"
 
@@ -175,12 +176,13 @@ constexpr tokens weighted(tokens used, permit_count cached, permit_count images,
             return max;
         return r;
     };
-    auto const sum = [](std::uint64_t a, std::uint64_t b) { return a + b < a ? max : a + b; };
+    using weir::detail::saturating_sum;
     std::uint64_t const reused = (std::min)(cached.value(), used.input.value());
     std::uint64_t pictures{};
     if (__builtin_mul_overflow(images.value(), w.per_image, &pictures)) pictures = max;
-    return {.input = sum(sum(times(used.input - reused, w.input), times(reused, w.cached)), pictures),
-            .output = times(used.output, w.output)};
+    return {
+        .input = saturating_sum(saturating_sum(times(used.input - reused, w.input), times(reused, w.cached)), pictures),
+        .output = times(used.output, w.output)};
 }
 
 }  // namespace weir::inline v0::llm

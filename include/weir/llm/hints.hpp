@@ -81,6 +81,11 @@ constexpr limit_reports read_limits(headers const& h, dialect d, std::chrono::sy
 
 namespace weir::inline v0::llm::detail {
 
+/// The number that a limit begins with: "10, 10;w=60".
+constexpr std::optional<std::uint64_t> leading_number(std::string_view field) noexcept {
+    return number(trim(field.substr(0, field.find_first_of(",;"))));
+}
+
 /// Reads RateLimit-Policy and RateLimit, or the three fields of older drafts.
 constexpr void read_ietf(headers const& h, limit_reports& out, std::chrono::sys_seconds now) {
     if (auto const policy = h("ratelimit-policy")) {
@@ -116,8 +121,7 @@ constexpr void read_ietf(headers const& h, limit_reports& out, std::chrono::sys_
         });
     } else if (auto const left = count_in(h, "ratelimit-remaining")) {
         limit_report r{counted::requests, std::chrono::nanoseconds{0}, std::nullopt, left, std::nullopt, true, {}};
-        if (auto const limit = h("ratelimit-limit"))
-            r.limit = number(trim(limit->substr(0, limit->find_first_of(",;"))));
+        if (auto const limit = h("ratelimit-limit")) r.limit = leading_number(*limit);
         if (auto const reset = h("ratelimit-reset")) r.reset = parse_reset(*reset, now);
         out.add(r);
     }
@@ -127,7 +131,7 @@ constexpr void read_ietf(headers const& h, limit_reports& out, std::chrono::sys_
 constexpr void read_plain(headers const& h, limit_reports& out, std::chrono::sys_seconds now) {
     limit_report r{counted::requests, {}, {}, count_in(h, "x-ratelimit-remaining"), {}, true, {}};
     if (auto const limit = h("x-ratelimit-limit")) {
-        r.limit = number(trim(limit->substr(0, limit->find_first_of(",;"))));
+        r.limit = leading_number(*limit);
         auto const parameters = limit->find(';');
         auto const w = parameters == std::string_view::npos ? std::nullopt : number_in(limit->substr(parameters), "w");
         if (w) r.window = nanoseconds_of(*w, 0, 1'000'000'000);

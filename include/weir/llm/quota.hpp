@@ -12,6 +12,7 @@
 #include <optional>
 #include <string_view>
 
+#include "../detail/saturating.hpp"
 #include "../detail/wide.hpp"
 #include "../error.hpp"
 #include "../limiter.hpp"
@@ -34,10 +35,7 @@ struct tokens {
     permit_count output = 0;
 
     /// The sum, or the greatest number where it does not fit.
-    constexpr permits total() const noexcept {
-        permits const sum = input.value() + output.value();
-        return sum < input.value() ? permit_count::invalid_value : sum;
-    }
+    constexpr permits total() const noexcept { return weir::detail::saturating_sum(input.value(), output.value()); }
     /// Whether a count was negative.
     constexpr bool invalid() const noexcept { return input.invalid() || output.invalid(); }
 

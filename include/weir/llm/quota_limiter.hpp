@@ -101,11 +101,11 @@ public:
     explicit quota_limiter(quota q, quota_options o = {}) : quota_limiter{Box{}, q, o} {}
     template <std::default_initializable Box = box>
     explicit quota_limiter(quota q, quota_options o, time_point origin) : quota_limiter{Box{}, q, o, origin} {}
-    template <weir::detail::window_clock<Clock> C>
+    template <weir::detail::clock_for<Clock> C>
     explicit quota_limiter(quota q, C&& clock) : quota_limiter{q, quota_options{}, std::forward<C>(clock)} {}
-    template <weir::detail::window_clock<Clock> C>
+    template <weir::detail::clock_for<Clock> C>
     explicit quota_limiter(quota q, quota_options o, C&& clock) : quota_limiter{box{std::forward<C>(clock)}, q, o} {}
-    template <weir::detail::window_clock<Clock> C>
+    template <weir::detail::clock_for<Clock> C>
     explicit quota_limiter(quota q, quota_options o, time_point origin, C&& clock)
         : quota_limiter{box{std::forward<C>(clock)}, q, o, origin} {}
 

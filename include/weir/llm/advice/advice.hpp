@@ -149,7 +149,7 @@ public:
         for (auto& a : s.models.front().accounts) {
             std::size_t i = 0;
             for (auto* l : {&a.limits.rpm, &a.limits.rps, &a.limits.tpm, &a.limits.tps}) {
-                if (*l) *l = weir::detail::mul_div_ceil(**l, saturating_sum(1000, f[i] * step_), 1000);
+                if (*l) *l = weir::detail::mul_div_ceil(**l, weir::detail::saturating_sum(1000, f[i] * step_), 1000);
                 ++i;
             }
         }

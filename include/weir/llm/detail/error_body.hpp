@@ -273,7 +273,7 @@ private:
     constexpr void read_stream(std::string_view stream) noexcept {
         bool error_event = false;
         document all;
-        std::string_view data;
+        bool any = false;  // data
         while (!stream.empty() && !failed) {
             auto const end = stream.find('\n');
             std::string_view line = detail::trim(stream.substr(0, end));
@@ -289,7 +289,7 @@ private:
                 if (line == "[DONE]") {
                     all.ended = true;
                 } else if (!line.empty() && (line.front() == '{' || line.front() == '[')) {
-                    data = line;
+                    any = true;
                     document one;
                     if (!read(line, one).whole && !failed) {
                         // Over several lines, as Gemini sends an error in the middle of a stream.
@@ -317,7 +317,7 @@ private:
             stream = next;
         }
         failed = failed || error_event;
-        broken = !failed && !all.ended && (all.partial || data.empty());
+        broken = !failed && !all.ended && (all.partial || !any);
     }
 
     // What a piece of an answer has in the places of an error.

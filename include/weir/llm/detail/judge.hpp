@@ -37,9 +37,14 @@ constexpr bool applies(error_rule const& r, error_facts const& f) noexcept {
     return false;
 }
 
+template <class Rule>
+constexpr verdict verdict_by(Rule const& r) noexcept {
+    return {r.cause, r.action, {}, {}, r.max_retries, r.reason};
+}
+
 constexpr std::optional<verdict> look_in(std::span<error_rule const> table, error_facts const& f) noexcept {
     for (auto const& r : table) {
-        if (applies(r, f)) return verdict{r.cause, r.action, {}, {}, r.max_retries, r.reason};
+        if (applies(r, f)) return verdict_by(r);
     }
     return std::nullopt;
 }
@@ -48,8 +53,7 @@ constexpr std::optional<verdict> look_in(std::span<word_rule const> table, std::
                                          int status) noexcept {
     if (words.size() <= 1) return std::nullopt;
     for (auto const& r : table) {
-        if (counts(r.when, status) && match_words(words, r.words))
-            return verdict{r.cause, r.action, {}, {}, r.max_retries, r.reason};
+        if (counts(r.when, status) && match_words(words, r.words)) return verdict_by(r);
     }
     return std::nullopt;
 }
@@ -87,7 +91,7 @@ constexpr std::optional<verdict> look_elsewhere(error_facts f, error_body const&
         if (d == own) continue;
         for (auto const& r : rules_of(d)) {
             if (!r.message.empty() || is_number(r.codes[0])) continue;
-            if (applies(r, f)) return verdict{r.cause, r.action, {}, {}, r.max_retries, r.reason};
+            if (applies(r, f)) return verdict_by(r);
         }
     }
     return std::nullopt;

@@ -16,9 +16,10 @@
 namespace weir::inline v0::llm::detail {
 
 constexpr bool is_letter(char c) noexcept { return c >= 'a' && c <= 'z'; }
-constexpr void skip_spaces(std::string_view& s) noexcept {
-    while (!s.empty() && s.front() == ' ') s.remove_prefix(1);
+constexpr void skip_any(std::string_view& s, std::string_view characters) noexcept {
+    while (!s.empty() && characters.find(s.front()) != std::string_view::npos) s.remove_prefix(1);
 }
+constexpr void skip_spaces(std::string_view& s) noexcept { skip_any(s, " "); }
 /// Consumes a whole word of ASCII letters.
 constexpr bool take_word(std::string_view& s, std::string_view word) noexcept {
     if (s.substr(0, word.size()) != word) return false;
@@ -139,8 +140,7 @@ constexpr std::optional<std::chrono::nanoseconds> take_spelled(std::string_view&
         take(rest, "-");
         std::uint64_t const unit = take_unit(rest);
         if (unit == 0) break;
-        auto const more = nanoseconds_of(d->whole, d->billionths, unit);
-        sum = more > (std::chrono::nanoseconds::max)() - sum ? (std::chrono::nanoseconds::max)() : sum + more;
+        sum = plus(sum, nanoseconds_of(d->whole, d->billionths, unit));
         s = rest;
         any = true;
     }
@@ -153,20 +153,13 @@ constexpr std::optional<std::chrono::nanoseconds> wait_after_word(std::string_vi
                                             "approx", "another", "next",     "the", "again", "within", "around",
                                             "your",   "request", "requests", "up",  "to",    "until",  "roughly"};
     for (int i = 0; i < 8; ++i) {
-        while (!s.empty() && (s.front() == ' ' || s.front() == '~' || s.front() == ':' || s.front() == '=' ||
-                              s.front() == '"' || s.front() == '\''))
-            s.remove_prefix(1);
+        skip_any(s, " ~:=\"'");
         if (auto const d = take_spelled(s)) return d;
         bool filler = false;
         for (auto const f : fillers) filler = filler || take_word(s, f);
         if (!filler) return std::nullopt;
     }
     return std::nullopt;
-}
-
-constexpr void keep_longest(std::optional<std::chrono::nanoseconds>& longest,
-                            std::optional<std::chrono::nanoseconds> d) noexcept {
-    if (d && (!longest || *d > *longest)) longest = d;
 }
 
 /// "try again in 20s", "retry after 6 seconds", "wait 2 minutes 30 seconds", "resets in 1h", "30 秒后重试": the longest of
@@ -187,9 +180,7 @@ constexpr std::optional<std::chrono::nanoseconds> wait_in_words(std::string_view
     for (auto at = text.find("retry"); at != std::string_view::npos; at = text.find("retry", at + 1)) {
         std::string_view rest = text.substr(at + 5);
         if (!take(rest, "-after") && !take(rest, "_after")) continue;
-        while (!rest.empty() && (rest.front() == ' ' || rest.front() == ':' || rest.front() == '=' ||
-                                 rest.front() == '"' || rest.front() == '\''))
-            rest.remove_prefix(1);
+        skip_any(rest, " :=\"'");
         auto const n = take_decimal(rest);
         bool const plain = rest.empty() || (!is_alnum(rest.front()) && rest.front() != ':' && rest.front() != '-');
         if (n && plain && n->whole < 1'000'000'000)

@@ -53,7 +53,7 @@ constexpr std::optional<time_of_day> take_short_time(std::string_view& s) noexce
 
 /// The offset from UTC at the start of `s`; `otherwise` if it names none.
 constexpr std::chrono::seconds zone_of(std::string_view s, std::chrono::seconds otherwise) noexcept {
-    while (!s.empty() && (s.front() == ' ' || s.front() == '(')) s.remove_prefix(1);
+    skip_any(s, " (");
     if (take(s, "z") || take_word(s, "utc") || take_word(s, "gmt")) {
         if (s.empty() || (s.front() != '+' && s.front() != '-')) return std::chrono::seconds{0};
     }
@@ -77,22 +77,16 @@ struct reading_of_time {
 constexpr std::optional<std::chrono::sys_seconds> finish_moment(std::string_view s, int year, unsigned month,
                                                                 unsigned day, reading_of_time r) noexcept {
     for (auto const w : {"日", "st", "nd", "rd", "th"}) take(s, w);
-    std::string_view rest = s;
-    take(rest, ",");
-    skip_spaces(rest);
-    if (year == 0 && take_number(rest).value_or(0) > 31) {  // "nov 5th, 2025 …"
-        std::string_view again = s;
-        take(again, ",");
-        skip_spaces(again);
-        year = static_cast<int>(take_digits(again, 4).value_or(0));
-        s = again;
-        rest = s;
-        take(rest, ",");
-        skip_spaces(rest);
-    } else {
-        rest = s;
-        take(rest, ",");
-        skip_spaces(rest);
+    auto const after_comma = [](std::string_view from) {
+        take(from, ",");
+        skip_spaces(from);
+        return from;
+    };
+    std::string_view rest = after_comma(s);
+    if (std::string_view number = rest; year == 0 && take_number(number).value_or(0) > 31) {  // "nov 5th, 2025 …"
+        year = static_cast<int>(take_digits(rest, 4).value_or(0));
+        s = rest;
+        rest = after_comma(s);
     }
     if (take(rest, "t") || take_word(rest, "at")) skip_spaces(rest);
     auto const time = take_short_time(rest);

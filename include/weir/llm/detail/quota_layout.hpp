@@ -64,7 +64,7 @@ struct quota_layout {
             auto& w = all.windows[i];
             w.limit = *l;
             w.taken = o.start == quota_start::empty ? 0 : w.limit;
-            w.layout = finest(w.limit, length(i, o), resolution);
+            w.layout = layout(w.limit, length(i, o), asked(w.limit, length(i, o), resolution, 1000), resolution);
             all.problem = w.layout.problem;
         }
         if (!all.problem && (q.tpm || q.tps) && o.accounting != accounting::reserve) all.hold(q, o, resolution);
@@ -93,8 +93,8 @@ private:
         Duration const length_of_holds =
             length(q.tpm ? window_index::tpm : window_index::tps, o) + std::chrono::ceil<Duration>(o.server_timeout);
         w.limit = (std::max)(q.tpm.value_or(1), q.tps.value_or(1));
-        w.layout = finest(w.limit, length_of_holds, resolution, 250);
         std::uint32_t const segments = asked(w.limit, length_of_holds, resolution, 250);
+        w.layout = layout(w.limit, length_of_holds, segments, resolution);
         for (int i = 0; i < 10 && !(w.limit >> 62U); ++i) {
             auto const larger = layout(w.limit * 2, length_of_holds, segments, resolution);
             if (larger.problem) break;
@@ -123,10 +123,6 @@ private:
             if (s <= most && !layout(limit, window, s, resolution).problem) return s;
         }
         return 20;
-    }
-    static constexpr layout_of finest(permits limit, Duration window, Duration resolution,
-                                      std::uint32_t most = 1000) noexcept {
-        return layout(limit, window, asked(limit, window, resolution, most), resolution);
     }
 };
 

@@ -16,6 +16,7 @@
 #include <optional>
 #include <utility>
 
+#include "../../detail/saturating.hpp"
 #include "../../detail/window_counter.hpp"
 #include "../../error.hpp"
 #include "../../limiter.hpp"
@@ -156,7 +157,7 @@ public:
     /// What is held first: a settlement between the looks is then counted in both, else in neither.
     permits used(std::size_t i, std::int64_t t) const noexcept {
         permits const hold = shares(i) ? at(window_index::held).used(t) : 0;
-        return plus(at(i).used(t), hold);
+        return weir::detail::saturating_sum(at(i).used(t), hold);
     }
     permits available(std::size_t i, std::int64_t t) const noexcept {
         permits const free = at(i).available(t);
@@ -180,7 +181,8 @@ public:
 
     permits available_after(receipts const& r, std::size_t i, std::int64_t t) const noexcept {
         permits const limit = at(i).limit_after(r[i].head());
-        permits const used = plus(at(i).used_after(r[i].head(), t), shares(i) ? held_after(r, t) : 0);
+        permits const used =
+            weir::detail::saturating_sum(at(i).used_after(r[i].head(), t), shares(i) ? held_after(r, t) : 0);
         return used < limit ? limit - used : 0;
     }
     std::int64_t empty_after(receipts const& r, std::int64_t t) const noexcept {
@@ -227,11 +229,8 @@ private:
         window_set<window_index::rpm, window_index::rps, window_index::tpm, window_index::tps, window_index::held>;
 
     bool shares(std::size_t i) const noexcept { return counts_tokens(i) && has(window_index::held); }
-    static permits plus(permits a, permits b) noexcept {
-        return a + b < a ? (std::numeric_limits<permits>::max)() : a + b;
-    }
     static usage with(usage u, permits more, permits less) noexcept {
-        u.used = plus(u.used > less ? u.used - less : 0, more);
+        u.used = weir::detail::saturating_sum(u.used > less ? u.used - less : 0, more);
         return u;
     }
     permits held_after(receipts const& r, std::int64_t t) const noexcept {

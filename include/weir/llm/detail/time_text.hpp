@@ -11,6 +11,7 @@
 #include <optional>
 #include <string_view>
 
+#include "../../detail/saturating.hpp"
 #include "../../detail/text.hpp"
 #include "../../detail/wide.hpp"
 
@@ -36,6 +37,16 @@ constexpr std::chrono::nanoseconds nanoseconds_of(std::uint64_t whole, std::uint
         n = max;
     }
     return std::chrono::nanoseconds{static_cast<std::chrono::nanoseconds::rep>(n)};
+}
+
+/// a + b, saturated; neither is negative.
+constexpr std::chrono::nanoseconds plus(std::chrono::nanoseconds a, std::chrono::nanoseconds b) noexcept {
+    return std::chrono::nanoseconds{weir::detail::saturating_add(a.count(), b.count())};
+}
+
+constexpr void keep_longest(std::optional<std::chrono::nanoseconds>& longest,
+                            std::optional<std::chrono::nanoseconds> d) noexcept {
+    if (d && (!longest || *d > *longest)) longest = d;
 }
 
 struct decimal {
@@ -148,8 +159,7 @@ constexpr std::optional<std::chrono::nanoseconds> take_duration(std::string_view
             }
         }
         if (unit == nullptr) break;
-        auto const more = detail::nanoseconds_of(d->whole, d->billionths, unit->nanoseconds);
-        sum = more > (std::chrono::nanoseconds::max)() - sum ? (std::chrono::nanoseconds::max)() : sum + more;
+        sum = detail::plus(sum, detail::nanoseconds_of(d->whole, d->billionths, unit->nanoseconds));
         rest = part;
         any = true;
     }
@@ -283,8 +293,7 @@ constexpr std::optional<std::chrono::nanoseconds> parse_iso_duration(std::string
         s.remove_prefix(1);
         std::uint64_t const seconds = unit == 'h' ? 3600 : unit == 'm' ? 60 : unit == 's' ? 1 : 0;
         if (seconds == 0) return std::nullopt;
-        auto const more = nanoseconds_of(d->whole, d->billionths, seconds * 1'000'000'000);
-        sum = more > (std::chrono::nanoseconds::max)() - sum ? (std::chrono::nanoseconds::max)() : sum + more;
+        sum = plus(sum, nanoseconds_of(d->whole, d->billionths, seconds * 1'000'000'000));
     }
     return sum;
 }
@@ -327,7 +336,7 @@ constexpr std::optional<std::chrono::nanoseconds> parse_retry_after(std::string_
         auto d = parse_reset(part, now);
         if (!d && !held.empty())
             d = parse_reset({held.data(), static_cast<std::size_t>(part.data() + part.size() - held.data())}, now);
-        if (d && (!longest || *d > *longest)) longest = d;
+        detail::keep_longest(longest, d);
         held = d ? std::string_view{} : part;
     }
     return longest;

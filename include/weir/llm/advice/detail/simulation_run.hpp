@@ -20,6 +20,7 @@
 #include "../../../atomics.hpp"
 #include "../../../clock/clock.hpp"
 #include "../../../clock/manual_clock.hpp"
+#include "../../../detail/saturating.hpp"
 #include "../../../detail/wide.hpp"
 #include "../../account_pool.hpp"
 #include "../../fallback_chain.hpp"
@@ -58,11 +59,9 @@ inline void find_peaks(std::vector<amount_at>& requests, std::vector<amount_at>&
     second = {largest_sum(requests, s), largest_sum(amounts, s)};
 }
 
-constexpr std::uint64_t saturating_sum(std::uint64_t a, std::uint64_t b) noexcept {
-    return a + b < a ? (std::numeric_limits<std::uint64_t>::max)() : a + b;
-}
 constexpr void add_to(tokens& sum, tokens const& t) noexcept {
-    sum = {.input = saturating_sum(sum.input, t.input), .output = saturating_sum(sum.output, t.output)};
+    sum = {.input = weir::detail::saturating_sum(sum.input, t.input),
+           .output = weir::detail::saturating_sum(sum.output, t.output)};
 }
 
 class simulation_run {
@@ -248,7 +247,7 @@ private:
                 u.model = setup_.models[m].name;
                 u.account = setup_.models[m].accounts[a].name;
                 u.cost = setup_.models[m].accounts[a].price.of(u.used);
-                result_.cost = saturating_sum(result_.cost, u.cost);
+                result_.cost = weir::detail::saturating_sum(result_.cost, u.cost);
                 result_.use.push_back(std::move(u));
             }
         }
