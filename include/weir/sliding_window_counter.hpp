@@ -4,9 +4,8 @@
 //
 // Time is divided into segments of L ticks, and a window is B of them: L = ceil(W/B), so that B·L >= W. At segment e
 // the limiter counts the B segments before it and e itself, so every window that ends in e is covered whole. That
-// costs one segment: a denial is one that an exact log of (B + 1)·L would also make, and the rate that can be kept up
-// is W/((B + 1)·L) of the limit. detail/window_layout.hpp has the bits and the greatest limits,
-// detail/window_state.hpp the protocol.
+// costs one segment: the rate that can be kept up is W/((B + 1)·L) of the limit. detail/window_layout.hpp has the bits
+// and the greatest limits, detail/window_state.hpp the protocol.
 #pragma once
 
 #include <chrono>
@@ -29,7 +28,7 @@ namespace weir::inline v0 {
 
 /// How a sliding_window_counter divides its window, and what it holds at the start.
 struct counter_options {
-    /// At most so many segments make a window. 125 by default: the largest divisor of a second, a minute and an hour in
+    /// At most so many segments make a window. 125 is the largest divisor of a second, a minute and an hour in
     /// milli-, micro- and nanoseconds whose ring has 128 words, 1 KiB; it keeps up 99.2% of the limit. 250, 500 and
     /// 1000 divide as well and keep up 99.6%, 99.8% and 99.9% with rings of 2, 4 and 8 KiB.
     std::uint32_t segments = 125;
@@ -45,19 +44,20 @@ struct counter_options {
 ///
 /// **Promise.** Over effective times, in any window W at most `limit` permits are granted and not refunded. The
 /// effective time of a grant is max(the time point given, start of the open segment). The open segment is the latest
-/// in which permits were granted (by try_acquire, settle) or the limit was changed. Only these move it: check, a
-/// denial, a refund and a query change nothing, at any time point. With a monotone clock of its own, the effective
-/// time lies between call and return. So time points that go back keep the promise over effective times, and over the
-/// time points themselves too where none goes back further than the start of the open segment. A time point ahead of
-/// the clock is trusted, and holds later calls to it. A time point before the start counts as the start.
-/// A denial is one that an exact log of window (B + 1)·L would also make; or it overlaps an unfinished attempt or
-/// refund, or a refund of a past segment that the next segment shows. An attempt that finds room, opens its segment and
-/// then loses the room to a concurrent grant is denied, and the segment stays open.
+/// in which permits were granted (by try_acquire, settle) or the limit was changed. Nothing else moves it. With a
+/// monotone clock of its own, the effective time lies between call and return. Time points that go back keep the
+/// promise over effective times, and over themselves where none is before the open segment. A time point ahead of the
+/// clock is trusted, and holds later calls to it; one before the start counts as the start.
+/// A denial changes nothing. It is one that an exact log of window (B + 1)·L would also make; or it overlaps an
+/// unfinished attempt or refund, or a refund of a past segment that the next segment shows. An attempt that opens its
+/// segment and then loses the room to a concurrent grant is denied, and the segment stays open.
 ///
 /// **Cost.** A grant is three loads and one compare-exchange; a denial only loads. The first attempt in a new segment
 /// moves the counter on, O(B).
 ///
-/// **Progress.** Lock-free: a thread that stops anywhere stops no other.
+/// **Progress.** Lock-free: a thread that stops anywhere stops no other. If it stops before it asks a decision for
+/// retry_at() or full_at() and the ring has turned round, the answer may be too early; the exact one is past by then.
+/// After eight changes of the limit, these and never() go by a later limit.
 ///
 /// **Memory order.** Grants and denials order nothing between callers. A thread that sees a refund's lowered sum
 /// through used() sees what came before the refund.
@@ -84,7 +84,7 @@ public:
         friend constexpr bool operator==(limits_type const&, limits_type const&) = default;
     };
 
-    /// A refund gives back all that was taken: an all_of charges such limiters first.
+    /// A refund gives back in full: an all_of charges such limiters first.
     static constexpr bool refunds_in_full = true;
 
     /// Whether such a counter can be made. The window is rounded up to ticks. Errors (invalid_argument): a limit of 0
@@ -142,7 +142,7 @@ public:
     // ---- taking ----
 
     /// Takes `n` permits at `t` if the window then holds no more than the limit. 0 is granted and takes nothing; more
-    /// than the limit is never granted. A denial changes nothing.
+    /// than the limit is never granted.
     [[gnu::__always_inline__]] decision try_acquire(permit_count n, time_point t) noexcept { return core_.take(n, t); }
     [[gnu::__always_inline__]] decision try_acquire(time_point t) noexcept { return core_.take(1, t); }
     /// With an approximate_clock it is tried at now_approx() first: a denial there is one at any earlier time.
@@ -165,10 +165,10 @@ public:
 
     // ---- correcting ----
 
-    /// Gives back what is live on a grant, or k of it, where it was charged, and returns by how much the window was
-    /// lowered: 0 when nothing is live any more (a second refund), when the permits have aged out, when the count was
-    /// at its maximum, and for a decision of another limiter. Permits of a past segment become available with the next
-    /// one, at most one segment late. Only for what certainly was not used. O(1).
+    /// Gives back what is live on a grant, or k of it, where it was charged, and returns by how much its count was
+    /// lowered: 0 when nothing is live any more (a second refund), when the ring has reused the segment, when the count
+    /// was at its maximum, and for a decision of another limiter. Permits of a past segment become available with the
+    /// next one, at most one segment late. Only for what certainly was not used. O(1).
     permits refund(decision& d) noexcept { return core_.give_back(d, all_permits); }
     permits refund(decision& d, permit_count k) noexcept { return core_.give_back(d, k); }
 

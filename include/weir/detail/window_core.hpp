@@ -97,8 +97,9 @@ private:
 ///
 /// A snapshot: remaining() is copied. retry_at() and full_at() are computed when asked for, O(B), from the copied word
 /// of head and the limiter's counts of the segments before it; the limiter must exist until then. Those counts do not
-/// change any more, with two exceptions: a refund of an earlier segment, made since, is seen; and a limit is forgotten
-/// when it has been changed eight times.
+/// change any more, with three exceptions: a refund of an earlier segment, made since, is seen; a limit is forgotten
+/// when it has been changed eight times; and a count is missed when the ring has reused its word. The answer may then
+/// be too early, but the segment has aged out by then, so the exact answer is past too.
 template <class Clock, class Atomics>
 class [[nodiscard("a decision says whether the permits were granted")]] window_core<Clock, Atomics>::decision {
 public:
