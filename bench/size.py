@@ -165,7 +165,7 @@ def main():
     with tempfile.TemporaryDirectory() as directory:
         scratch = pathlib.Path(directory)
         text += ["", "## Objects", "", "Bytes of a limiter (whole cache lines, so that it shares none), of what an attempt "
-                 "returns, and what is allocated at construction. `layout_test` holds them to it.", ""]
+                 "returns, and what is allocated at construction. `layout_test` checks the sizes of objects.", ""]
         sizes = {title: objects(c, nm, scratch) for title, c, nm in present}
         text += ["| | " + " | ".join(f"{title}: object | decision" for title, _, _ in present) + " | allocates |",
                  "|---|" + "---|---|" * len(present) + "---|"]

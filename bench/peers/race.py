@@ -49,7 +49,7 @@ only_granted = {"rocksdb"}
 # Ratio tables: the row of weir's, the title, the rows that it is held against, which may meet another row of weir's there.
 comparisons = [
     ("weir", "Each by its own clock, weir by `steady_clock`", [("weir", k) for k in ("mutex", "spin", "cas", "guava", "go")]),
-    ("weir-bounded", "The same, weir by `upper_bound_clock`, which answers as `steady_clock` does and refuses without reading it",
+    ("weir-bounded", "The same, weir by `upper_bound_clock`, which answers as `steady_clock` does and denies without reading it",
      [("weir-bounded", k) for k in ("mutex", "spin", "cas", "guava", "go")]),
     ("weir-tsc", "All by one `weir::tsc_clock`", [("weir-tsc", k) for k in ("mutex-tsc", "spin-tsc", "cas-tsc")]),
     ("weir-coarse", "RocksDB, which reads its clock when it has run out of bytes; weir by `coarse_clock`, which steps as a tick does",
@@ -259,14 +259,14 @@ def times(low, middle, high):
 
 
 why = {
-    "rocksdb": "RocksDB's `Request` reads no clock while bytes are left of the last refill: it is a mutex and a subtraction, and by one thread that "
-               "is less than a reading of `steady_clock`. By a clock as coarse as RocksDB's refills, or by the counter, weir is ahead.",
-    "spin": "A spinlock begins with an exchange, which asks for the cache line for writing at once; weir reads its word first, so that a refusal "
-            "writes nothing, and a grant may then have to ask for the line twice. Where attempts are denied, the spinlock takes the line all the same.",
+    "rocksdb": "RocksDB's `Request` reads no clock while bytes are left of the last refill: it is a mutex and a subtraction, and on one thread that "
+               "costs less than a read of `steady_clock`. With a clock as coarse as RocksDB's refills, or with the processor's counter, weir is ahead.",
+    "spin": "A spinlock begins with an exchange, which asks for the cache line for writing at once. weir reads its word first, so that a denial "
+            "writes nothing, and a grant may then have to ask for the line twice. Where attempts are denied, the spinlock still takes the line.",
     "cas": "The same idea as weir's, one exchange of one word, with fewer checks around it: no change of rate in use, no refund, no horizon. "
-           "That is half a nanosecond or so of an attempt. What weir has for it is exactness: permits counted in integers, for 30 years.",
+           "That is about half a nanosecond of an attempt. In return weir is exact: it counts permits in integers, for 30 years.",
     "mutex": "Threads that find the mutex taken sleep, and the one that runs makes many attempts in a row: throughput bought with waiting.",
-    "bounded": "A grant by `upper_bound_clock` pays for the glance and for `steady_clock`: it is for where nearly all is refused.",
+    "bounded": "A grant by `upper_bound_clock` pays for the read of the counter and for `steady_clock`. Use it where nearly all attempts are denied.",
 }
 
 
@@ -306,23 +306,23 @@ def circumstances(results, again, kept, rounds):
     """How quiet the machine was, and how many of the threads ran at once."""
     alone, two, many = (statistics.median(rates(results, "weir", ("denied", t))) for t in thread_counts)
     text = (f"**How quiet it was.** {kept} of {rounds} rounds were disturbed by other programs (more than 3% of the machine) and kept; {again} were run "
-            f"again. Refusals write nothing, so they tell how many cores were available: weir's are {two / alone:.2f} times as many by two threads as by one, "
+            f"again. Denials write nothing, so they show how many cores were available: weir's are {two / alone:.2f} times as many by two threads as by one, "
             f"and {many / alone:.2f} by 16 (1: all on one core; {os.cpu_count()}: on all).")
     if two < 1.6 * alone:
         text += (" So the two threads mostly took turns on one core in this run, and the columns of two threads tell little of contention; where the quartiles are "
                  "far apart, some repetitions ran on two cores and some on one.")
     if many > 1.6 * alone:
-        text += " Those of 16 did use all cores."
+        text += " The 16 threads used all cores."
     return text
 
 
 def write_markdown(path, results, present, arguments):
     lines = ["# The race", "",
-             "Read this page if you compare weir with another limiter. After it you know how they were measured, and where weir is not ahead.", "",
-             "weir's `token_bucket` and what else there is, in one run on one machine. Written by `bench/peers/race.py`; the notes on method "
+             "Read this page if you compare weir with another limiter. After it you know how each was measured, and where weir is not ahead.", "",
+             "weir's `token_bucket` and other rate limiters, in one run on one machine. Written by `bench/peers/race.py`; the notes on method "
              "are below the tables. ![throughput](race.svg)", ""]
     lines += ["## Ratios", "",
-              "How many times as many attempts a second weir makes, all threads together: the median over the repetitions of the ratio "
+              "weir's attempts a second divided by the other's, all threads together: the median over the repetitions of the ratio "
               "within one, and in brackets its quartiles. Above 1, weir is ahead.", "",
               circumstances(results, *arguments.disturbed, len(columns) * 2 * arguments.repetitions), ""]
     for mine, title, pairs in comparisons:
@@ -380,17 +380,17 @@ def write_markdown(path, results, present, arguments):
         lines.append(f"- absent from this run: {', '.join(missing)}")
     lines += ["",
               "Work: one limiter, attempts for one permit back to back by 1, 2 and 16 threads (16 are more than there are cores). Granted: 10^9 "
-              "permits a second and as many at once, in each library's own terms, so that none is refused. Denied: one permit a minute, and that "
-              "one is gone. " +
-              (f"Of {attempts / 1e9:.1f} thousand million attempts, answers that were not the ones to be measured: "
+              "permits a second and as many at once, in each library's own terms, so that none is denied. Denied: one permit a minute, and that "
+              "one is taken. " +
+              (f"Of {attempts / 1e9:.1f} thousand million attempts, answers other than the one to be measured: "
                + ("0." if not bad else "; ".join(f"{n} ({k[0]}, {k[1]}, {k[2]} thr.)" for k, n in bad.items()) + ".")),
               "",
               "Each limiter is called as its users call it: `if (bucket.try_acquire())`, `Allow()`, `tryAcquire()`, `Request(1, IO_HIGH, …)`. Each reads "
-              "its own clock, except where the table says that all read the same. RocksDB's `Request` waits where the others refuse, so it "
+              "its own clock, except where the table says that all read the same. RocksDB's `Request` waits where the others deny, so it "
               "is measured granted only, at a rate at which it never has to wait (its own count of waits is among the surprises); it refills every 100 ms and "
               "reads no clock in between, so its row is compared with weir's by `coarse_clock`.",
               "",
-              "The C++ buckets (`bench/peers/buckets.hpp`) read the clock before they lock, divide nowhere and fill a cache line of their own. The mutex is "
+              "The C++ buckets (`bench/peers/buckets.hpp`) read the clock before they lock, never divide, and fill a cache line of their own. The mutex is "
               "glibc's `std::mutex`. The spinlock tests before it sets, backs off exponentially with `pause`, and yields its core after some 10 µs. The exchanged "
               "`double` is folly's `TokenBucket` without its division, with relaxed orders.",
               "",
