@@ -387,7 +387,7 @@ def write_markdown(path, results, present, arguments):
               "",
               "Each limiter is called as its users call it: `if (bucket.try_acquire())`, `Allow()`, `tryAcquire()`, `Request(1, IO_HIGH, …)`. Each reads "
               "its own clock, except where the table says that all read the same. RocksDB's `Request` waits where the others deny, so it "
-              "is measured granted only, at a rate at which it never has to wait (its own count of waits is among the surprises); it refills every 100 ms and "
+              "is measured granted only, at a rate at which it never has to wait. It refills every 100 ms and "
               "reads no clock in between, so its row is compared with weir's by `coarse_clock`.",
               "",
               "The C++ buckets (`bench/peers/buckets.hpp`) read the clock before they lock, never divide, and fill a cache line of their own. The mutex is "
