@@ -4,12 +4,12 @@
 set -eu
 cd "$(dirname "$0")/.."
 breaches=$(mktemp)
-trap 'rm -f "$breaches" "$breaches.left"' EXIT
+trap 'rm -f "$breaches" "$breaches.left" "$breaches.code"' EXIT
 
 headers() { find include/weir -name '*.hpp' | sort; }
 
-# A file's code: without its // comments, which may name what the code must not use.
-code() { sed 's,//.*,,' "$1"; }
+# The headers' code, each line as FILE:LINE:TEXT, without its // comments, which may name what the code must not use.
+code() { headers | xargs awk '{ sub(/\/\/.*/, ""); print FILENAME ":" FNR ":" $0 }'; }
 
 # Files of weir's own that a rule reads: ours PATTERN...
 ours() { git ls-files -co --exclude-standard -- "$@" 2>/dev/null || find . -path ./build -prune -o -type f -print | sed 's,^\./,,' | sort; }
@@ -25,73 +25,72 @@ except() {
     mv "$breaches.left" "$breaches"
 }
 
-# complain_of FILE TEXT: one breach for every line of standard input
-complain_of() { sed "s|^|$1: $2: |" >>"$breaches"; }
+# complain TEXT: one breach for every line of standard input, FILE:LINE:TEXT or FILE
+complain() { sed -E "s|^([^:]*(:[0-9]+)?):?|\1: $1: |; s|: \$||" >>"$breaches"; }
 
 case "$1" in
 spdx) # every source file names its licence at its top
     find . -path ./build -prune -o -path ./.git -prune -o -type f \( -name '*.?pp' -o -name '*.cmake' -o -name CMakeLists.txt \
-        -o -name '*.py' -o -name '*.sh' -o -name '*.pml' -o -path './.ci/*' \) -print | while read -r file; do
-        head -n 3 "$file" | grep -q 'SPDX-License-Identifier: MIT$' || echo "$file: no SPDX line"
-    done >>"$breaches"
+        -o -name '*.py' -o -name '*.sh' -o -name '*.pml' -o -path './.ci/*' \) -print | xargs awk '
+        FNR == 1 { if (file != "" && !seen) print file; file = FILENAME; seen = 0 }
+        FNR <= 3 && /SPDX-License-Identifier: MIT$/ { seen = 1 }
+        END { if (!seen) print file }' | complain "no SPDX line"
     ;;
 headers) # `#pragma once`; one inline namespace, called after the major version; weir.hpp and llm.hpp include every public header, and none of detail or advice
     major=$(sed -n 's/^#define WEIR_VERSION_MAJOR //p' include/weir/version.hpp)
-    for file in $(headers); do
-        [ "$(grep -c '^#pragma once$' "$file")" = 1 ] || echo "$file: not one #pragma once" >>"$breaches"
-        code "$file" | { grep -E '^ *(inline )?namespace ' || :; } |
-            { grep -vE "^namespace (weir::inline v$major(::llm)?(::detail)?|std) \{" || :; } | complain_of "$file" "foreign namespace"
-        code "$file" | { grep -E '\busing namespace\b' || :; } | complain_of "$file" "opens a namespace to all"
-    done
-    for file in $(headers); do
-        name=${file#include/weir/}
-        umbrella=weir.hpp
-        case $name in
-        weir.hpp | llm.hpp) continue ;;
-        ostream.hpp | format.hpp) continue ;;                              # for programs that print
-        llm/extern_session.hpp | llm/instantiate_session.hpp) continue ;; # in place of session.hpp
-        detail/* | llm/detail/* | llm/advice/*)
-            for umbrella in weir.hpp llm.hpp; do
-                ! grep -qF "#include \"$name\"" include/weir/$umbrella || echo "include/weir/$umbrella: includes $name" >>"$breaches"
-            done
-            continue
-            ;;
-        llm/*) umbrella=llm.hpp ;;
-        esac
-        grep -qF "#include \"$name\"" include/weir/$umbrella || echo "include/weir/$umbrella: does not include $name" >>"$breaches"
-        grep -qF "    include/weir/$name" CMakeLists.txt || echo "CMakeLists.txt: does not list $file" >>"$breaches"
-    done
+    headers | xargs grep -c '^#pragma once$' | { grep -v ':1$' || :; } | sed 's/:.*//' | complain "not one #pragma once"
+    code | { grep -E '^[^:]*:[0-9]*: *(inline )?namespace ' || :; } |
+        { grep -vE "^[^:]*:[0-9]*:namespace (weir::inline v$major(::llm)?(::detail)?|std) \{" || :; } | complain "foreign namespace"
+    code | { grep -E '\busing namespace\b' || :; } | complain "opens a namespace to all"
+    # Which umbrella a header belongs to; "none" for those that neither may include, "-" for any.
+    headers | sed 's,^include/weir/,,' | awk '
+        BEGIN {
+            while ((getline line <"include/weir/weir.hpp") > 0) if (line ~ /^#include "/) { split(line, a, "\""); in_weir[a[2]] = 1 }
+            while ((getline line <"include/weir/llm.hpp") > 0) if (line ~ /^#include "/) { split(line, a, "\""); in_llm[a[2]] = 1 }
+            while ((getline line <"CMakeLists.txt") > 0) { gsub(/[ )]/, "", line); listed[line] = 1 }
+        }
+        /^(weir|llm|ostream|format)\.hpp$/ { next }                        # the umbrellas; for programs that print
+        /^llm\/(extern|instantiate)_session\.hpp$/ { next }                # in place of session.hpp
+        /(^|\/)detail\/|^llm\/advice\// {
+            if ($0 in in_weir) print "include/weir/weir.hpp: includes " $0
+            if ($0 in in_llm) print "include/weir/llm.hpp: includes " $0
+            next
+        }
+        /^llm\// { if (!($0 in in_llm)) print "include/weir/llm.hpp: does not include " $0 }
+        !/^llm\// { if (!($0 in in_weir)) print "include/weir/weir.hpp: does not include " $0 }
+        !(("include/weir/" $0) in listed) { print "CMakeLists.txt: does not list include/weir/" $0 }' >>"$breaches"
     ;;
 macros) # no macro outlives its header but the version's
-    for file in $(headers); do
-        defined=$(code "$file" | sed -nE 's/^ *# *define +([A-Za-z0-9_]+).*/\1/p' | sort -u)
-        for macro in $defined; do
-            case $macro in WEIR_VERSION | WEIR_VERSION_*) continue ;; esac
-            code "$file" | grep -qE "^ *# *undef +$macro\b" || echo "$file: leaks the macro $macro" >>"$breaches"
-        done
-    done
+    code | awk -F: '
+        { text = $0; sub(/^[^:]*:[0-9]*:/, "", text) }
+        text ~ /^ *# *define +/ { split(text, word, /[ (]+/); name = text; sub(/^ *# *define +/, "", name); sub(/[^A-Za-z0-9_].*/, "", name)
+                                  if (name !~ /^WEIR_VERSION(_|$)/) defined[$1 "\t" name] = 1 }
+        text ~ /^ *# *undef +/ { name = text; sub(/^ *# *undef +/, "", name); sub(/[^A-Za-z0-9_].*/, "", name); undone[$1 "\t" name] = 1 }
+        END { for (key in defined) if (!(key in undone)) { split(key, part, "\t"); print part[1] ": leaks the macro " part[2] } }' >>"$breaches"
     ;;
 atomics) # a limiter's shared state goes through its policy, so that a checker can stand in for std::atomic
-    for file in $(headers); do
-        case $file in */atomics.hpp | */*clock.hpp | */parker.hpp) continue ;; esac
-        code "$file" | { grep -nE 'std::atomic' || :; } | complain_of "$file" "not through the policy"
-    done
+    code | { grep -vE '^[^:]*(/atomics|clock|/parker)\.hpp:' || :; } | { grep 'std::atomic' || :; } | complain "not through the policy"
     ;;
 orders) # no sequential consistency, said or by default; no fence; after construction no plain store
-    for file in $(headers); do
-        case $file in */atomics.hpp) continue ;; esac
-        code "$file" | { grep -nE 'seq_cst|atomic_(thread|signal)_fence|__sync_|__atomic_' || :; } | complain_of "$file" "order"
-        code "$file" | tr '\n' ' ' | { grep -oE '\.(load|exchange|fetch_[a-z]+|compare_exchange_(weak|strong))\([^;]*;' || :; } |
-            { grep -vE 'memory_order|acquire|release|relaxed|acq_rel|std::exchange' || :; } | complain_of "$file" "seq_cst by default"
-        case $file in */*clock.hpp) continue ;; esac
-        code "$file" | { grep -nE '\.store\(' || :; } | complain_of "$file" "a plain store"
-    done
+    code | { grep -v '^[^:]*/atomics\.hpp:' || :; } >"$breaches.code"
+    { grep -E 'seq_cst|atomic_(thread|signal)_fence|__sync_|__atomic_' "$breaches.code" || :; } | complain "order"
+    # Each file as one text, so that an access of several lines is seen whole.
+    awk -F: '
+        function judge() {
+            while (match(all, /[.](load|exchange|fetch_[a-z]+|compare_exchange_(weak|strong))[(][^;]*;/)) {
+                access = substr(all, RSTART, RLENGTH)
+                all = substr(all, RSTART + RLENGTH)
+                if (access !~ /memory_order|acquire|release|relaxed|acq_rel|std::exchange/) print file ":" access
+            }
+            all = ""
+        }
+        { text = $0; sub(/^[^:]*:[0-9]*:/, "", text); if ($1 != file) judge(); file = $1; all = all text " " }
+        END { judge() }' "$breaches.code" | complain "seq_cst by default"
+    { grep -E '\.store\(' "$breaches.code" || :; } | { grep -v '^[^:]*clock\.hpp:' || :; } | complain "a plain store"
     ;;
 integers) # limiters count in integers
-    for file in $(headers); do
-        case $file in */*clock.hpp | */backoff.hpp | */detail/saturating.hpp) continue ;; esac
-        code "$file" | { grep -nE '\b(float|double|long double)\b' || :; } | complain_of "$file" "floating point"
-    done
+    code | { grep -vE '^[^:]*(clock|/backoff|/detail/saturating)\.hpp:' || :; } | { grep -E '\b(float|double|long double)\b' || :; } |
+        complain "floating point"
     ;;
 changelog) # the version at hand is in the change log, or its changes are gathered there
     version=$(sed -nE 's/^#define WEIR_VERSION_(MAJOR|MINOR|PATCH) //p' include/weir/version.hpp | paste -sd. -)
