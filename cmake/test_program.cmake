@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-# A test program is made of all *_test.cpp of one folder. One compiler run for each file, one link and one process for
-# each suite: a program for each file would link, start and list a hundred times as much.
+# A test program is made of all *_test.cpp of one folder. One compiler run for several files, one link and one process for
+# each suite: a program for each file would compile the same headers, link, start and list a hundred times as much.
 #
 # Files are found by pattern, with CONFIGURE_DEPENDS: a new test file is built and run without a change of any CMake
 # file, and the build system looks at the folders each time it runs. The library's own lists of headers are written out,
@@ -10,12 +10,8 @@
 set(WEIR_COLD_TEST_FLAGS "" CACHE STRING "Compiler flags of the test programs that spend little time running")
 set(WEIR_HOT_TEST_FLAGS "" CACHE STRING "Compiler flags of the test programs that spend much time running")
 set(WEIR_SKIP_TESTS "" CACHE STRING "GoogleTest patterns, separated by colons, of tests that are not run")
-# ccache does not find again what was compiled with a precompiled header of another folder.
-set(pch_by_default ON)
-if(CMAKE_CXX_COMPILER_LAUNCHER MATCHES "ccache")
-    set(pch_by_default OFF)
-endif()
-option(WEIR_TEST_PCH "Precompile GoogleTest and the standard headers for the tests" ${pch_by_default})
+# Each file has a namespace of its own, of its name. Off: a file that lacks an include fails.
+option(WEIR_TEST_UNITY "Compile several test files in one run" ON)
 
 # weir_cold(target): compiled with WEIR_COLD_TEST_FLAGS
 function(weir_cold target)
@@ -23,8 +19,7 @@ function(weir_cold target)
     target_compile_options(${target} PRIVATE ${cold})
 endfunction()
 
-# weir_test_options(target [HOT] [OPTIONS option...]): what a target with GoogleTest is compiled with. Targets with the same
-# options share a precompiled header.
+# weir_test_options(target [HOT] [OPTIONS option...]): what a target with GoogleTest is compiled with.
 function(weir_test_options target)
     cmake_parse_arguments(PARSE_ARGV 1 arg "HOT" "" "OPTIONS")
     set(heat COLD)
@@ -34,23 +29,8 @@ function(weir_test_options target)
     separate_arguments(options UNIX_COMMAND "${WEIR_${heat}_TEST_FLAGS}")
     list(APPEND options ${arg_OPTIONS})
     target_compile_options(${target} PRIVATE ${options})
+    target_compile_definitions(${target} PRIVATE WEIR_TESTS="${PROJECT_SOURCE_DIR}/tests")
     target_link_libraries(${target} PRIVATE weir_development GTest::gtest)
-    if(WEIR_TEST_PCH)
-        string(MD5 key "${options}")
-        set(pch weir_test_pch_${key})
-        if(NOT TARGET ${pch})
-            set(unit "${PROJECT_BINARY_DIR}/tests/pch.cpp")
-            file(CONFIGURE OUTPUT "${unit}" CONTENT "")
-            add_library(${pch} OBJECT EXCLUDE_FROM_ALL "${unit}")
-            target_compile_options(${pch} PRIVATE ${options})
-            target_link_libraries(${pch} PRIVATE weir_development GTest::gtest)
-            target_precompile_headers(
-                ${pch} PRIVATE <gtest/gtest.h> <algorithm> <array> <atomic> <chrono> <condition_variable> <cstdint> <deque> <functional>
-                <latch> <limits> <map> <memory> <mutex> <optional> <random> <stop_token> <string> <string_view> <thread> <tuple>
-                <utility> <variant> <vector>)
-        endif()
-        target_precompile_headers(${target} REUSE_FROM ${pch})
-    endif()
 endfunction()
 
 # weir_test_file(target file [HOT] [OPTIONS option...] [LIBRARIES target...])
@@ -66,6 +46,31 @@ function(weir_test_file target file)
     target_link_libraries(${target}_object PRIVATE ${arg_LIBRARIES})
     add_executable(${target} EXCLUDE_FROM_ALL $<TARGET_OBJECTS:${target}_object>)
     target_link_libraries(${target} PRIVATE weir_development weir_test_support ${arg_LIBRARIES} GTest::gtest GTest::gtest_main)
+endfunction()
+
+# weir_test_units(variable name file...): sources that include the files, neighbours together, about 40 KB each.
+function(weir_test_units variable name)
+    set(units)
+    set(text)
+    set(bytes 0)
+    foreach(file IN LISTS ARGN ITEMS "")
+        if(file)
+            file(SIZE "${file}" size)
+        endif()
+        if(text AND (NOT file OR bytes GREATER 40000))
+            list(LENGTH units number)
+            set(unit "${CMAKE_CURRENT_BINARY_DIR}/${name}_${number}.cpp")
+            file(CONFIGURE OUTPUT "${unit}" CONTENT "${text}" @ONLY)
+            list(APPEND units "${unit}")
+            set(text)
+            set(bytes 0)
+        endif()
+        if(file)
+            string(APPEND text "#include \"${file}\"\n")
+            math(EXPR bytes "${bytes} + ${size}")
+        endif()
+    endforeach()
+    set(${variable} "${units}" PARENT_SCOPE)
 endfunction()
 
 # weir_test_program(name FILES file... [OBJECTS target...] [PREFIX prefix] [HOT] [LABEL label] [TIMEOUT seconds]
@@ -91,8 +96,17 @@ function(weir_test_program name)
         get_filename_component(stem "${file}" NAME_WE)
         set(target ${arg_PREFIX}${stem})
         weir_test_file(${target} "${file}" ${hot} OPTIONS ${arg_OPTIONS} LIBRARIES ${arg_LIBRARIES})
-        target_sources(${name} PRIVATE $<TARGET_OBJECTS:${target}_object>)
+        if(NOT WEIR_TEST_UNITY)
+            target_sources(${name} PRIVATE $<TARGET_OBJECTS:${target}_object>)
+        endif()
     endforeach()
+    if(WEIR_TEST_UNITY AND arg_FILES)
+        weir_test_units(units ${name} ${arg_FILES})
+        target_sources(${name} PRIVATE ${units})
+        weir_test_options(${name} ${hot} OPTIONS ${arg_OPTIONS})
+        # gcc warns of coroutines that hold a lambda of an included file, as if each file were a header.
+        target_compile_options(${name} PRIVATE $<$<CXX_COMPILER_ID:GNU>:-Wno-subobject-linkage>)
+    endif()
     if(NOT arg_LABEL)
         set(arg_LABEL unit)
     endif()

@@ -10,7 +10,7 @@
 #include <span>
 #include <vector>
 
-namespace {
+namespace address_key_test {
 
 using bytes = std::vector<unsigned char>;
 
@@ -50,4 +50,4 @@ TEST(address_key, what_is_no_address_is_the_empty_key) {
     EXPECT_TRUE(cut(bytes(17)).empty());
 }
 
-}  // namespace
+}  // namespace address_key_test

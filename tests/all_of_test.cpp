@@ -15,7 +15,7 @@
 #include "support/gcra_oracle.hpp"
 #include "support/stress.hpp"
 
-namespace {
+namespace all_of_test {
 
 using namespace std::chrono_literals;
 using weir::manual_clock;
@@ -334,4 +334,4 @@ TEST(all_of, parts_of_every_kind_keep_their_promises_whatever_the_threads_do) {
     });
 }
 
-}  // namespace
+}  // namespace all_of_test

@@ -10,7 +10,7 @@
 #include <random>
 #include <type_traits>
 
-namespace {
+namespace atomics_test {
 
 using cell = weir::unsynchronized::atomic<std::uint32_t>;
 using word = weir::std_atomics::atomic<std::uint32_t>;
@@ -85,4 +85,4 @@ TEST(unsynchronized, do_what_std_atomic_does) {
     }
 }
 
-}  // namespace
+}  // namespace atomics_test

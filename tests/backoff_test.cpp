@@ -14,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-namespace {
+namespace backoff_test {
 
 using namespace std::chrono_literals;
 using weir::backoff;
@@ -411,4 +411,4 @@ TEST(backoff_sequence, decorrelates_from_its_own_previous_wait) {
     EXPECT_EQ(up.next(highest{}), 100s);
 }
 
-}  // namespace
+}  // namespace backoff_test

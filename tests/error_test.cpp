@@ -7,7 +7,7 @@
 #include <string>
 #include <utility>
 
-namespace {
+namespace error_test {
 
 struct immovable {
     constexpr immovable(int x, int y) : sum{x + y} {}
@@ -57,4 +57,4 @@ TEST(require, throws_invalid_argument_with_the_reason) {
     }
 }
 
-}  // namespace
+}  // namespace error_test

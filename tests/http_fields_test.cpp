@@ -20,7 +20,7 @@
 #include <string>
 #include <string_view>
 
-namespace {
+namespace http_fields_test {
 
 using namespace std::chrono_literals;
 using weir::manual_clock;
@@ -186,4 +186,4 @@ TEST(http_fields, a_quota_has_a_policy_for_each_limit_and_counts_tokens_as_token
     EXPECT_LE(tokens->reset, std::optional<std::chrono::nanoseconds>{60s});
 }
 
-}  // namespace
+}  // namespace http_fields_test

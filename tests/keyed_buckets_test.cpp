@@ -16,7 +16,7 @@
 #include <string_view>
 #include <utility>
 
-namespace {
+namespace keyed_buckets_test {
 
 using namespace std::chrono_literals;
 using weir::full_set;
@@ -258,4 +258,4 @@ TEST(keyed_buckets_layout, a_slot_takes_at_most_nine_bytes_and_a_fifth) {
     static_assert(sizeof(set) == 128 && alignof(set) == 128);
 }
 
-}  // namespace
+}  // namespace keyed_buckets_test

@@ -12,7 +12,7 @@
 #include <cstdint>
 #include <type_traits>
 
-namespace {
+namespace layout_test {
 
 using bucket = weir::token_bucket<>;
 using meter = weir::leaky_bucket<>;
@@ -99,4 +99,4 @@ TEST(layout, decisions_of_glancing_clocks_are_no_larger_than_the_others) {
               sizeof(window_counter::decision));
 }
 
-}  // namespace
+}  // namespace layout_test

@@ -19,7 +19,7 @@
 #include <utility>
 #include <vector>
 
-namespace {
+namespace leaky_bucket_queue_test {
 
 using namespace std::chrono_literals;
 using namespace gcra_oracle;
@@ -416,4 +416,4 @@ TEST(leaky_bucket_queue, a_decision_that_is_moved_is_the_same_decision) {
     EXPECT_EQ(a.departs_at(), clock.now() + 1s);
 }
 
-}  // namespace
+}  // namespace leaky_bucket_queue_test

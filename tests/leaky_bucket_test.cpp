@@ -15,7 +15,7 @@
 #include <stdexcept>
 #include <vector>
 
-namespace {
+namespace leaky_bucket_test {
 
 using namespace std::chrono_literals;
 using namespace gcra_oracle;
@@ -147,4 +147,4 @@ TEST(leaky_bucket, keeps_its_promise_whatever_the_threads_do) {
     });
 }
 
-}  // namespace
+}  // namespace leaky_bucket_test

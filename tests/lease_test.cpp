@@ -22,7 +22,7 @@
 #include "support/move_semantics.hpp"
 #include "support/stress.hpp"
 
-namespace {
+namespace lease_test {
 
 using namespace std::chrono_literals;
 using std::chrono::nanoseconds;
@@ -435,4 +435,4 @@ TEST(lease, a_decision_that_is_moved_is_the_same_decision) {
     EXPECT_EQ(mine.refund(made), 0U) << "once";
 }
 
-}  // namespace
+}  // namespace lease_test

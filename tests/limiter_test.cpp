@@ -16,7 +16,7 @@
 #include <limits>
 #include <type_traits>
 
-namespace {
+namespace limiter_test {
 
 using namespace std::chrono_literals;
 
@@ -140,4 +140,4 @@ TEST(limiter, refuses_what_no_one_can_mean_and_loses_nothing) {
     }
 }
 
-}  // namespace
+}  // namespace limiter_test

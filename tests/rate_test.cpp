@@ -14,7 +14,7 @@
 #include <string>
 #include <type_traits>
 
-namespace {
+namespace rate_test {
 
 using namespace std::chrono_literals;
 using std::chrono::nanoseconds;
@@ -112,4 +112,4 @@ TEST(rate, a_fraction_of_which_either_part_needs_64_bits_does_not_fit) {
     static_assert(fits(rate{1, two{(1LL << 62) - 1}}) && !fits(rate{1, two{1LL << 62}}));
 }
 
-}  // namespace
+}  // namespace rate_test

@@ -17,7 +17,7 @@
 
 #include "property/counter_model.hpp"
 
-namespace {
+namespace sliding_window_counter_schedules_test {
 
 using namespace std::chrono_literals;
 using std::chrono::nanoseconds;
@@ -160,4 +160,4 @@ TEST(sliding_window_counter, keeps_its_promise_over_effective_times_that_go_back
     }
 }
 
-}  // namespace
+}  // namespace sliding_window_counter_schedules_test

@@ -18,7 +18,7 @@
 #include "support/passing_time.hpp"
 #include "support/stress.hpp"
 
-namespace {
+namespace sliding_window_counter_stress_test {
 
 using hammer::passing_time;
 using std::chrono::nanoseconds;
@@ -147,4 +147,4 @@ TEST(sliding_window_counter, threads_that_all_change_the_limit_leave_one_of_thei
     });
 }
 
-}  // namespace
+}  // namespace sliding_window_counter_stress_test

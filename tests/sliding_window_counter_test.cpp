@@ -17,7 +17,7 @@
 
 #include "support/move_semantics.hpp"
 
-namespace {
+namespace sliding_window_counter_test {
 
 using namespace std::chrono_literals;
 using std::chrono::nanoseconds;
@@ -574,4 +574,4 @@ TEST(sliding_window_counter, is_deduced_from_what_it_is_given) {
     EXPECT_EQ(g.try_acquire(1, at(0)).retry_at(), at(17) + 1008ms);
 }
 
-}  // namespace
+}  // namespace sliding_window_counter_test

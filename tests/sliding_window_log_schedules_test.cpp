@@ -16,7 +16,7 @@
 
 #include "support/exact_log.hpp"
 
-namespace {
+namespace sliding_window_log_schedules_test {
 
 using namespace std::chrono_literals;
 using weir::manual_clock;
@@ -271,4 +271,4 @@ TEST(sliding_window_log, a_check_or_a_denial_changes_no_later_answer_at_any_time
     EXPECT_GT(seen, 10'000U);
 }
 
-}  // namespace
+}  // namespace sliding_window_log_schedules_test

@@ -20,7 +20,7 @@
 #include "support/log_attempts.hpp"
 #include "support/stress.hpp"
 
-namespace {
+namespace sliding_window_log_stress_test {
 
 using namespace std::chrono_literals;
 using hammer::counting_atomics;
@@ -201,4 +201,4 @@ TEST(sliding_window_log, threads_together_get_exactly_the_limit_at_one_instant) 
     });
 }
 
-}  // namespace
+}  // namespace sliding_window_log_stress_test

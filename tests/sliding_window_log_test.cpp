@@ -18,7 +18,7 @@
 
 #include "support/move_semantics.hpp"
 
-namespace {
+namespace sliding_window_log_test {
 
 using namespace std::chrono_literals;
 using weir::manual_clock;
@@ -575,4 +575,4 @@ TEST(sliding_window_log, waits_no_longer_than_30_years_at_either_end_of_its_cloc
     EXPECT_EQ(log.try_acquire().retry_after_seconds(), 2);
 }
 
-}  // namespace
+}  // namespace sliding_window_log_test

@@ -15,7 +15,7 @@
 #include <weir/format.hpp>
 #endif
 
-namespace {
+namespace text_test {
 
 using namespace std::chrono_literals;
 using weir::errc;
@@ -84,4 +84,4 @@ TEST(text, goes_to_streams_and_formats_alike) {
 #endif
 }
 
-}  // namespace
+}  // namespace text_test

@@ -12,7 +12,7 @@
 #include <cstdint>
 #include <limits>
 
-namespace {
+namespace token_bucket_change_test {
 
 using namespace std::chrono_literals;
 using namespace gcra_oracle;
@@ -158,4 +158,4 @@ TEST(token_bucket, keeps_its_promise_across_changes) {
     }
 }
 
-}  // namespace
+}  // namespace token_bucket_change_test

@@ -15,7 +15,7 @@
 #include <utility>
 #include <vector>
 
-namespace {
+namespace token_bucket_refund_test {
 
 using namespace std::chrono_literals;
 using namespace gcra_oracle;
@@ -469,4 +469,4 @@ TEST(token_bucket, reserves_nothing_at_once) {
     EXPECT_EQ(b.refund(d), 0U);
 }
 
-}  // namespace
+}  // namespace token_bucket_refund_test

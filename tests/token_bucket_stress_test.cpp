@@ -14,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-namespace {
+namespace token_bucket_stress_test {
 
 using namespace std::chrono_literals;
 using namespace gcra_oracle;
@@ -154,4 +154,4 @@ TEST(token_bucket, is_changed_under_threads_without_a_moment_of_too_much) {
     });
 }
 
-}  // namespace
+}  // namespace token_bucket_stress_test

@@ -17,7 +17,7 @@
 #include <string>
 #include <vector>
 
-namespace {
+namespace token_bucket_test {
 
 using namespace std::chrono_literals;
 using namespace gcra_oracle;
@@ -416,4 +416,4 @@ TEST(gcra_state, a_time_point_is_exact_to_the_end_of_its_clock_and_is_that_end_b
     EXPECT_EQ(time_since<time_point>(-1, last), time_point::max() - 1ns);
 }
 
-}  // namespace
+}  // namespace token_bucket_test

@@ -23,7 +23,7 @@
 #include "../support/move_semantics.hpp"
 #include "../support/stress.hpp"
 
-namespace {
+namespace ack_window_test {
 
 using namespace std::chrono_literals;
 using std::chrono::nanoseconds;
@@ -338,4 +338,4 @@ TEST(ack_window, asks_for_one_permit_where_none_is_named) {
     EXPECT_FALSE(l.check());
 }
 
-}  // namespace
+}  // namespace ack_window_test

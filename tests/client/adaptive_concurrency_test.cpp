@@ -17,7 +17,7 @@
 
 #include "../support/stress.hpp"
 
-namespace {
+namespace adaptive_concurrency_test {
 
 using namespace std::chrono_literals;
 using weir::adaptive_concurrency;
@@ -242,4 +242,4 @@ TEST(llm_concurrency, has_these_defaults) {
     static_assert(o.start == 4 && o.least == 1 && o.most == 1024 && o.tolerance == 150 && o.memory == 50);
 }
 
-}  // namespace
+}  // namespace adaptive_concurrency_test

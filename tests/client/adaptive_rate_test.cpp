@@ -22,7 +22,7 @@
 #include "../support/quota_judge.hpp"
 #include "../support/stress.hpp"
 
-namespace {
+namespace adaptive_rate_test {
 
 using namespace std::chrono_literals;
 using weir::adaptive_options;
@@ -480,4 +480,4 @@ TEST(llm_adaptive, has_these_defaults) {
     static_assert(o.window == 1min && o.recovery == 45s);
 }
 
-}  // namespace
+}  // namespace adaptive_rate_test

@@ -19,7 +19,7 @@
 #include "../support/quota_judge.hpp"
 #include "../support/stress.hpp"
 
-namespace {
+namespace jitter_estimator_test {
 
 using namespace std::chrono_literals;
 using std::chrono::nanoseconds;
@@ -252,4 +252,4 @@ TEST(llm_margin, has_these_defaults) {
                   o.min_samples == 100 && o.headroom == 25);
 }
 
-}  // namespace
+}  // namespace jitter_estimator_test

@@ -17,7 +17,7 @@
 #include <random>
 #include <vector>
 
-namespace {
+namespace ramp_simulation_test {
 
 using namespace std::chrono_literals;
 using std::chrono::nanoseconds;
@@ -177,4 +177,4 @@ TEST(ramp, learns_what_the_server_allows_with_few_refusals) {
     EXPECT_GT(served * 100, ideal_served * 85);
 }
 
-}  // namespace
+}  // namespace ramp_simulation_test

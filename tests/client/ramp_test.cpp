@@ -21,7 +21,7 @@
 #include "../support/move_semantics.hpp"
 #include "../support/stress.hpp"
 
-namespace {
+namespace ramp_test {
 
 using namespace std::chrono_literals;
 using std::chrono::nanoseconds;
@@ -489,4 +489,4 @@ TEST(llm_server_queue, has_these_bounds) {
     static_assert(weir::llm::server_queue::min_wait == 1s && weir::llm::server_queue::max_wait == 120s);
 }
 
-}  // namespace
+}  // namespace ramp_test

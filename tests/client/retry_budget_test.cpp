@@ -11,7 +11,7 @@
 
 #include "../support/stress.hpp"
 
-namespace {
+namespace retry_budget_test {
 
 using namespace std::chrono_literals;
 using weir::manual_clock;
@@ -119,4 +119,4 @@ TEST(llm_retry_budget, has_these_defaults) {
     static_assert(o.retries == 1 && o.successes == 5 && o.max_saved == 100 && o.floor_burst == 10);
 }
 
-}  // namespace
+}  // namespace retry_budget_test

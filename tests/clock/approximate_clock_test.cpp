@@ -19,7 +19,7 @@
 #include <string>
 #include <utility>
 
-namespace {
+namespace approximate_clock_test {
 
 using namespace std::chrono_literals;
 using std::chrono::nanoseconds;
@@ -310,4 +310,4 @@ TEST(approximate_clock_and_counter, never_advances_it) {
     EXPECT_FALSE(it.try_acquire());
 }
 
-}  // namespace
+}  // namespace approximate_clock_test

@@ -10,7 +10,7 @@
 #include <functional>
 #include <vector>
 
-namespace {
+namespace boot_clock_test {
 
 using namespace std::chrono_literals;
 using weir::boot_clock;
@@ -122,4 +122,4 @@ TEST(boot_clock, a_wait_without_end_takes_long_naps) {
     EXPECT_EQ(naps, (std::vector<nanoseconds>{1h, 1h, 1h}));
 }
 
-}  // namespace
+}  // namespace boot_clock_test

@@ -10,7 +10,7 @@
 #include <ratio>
 #include <type_traits>
 
-namespace {
+namespace clock_test {
 
 using namespace std::chrono_literals;
 using weir::detail::clock_box;
@@ -154,4 +154,4 @@ TEST(saturating, stops_at_the_ends_of_the_type) {
     static_assert(saturating_sub(min, min) == 0);
 }
 
-}  // namespace
+}  // namespace clock_test

@@ -7,7 +7,7 @@
 #include <chrono>
 #include <thread>
 
-namespace {
+namespace coarse_clock_test {
 
 using namespace std::chrono_literals;
 using weir::coarse_clock;
@@ -59,4 +59,4 @@ TEST(coarse_clock, a_sleep_by_it_ends_when_it_has_got_there) {
     EXPECT_GE(coarse_clock::now(), until);
 }
 
-}  // namespace
+}  // namespace coarse_clock_test

@@ -8,7 +8,7 @@
 #include <stdexcept>
 #include <thread>
 
-namespace {
+namespace hybrid_clock_test {
 
 using namespace std::chrono_literals;
 
@@ -65,4 +65,4 @@ TEST(hybrid_clock, is_never_ahead_of_steady_clock) {
     }
 }
 
-}  // namespace
+}  // namespace hybrid_clock_test

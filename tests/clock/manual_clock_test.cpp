@@ -12,7 +12,7 @@
 #include <thread>
 #include <vector>
 
-namespace {
+namespace manual_clock_test {
 
 using namespace std::chrono_literals;
 using weir::manual_clock;
@@ -201,4 +201,4 @@ TEST(manual_clock, notifying_and_advancing_at_once_loses_nothing) {
     EXPECT_GT(notified, 0);
 }
 
-}  // namespace
+}  // namespace manual_clock_test

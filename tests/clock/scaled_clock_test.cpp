@@ -10,7 +10,7 @@
 #include <thread>
 #include <type_traits>
 
-namespace {
+namespace scaled_clock_test {
 
 using namespace std::chrono_literals;
 using weir::manual_clock;
@@ -110,4 +110,4 @@ TEST(scaled_clock, sleeps_in_real_time_by_a_real_base) {
     EXPECT_GE(clock.now(), until);
 }
 
-}  // namespace
+}  // namespace scaled_clock_test

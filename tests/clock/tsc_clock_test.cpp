@@ -12,7 +12,7 @@
 #include <thread>
 #include <type_traits>
 
-namespace {
+namespace tsc_clock_test {
 
 using namespace std::chrono_literals;
 using std::chrono::steady_clock;
@@ -144,4 +144,4 @@ TEST(ordered_tsc_clock, is_in_order_across_threads) {
     EXPECT_EQ(wrong, 0);
 }
 
-}  // namespace
+}  // namespace tsc_clock_test

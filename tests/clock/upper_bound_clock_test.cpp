@@ -13,7 +13,7 @@
 #include <thread>
 #include <vector>
 
-namespace {
+namespace upper_bound_clock_test {
 
 using namespace std::chrono_literals;
 using std::chrono::nanoseconds;
@@ -252,4 +252,4 @@ TEST(upper_bound_clock, has_these_defaults) {
     static_assert(o.calibrate_for == 20ms && o.margin_ppm == 250'000 && o.slack == 10us && o.max_age == 10ms);
 }
 
-}  // namespace
+}  // namespace upper_bound_clock_test

@@ -14,7 +14,7 @@
 #include <string_view>
 #include <vector>
 
-namespace {
+namespace gcra_test {
 
 using namespace std::chrono_literals;
 using namespace gcra_oracle;
@@ -486,4 +486,4 @@ TEST(gcra, is_an_algorithm_for_constant_expressions) {
     static_assert(!gcra::make<nanoseconds>(rate{10, 1s}, 0));
 }
 
-}  // namespace
+}  // namespace gcra_test

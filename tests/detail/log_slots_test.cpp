@@ -18,7 +18,7 @@
 #include "../support/log_attempts.hpp"
 #include "../support/preemption_injection.hpp"
 
-namespace {
+namespace log_slots_test {
 
 using layout = weir::detail::log_layout;
 
@@ -296,4 +296,4 @@ TEST(log_slots, wherever_another_comes_first_a_take_of_many_leaves_nothing_behin
     EXPECT_GT(lost, 20);
 }
 
-}  // namespace
+}  // namespace log_slots_test

@@ -10,7 +10,7 @@
 #include <ratio>
 #include <thread>
 
-namespace {
+namespace parker_test {
 
 using namespace std::chrono_literals;
 using std::chrono::steady_clock;
@@ -74,4 +74,4 @@ TEST(parker, sleeps_by_a_clock_with_long_ticks) {
     weir::sleep_for(small_clock{}, small_clock::duration{-1});
 }
 
-}  // namespace
+}  // namespace parker_test

@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <span>
 
-namespace {
+namespace siphash_test {
 
 using weir::detail::siphash;
 
@@ -57,4 +57,4 @@ TEST(siphash, each_object_has_a_secret_of_its_own) {
     EXPECT_EQ(weir::sip_hash(key.k0, key.k1)(first(3)), one_three[3]);
 }
 
-}  // namespace
+}  // namespace siphash_test

@@ -10,7 +10,7 @@
 #include <ratio>
 #include <vector>
 
-namespace {
+namespace wide_test {
 
 using gcra_oracle::any_size;
 using gcra_oracle::random_engine;
@@ -144,4 +144,4 @@ TEST(wide, works_in_a_constant_expression) {
     static_assert(mul_div_floor(10, 10, 3) == 33 && mul_div_ceil(10, 10, 3) == 34);
 }
 
-}  // namespace
+}  // namespace wide_test

@@ -17,7 +17,7 @@
 #include "../support/stress.hpp"
 #include "../support/window.hpp"
 
-namespace {
+namespace window_counter_stress_test {
 
 using hammer::passing_time;
 using std::chrono::nanoseconds;
@@ -120,4 +120,4 @@ TEST(window_counter, threads_that_give_back_holds_visibly_give_none_back_twice) 
     });
 }
 
-}  // namespace
+}  // namespace window_counter_stress_test

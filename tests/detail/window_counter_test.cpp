@@ -13,7 +13,7 @@
 
 #include "../support/window.hpp"
 
-namespace {
+namespace window_counter_test {
 
 using namespace std::chrono_literals;
 using std::chrono::nanoseconds;
@@ -284,4 +284,4 @@ TEST(window_counter, a_shared_attempt_follows_the_other_counter_to_its_segment) 
     EXPECT_TRUE(h.take_shared(1, 0, [] { return usage{0, end_of_time}; }));
 }
 
-}  // namespace
+}  // namespace window_counter_test

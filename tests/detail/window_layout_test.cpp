@@ -9,7 +9,7 @@
 #include <limits>
 #include <utility>
 
-namespace {
+namespace window_layout_test {
 
 using namespace std::chrono_literals;
 using std::chrono::nanoseconds;
@@ -137,4 +137,4 @@ TEST(window_receipt, is_in_one_hand_only) {
     EXPECT_EQ(b.head(), 7U);
 }
 
-}  // namespace
+}  // namespace window_layout_test

@@ -13,7 +13,7 @@
 #include <string_view>
 #include <vector>
 
-namespace {
+namespace account_pool_test {
 
 using namespace std::chrono_literals;
 using namespace weir::llm;
@@ -264,4 +264,4 @@ TEST(llm_account_pool_options, have_these_defaults) {
     static_assert(o.min_cooldown == 1min && o.max_cooldown == 1h);
 }
 
-}  // namespace
+}  // namespace account_pool_test

@@ -15,7 +15,7 @@
 
 #include "../support/planned_calls.hpp"
 
-namespace {
+namespace advice_schedule_test {
 
 using namespace std::chrono_literals;
 using namespace advice_test;
@@ -296,4 +296,4 @@ TEST(llm_advice, demand_is_what_is_wanted_whatever_is_granted) {
     EXPECT_EQ(all.peak_second, (load{7, 28}));
 }
 
-}  // namespace
+}  // namespace advice_schedule_test

@@ -16,7 +16,7 @@
 
 #include "../support/planned_calls.hpp"
 
-namespace {
+namespace advice_test {
 
 using namespace std::chrono_literals;
 using namespace advice_test;
@@ -201,4 +201,4 @@ TEST(llm_advice, a_call_that_would_wait_twenty_years_is_never_admitted) {
     EXPECT_EQ(f.never, 699U);
 }
 
-}  // namespace
+}  // namespace advice_test

@@ -14,7 +14,7 @@
 
 #include "../support/planned_calls.hpp"
 
-namespace {
+namespace advice_text_test {
 
 using namespace std::chrono_literals;
 using namespace advice_test;
@@ -161,4 +161,4 @@ TEST(llm_advice, text_names_calls_never_admitted_and_tokens_reserved) {
     EXPECT_NE(text.find("all calls would be done in 1 s"), std::string::npos) << text;
 }
 
-}  // namespace
+}  // namespace advice_text_test

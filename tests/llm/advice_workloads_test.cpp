@@ -19,7 +19,7 @@
 #include "../support/planned_calls.hpp"
 #include "../support/quota_judge.hpp"
 
-namespace {
+namespace advice_workloads_test {
 
 using namespace std::chrono_literals;
 using namespace advice_test;
@@ -206,4 +206,4 @@ TEST(llm_advice, two_accounts_take_about_half_of_the_time) {
     }
 }
 
-}  // namespace
+}  // namespace advice_workloads_test

@@ -29,7 +29,7 @@
 #include "../support/manual_loop.hpp"
 #include "../support/manual_session.hpp"
 
-namespace {
+namespace async_run_test {
 
 using namespace std::chrono_literals;
 using namespace weir::llm;
@@ -575,4 +575,4 @@ TEST_F(llm_async_run, threads_and_coroutines_wait_in_one_queue) {
     expect_no_trace();
 }
 
-}  // namespace
+}  // namespace async_run_test

@@ -13,7 +13,7 @@
 
 #include "../support/stress.hpp"
 
-namespace {
+namespace estimate_test {
 
 using namespace weir::llm;
 using weir::llm::tokens;
@@ -199,4 +199,4 @@ TEST(llm_estimate, weights_what_is_cached_and_counts_pictures) {
               std::numeric_limits<std::uint64_t>::max());
 }
 
-}  // namespace
+}  // namespace estimate_test

@@ -8,7 +8,7 @@
 #include <chrono>
 #include <string>
 
-namespace {
+namespace fallback_chain_test {
 
 using namespace std::chrono_literals;
 using namespace weir::llm;
@@ -274,4 +274,4 @@ TEST(llm_cooldown, doubles_to_the_longest_and_no_further) {
     EXPECT_EQ(out.until(), t + 5s) << "the first is no longer than the longest";
 }
 
-}  // namespace
+}  // namespace fallback_chain_test

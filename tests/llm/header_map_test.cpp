@@ -17,7 +17,7 @@
 #include <utility>
 #include <vector>
 
-namespace {
+namespace header_map_test {
 
 using namespace std::chrono_literals;
 using weir::llm::header_map;
@@ -112,4 +112,4 @@ TEST(llm_headers, refer_to_a_large_look_up_and_refuse_a_temporary_of_it) {
     EXPECT_EQ(h("x"), "later");
 }
 
-}  // namespace
+}  // namespace header_map_test

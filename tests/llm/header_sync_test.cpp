@@ -22,7 +22,7 @@
 #include <weir/clock/manual_clock.hpp>
 #include <weir/llm/quota_limiter.hpp>
 
-namespace {
+namespace header_sync_test {
 
 using namespace std::chrono_literals;
 using std::chrono::nanoseconds;
@@ -508,4 +508,4 @@ TEST_F(llm_limit_feed, where_less_is_known_than_is_charged_just_the_rest_is_give
     EXPECT_EQ(fed.available().rpm, 600U - 2 - 10);
 }
 
-}  // namespace
+}  // namespace header_sync_test

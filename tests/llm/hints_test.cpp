@@ -9,7 +9,7 @@
 #include <string>
 #include <string_view>
 
-namespace {
+namespace hints_test {
 
 using namespace std::chrono_literals;
 using namespace weir::llm;
@@ -227,4 +227,4 @@ TEST(llm_hints, keeps_no_more_than_eight_limits) {
     EXPECT_EQ(limits_in(fields{{{"ratelimit-policy", many}}}, dialect::http, now).size(), 8U);
 }
 
-}  // namespace
+}  // namespace hints_test

@@ -15,7 +15,7 @@
 
 #include <weir/clock/manual_clock.hpp>
 
-namespace {
+namespace quota_limiter_settle_test {
 
 using namespace std::chrono_literals;
 using std::chrono::nanoseconds;
@@ -357,4 +357,4 @@ TEST(quota_limiter, restored_calls_count_as_if_they_had_been_made_here) {
     }
 }
 
-}  // namespace
+}  // namespace quota_limiter_settle_test

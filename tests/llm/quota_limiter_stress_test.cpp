@@ -21,7 +21,7 @@
 #include "../support/preemption_injection.hpp"
 #include "../support/stress.hpp"
 
-namespace {
+namespace quota_limiter_stress_test {
 
 using namespace std::chrono_literals;
 using std::chrono::nanoseconds;
@@ -346,4 +346,4 @@ TEST(quota_limiter, only_with_the_margin_no_window_of_the_server_exceeds_the_lim
     }
 }
 
-}  // namespace
+}  // namespace quota_limiter_stress_test

@@ -17,7 +17,7 @@
 
 #include "../support/move_semantics.hpp"
 
-namespace {
+namespace quota_limiter_test {
 
 using namespace std::chrono_literals;
 using std::chrono::nanoseconds;
@@ -436,4 +436,4 @@ TEST(quota_limiter, a_change_that_was_refused_as_busy_is_accepted_later) {
     EXPECT_EQ(l.limits(), (quota{.rps = 9, .tpm = 900}));
 }
 
-}  // namespace
+}  // namespace quota_limiter_test

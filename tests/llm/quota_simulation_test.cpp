@@ -27,7 +27,7 @@
 #include "../support/ideal.hpp"
 #include "../support/quota_judge.hpp"
 
-namespace {
+namespace quota_simulation_test {
 
 using namespace std::chrono_literals;
 using qwen::token_mode;
@@ -322,7 +322,7 @@ TEST(quota_simulation, bound_by_100000_tokens_a_minute_is_never_refused_and_near
 TEST(quota_simulation, bound_by_requests_with_long_delays_is_never_refused_and_near_the_ideal) {
     never_refused_and_near_the_ideal(requests_600, 30, 200ms);
 }
-TEST(quota_simulation, bound_by_tokens_with_long_delays_is_never_refused_and_near_the_ideal) {
+TEST(quota_simulation_long, bound_by_tokens_with_long_delays_is_never_refused_and_near_the_ideal) {
     never_refused_and_near_the_ideal(tokens_1m, 100, 1s);
 }
 
@@ -381,7 +381,7 @@ TEST(quota_simulation, right_against_sliding_windows_is_right_against_fixed_ones
     }
 }
 
-TEST(quota_simulation, calls_that_are_given_up_and_run_on_unseen_cause_no_refusal) {
+TEST(quota_simulation_long, calls_that_are_given_up_and_run_on_unseen_cause_no_refusal) {
     for (auto const& w : {requests_600, tokens_1m, tokens_100k}) {
         auto const calls = batch(w, 40, 11);
         for (token_mode mode : modes) {
@@ -397,7 +397,7 @@ TEST(quota_simulation, calls_that_are_given_up_and_run_on_unseen_cause_no_refusa
     }
 }
 
-TEST(quota_simulation, a_restart_with_saved_calls_or_full_windows_causes_no_refusal) {
+TEST(quota_simulation_long, a_restart_with_saved_calls_or_full_windows_causes_no_refusal) {
     workload few_at_once{"few", {.rpm = 60, .tpm = 20'000}, {50, 2000}, {50, 800}, 1000, 60s, 12};
     few_at_once.first_token_most = 20s;
     for (auto const& w : {requests_600, tokens_1m, few_at_once}) {
@@ -512,4 +512,4 @@ TEST(quota_simulation, an_accounting_that_the_server_does_not_have_is_refused) {
     for (token_mode mode : modes) EXPECT_EQ(refused(mode, accounting::any), 0U);
 }
 
-}  // namespace
+}  // namespace quota_simulation_test

@@ -8,7 +8,7 @@
 #include <optional>
 #include <string_view>
 
-namespace {
+namespace quota_test {
 
 using weir::llm::quota;
 using weir::llm::tokens;
@@ -71,4 +71,4 @@ TEST(limit, has_a_name) {
     EXPECT_EQ(to_string(weir::llm::limit::none), "none");
 }
 
-}  // namespace
+}  // namespace quota_test

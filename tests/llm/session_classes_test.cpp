@@ -25,7 +25,7 @@
 
 #include "../support/manual_loop.hpp"
 
-namespace {
+namespace session_classes_test {
 
 using namespace std::chrono_literals;
 using namespace weir::llm;
@@ -283,4 +283,4 @@ TEST(llm_session_of_shares, is_deduced_from_its_array_and_runs_with_the_clock_of
     EXPECT_TRUE(end.answered());
 }
 
-}  // namespace
+}  // namespace session_classes_test

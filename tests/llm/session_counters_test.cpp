@@ -31,7 +31,7 @@ thread_local std::uint64_t allocations = 0;
 [[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
 [[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 
-namespace {
+namespace session_counters_test {
 
 using namespace session_fixture;
 
@@ -183,4 +183,4 @@ TEST_F(llm_session, nothing_is_allocated_by_a_call_after_warm_up) {
     EXPECT_EQ(allocations, before);
 }
 
-}  // namespace
+}  // namespace session_counters_test

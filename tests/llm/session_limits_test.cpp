@@ -17,7 +17,7 @@
 
 #include "../support/session_fixture.hpp"
 
-namespace {
+namespace session_limits_test {
 
 using namespace session_fixture;
 
@@ -399,4 +399,4 @@ TEST_F(llm_session, a_rate_that_cannot_be_put_in_force_changes_nothing) {
     EXPECT_GT(found, std::uint64_t{1} << 20U);
 }
 
-}  // namespace
+}  // namespace session_limits_test

@@ -19,7 +19,7 @@
 
 #include "../support/session_fixture.hpp"
 
-namespace {
+namespace session_moves_test {
 
 using namespace session_fixture;
 
@@ -444,4 +444,4 @@ TEST_F(llm_session, models_beyond_64_are_ruled_out_one_by_one) {
     EXPECT_EQ(sent.front().first, sent.back().first);
 }
 
-}  // namespace
+}  // namespace session_moves_test

@@ -11,7 +11,7 @@
 
 #include "../support/session_fixture.hpp"
 
-namespace {
+namespace session_retry_test {
 
 using namespace session_fixture;
 
@@ -258,4 +258,4 @@ TEST_F(llm_session, what_send_throws_passes_through_and_the_attempt_is_reserved)
     EXPECT_EQ(count(counted_event::failed), 1U);
 }
 
-}  // namespace
+}  // namespace session_retry_test

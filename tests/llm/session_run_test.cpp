@@ -22,7 +22,7 @@
 #include "../support/session_fixture.hpp"
 #include "../support/stress.hpp"
 
-namespace {
+namespace session_run_test {
 
 using namespace session_fixture;
 
@@ -339,4 +339,4 @@ TEST(llm_session_threads, many_threads_keep_the_quota_on_a_real_clock) {
     EXPECT_EQ(s.waiting(), 0U);
 }
 
-}  // namespace
+}  // namespace session_run_test

@@ -17,7 +17,7 @@
 
 #include "../support/session_world.hpp"
 
-namespace {
+namespace session_simulation_test {
 
 using namespace session_world;
 
@@ -466,4 +466,4 @@ TEST(llm_session_simulation, an_outage_loses_no_call_with_six_attempts_and_few_w
     }
 }
 
-}  // namespace
+}  // namespace session_simulation_test

@@ -8,7 +8,7 @@
 
 #include "../support/session_fixture.hpp"
 
-namespace {
+namespace session_streams_test {
 
 using namespace session_fixture;
 
@@ -103,4 +103,4 @@ TEST_F(llm_session_streams, one_that_always_breaks_off_ends_as_failed) {
     EXPECT_EQ(count(counted_event::answered), 0U);
 }
 
-}  // namespace
+}  // namespace session_streams_test

@@ -12,7 +12,7 @@
 
 #include "../support/session_fixture.hpp"
 
-namespace {
+namespace session_test {
 
 using namespace session_fixture;
 
@@ -324,4 +324,4 @@ TEST_F(llm_session, is_made_and_destroyed_with_nothing_in_flight) {
     }
 }
 
-}  // namespace
+}  // namespace session_test

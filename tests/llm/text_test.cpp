@@ -7,7 +7,7 @@
 #include <chrono>
 #include <sstream>
 
-namespace {
+namespace text_test {
 
 using namespace std::chrono_literals;
 namespace llm = weir::llm;
@@ -31,4 +31,4 @@ TEST(llm_text, says_what_failed_what_to_do_and_how_long_to_wait) {
     EXPECT_EQ(limit.str(), "requests per minute");
 }
 
-}  // namespace
+}  // namespace text_test

@@ -8,7 +8,7 @@
 #include <string>
 #include <string_view>
 
-namespace {
+namespace time_text_test {
 
 using namespace std::chrono_literals;
 using namespace weir::llm;
@@ -159,4 +159,4 @@ TEST(llm_time_text, works_at_compile_time) {
     static_assert(parse_duration("6m0s") == nanoseconds{6min});
 }
 
-}  // namespace
+}  // namespace time_text_test

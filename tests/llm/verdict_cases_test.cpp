@@ -15,7 +15,7 @@
 
 #include "../support/verdict_case.hpp"
 
-namespace {
+namespace verdict_cases_test {
 
 using namespace verdict_cases;
 using weir::llm::action;
@@ -23,7 +23,7 @@ using weir::llm::cause;
 
 std::vector<std::filesystem::path> files() {
     std::vector<std::filesystem::path> all;
-    for (auto const& entry : std::filesystem::directory_iterator{WEIR_VERDICT_CASES}) {
+    for (auto const& entry : std::filesystem::directory_iterator{WEIR_TESTS "/llm/cases"}) {
         if (entry.path().extension() == ".tsv") all.push_back(entry.path());
     }
     return all;
@@ -173,4 +173,4 @@ TEST(llm_verdict_cases, a_body_s_first_and_last_member_may_be_anything) {
     });
 }
 
-}  // namespace
+}  // namespace verdict_cases_test

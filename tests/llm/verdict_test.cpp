@@ -11,7 +11,7 @@
 #include <string_view>
 #include <vector>
 
-namespace {
+namespace verdict_test {
 
 using namespace std::chrono_literals;
 using namespace weir::llm;
@@ -597,4 +597,4 @@ TEST(llm_verdict, works_at_compile_time) {
     static_assert(v.cause == cause::free_quota && v.action == action::next_model);
 }
 
-}  // namespace
+}  // namespace verdict_test

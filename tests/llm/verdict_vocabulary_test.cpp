@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-namespace {
+namespace verdict_vocabulary_test {
 
 using namespace weir::llm;
 
@@ -228,4 +228,4 @@ TEST(llm_verdict, a_code_alone_or_a_message_alone_is_enough) {
     }
 }
 
-}  // namespace
+}  // namespace verdict_vocabulary_test

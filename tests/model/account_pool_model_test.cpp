@@ -19,7 +19,7 @@
 #include <memory>
 #include <optional>
 
-namespace {
+namespace account_pool_model_test {
 
 using namespace std::chrono_literals;
 using model::scenario;
@@ -216,4 +216,4 @@ TEST(llm_pool_model, a_chain_counts_overload_and_goes_down_one_by_one) {
     expect_all({overloads_are_counted, an_answer_forgives_overload, who_finds_no_room_above_goes_down});
 }
 
-}  // namespace
+}  // namespace account_pool_model_test

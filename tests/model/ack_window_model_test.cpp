@@ -17,7 +17,7 @@
 #include <memory>
 #include <vector>
 
-namespace {
+namespace ack_window_model_test {
 
 using namespace std::chrono_literals;
 using model::scenario;
@@ -113,4 +113,4 @@ TEST(ack_window_model, a_slot_has_one_arrival_in_a_window) { sees_either_way("tu
 TEST(ack_window_model, a_late_confirmation_does_not_free_a_slot_taken_again) { sees_either_way("late", late); }
 TEST(ack_window_model, at_one_instant_as_many_are_granted_as_slots_exist) { sees_either_way("instant", instant); }
 
-}  // namespace
+}  // namespace ack_window_model_test

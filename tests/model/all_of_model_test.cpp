@@ -12,7 +12,7 @@
 #include <memory>
 #include <string>
 
-namespace {
+namespace all_of_model_test {
 
 using namespace all_of_world;
 
@@ -187,4 +187,4 @@ TEST(all_of_model_long, real_parts) {
     sees_over_real_parts<window_log, window_counter>("log and counter", 2, true);
 }
 
-}  // namespace
+}  // namespace all_of_model_test

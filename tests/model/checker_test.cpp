@@ -18,7 +18,7 @@
 #include <utility>
 #include <vector>
 
-namespace {
+namespace checker_test {
 
 using namespace litmus;
 
@@ -432,4 +432,4 @@ TEST(checker, weakens_one_order_at_a_time_and_says_which_was_needed) {
     EXPECT_EQ(sites.size(), 4U);
 }
 
-}  // namespace
+}  // namespace checker_test

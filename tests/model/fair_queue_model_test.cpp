@@ -21,7 +21,7 @@
 #include <utility>
 #include <vector>
 
-namespace {
+namespace fair_queue_model_test {
 
 using line_world::pool;
 using line_world::stop_source;
@@ -186,4 +186,4 @@ TEST(fair_queue_model_long, two_of_a_class_and_one_of_the_other) {
     sees(options::bounded("", 1), "agent | agent | batch | three at once, weak", p);
 }
 
-}  // namespace
+}  // namespace fair_queue_model_test

@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-namespace {
+namespace gcra_change_model_test {
 
 using namespace gcra_world;
 using model::coverage;
@@ -127,4 +127,4 @@ TEST(gcra_change_model, it_takes_three_changes_within_one_attempt_to_be_mistaken
     std::cout << "token_bucket, two changes in an attempt: " << two << '\n';
 }
 
-}  // namespace
+}  // namespace gcra_change_model_test

@@ -14,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-namespace {
+namespace gcra_model_test {
 
 using namespace gcra_world;
 using model::coverage;
@@ -178,7 +178,7 @@ TEST(gcra_model, departures_are_an_interval_apart_in_every_interleaving) {
     }
 }
 
-TEST(gcra_model, a_queue_gives_a_booking_back_once_all_behind_it_are_cancelled) {
+TEST(gcra_model_long, a_queue_gives_a_booking_back_once_all_behind_it_are_cancelled) {
     for (bool const weak : {false, true}) {
         auto const o = weak ? options::weak("queue") : options::sc("queue");
         sum all;
@@ -278,4 +278,4 @@ TEST(gcra_model, limiters_that_are_wrong_are_found_out) {
     EXPECT_TRUE(has(failure_of<charges_twice>({{take(1, 0, 0)}}, 2), "more steps"));
 }
 
-}  // namespace
+}  // namespace gcra_model_test

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-namespace {
+namespace gcra_orders_model_test {
 
 using namespace gcra_world;
 using model::coverage;
@@ -159,4 +159,4 @@ TEST(gcra_orders_model, the_cases_pass_with_the_orders_as_they_are) {
     }
 }
 
-}  // namespace
+}  // namespace gcra_orders_model_test

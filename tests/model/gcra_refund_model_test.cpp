@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-namespace {
+namespace gcra_refund_model_test {
 
 using namespace gcra_world;
 using model::coverage;
@@ -66,7 +66,7 @@ void bookings_beside_refunds(options const& o, std::vector<permits> const& burst
     ASSERT_TRUE(s.failure.empty()) << s;
 }
 
-TEST(gcra_refund_model, bookings_and_their_cancelling_keep_the_promise_at_the_moments_booked) {
+TEST(gcra_refund_model_long, bookings_and_their_cancelling_keep_the_promise_at_the_moments_booked) {
     bookings_beside_refunds(options::weak("", 0), {1});
 }
 TEST(gcra_refund_model_long, bookings_keep_the_promise_when_exchanges_fail_for_nothing) {
@@ -133,7 +133,7 @@ TEST(gcra_refund_model, settling_charges_what_was_used_and_debt_delays_the_other
     ASSERT_TRUE(s.failure.empty()) << s;
 }
 
-TEST(gcra_refund_model, refunds_of_three_threads_keep_the_promise) {
+TEST(gcra_refund_model_long, refunds_of_three_threads_keep_the_promise) {
     sum all;
     for (std::int64_t clock : {0, 10}) {
         for (auto const& third : {ops{take(2, by_clock, 4)}, ops{take(1, 0, 4)}, ops{refund(1, 2)}}) {
@@ -183,7 +183,7 @@ void others_end(unsigned count, std::vector<ops> const& ones) {
     report("token_bucket, refunds, frozen", all);
 }
 
-TEST(gcra_refund_model, with_one_thread_or_two_frozen_at_any_step_the_others_end) {
+TEST(gcra_refund_model_long, with_one_thread_or_two_frozen_at_any_step_the_others_end) {
     for (unsigned count : {1U, 2U}) others_end(count, {{refund(1, 0)}, {settle(4, 0)}});
 }
 TEST(gcra_refund_model_long, with_a_thread_frozen_in_a_reservation_the_others_end) {
@@ -226,7 +226,7 @@ TEST(gcra_refund_model, a_stalled_refund_is_not_mistaken_when_the_word_comes_bac
     std::cout << "token_bucket, undone meanwhile: " << out << '\n';
 }
 
-TEST(gcra_refund_model, three_threads_frozen_in_refunds_cost_others_only_their_refunds) {
+TEST(gcra_refund_model_long, three_threads_frozen_in_refunds_cost_others_only_their_refunds) {
     // Each leaves one epoch and stops in the next.
     program p;
     p.first = {10, 7};
@@ -252,4 +252,4 @@ TEST(gcra_refund_model, three_threads_frozen_in_refunds_cost_others_only_their_r
     std::cout << "token_bucket, refunds frozen in three epochs: " << out << '\n';
 }
 
-}  // namespace
+}  // namespace gcra_refund_model_test

@@ -20,7 +20,7 @@
 #include <optional>
 #include <string>
 
-namespace {
+namespace header_sync_model_test {
 
 using model::coverage;
 using model::explore;
@@ -208,4 +208,4 @@ TEST(llm_limit_feed_model, without_the_mutex_it_would_not_hold) {
     }
 }
 
-}  // namespace
+}  // namespace header_sync_model_test

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-namespace {
+namespace keyed_set_model_test {
 
 using namespace keyed_world;
 using model::coverage;
@@ -108,7 +108,7 @@ TEST(keyed_set_model, two_threads_of_two_attempts_are_right) {
                            {{take(a, 1, 10), take(c, 1, 30)}, {take(b, 1, 10), take(a, 1, 20)}}}}});
 }
 TEST(keyed_set_model, forgetting_booking_undo_and_reset_are_right) { expect_right(all(), others_by_one()); }
-TEST(keyed_set_model, an_exchange_that_fails_for_nothing_changes_nothing) {
+TEST(keyed_set_model_long, an_exchange_that_fails_for_nothing_changes_nothing) {
     expect_right(all(1), {two_by_one()[0], two_by_one()[3], others_by_one()[0]});
 }
 TEST(keyed_set_model, two_threads_across_an_epoch_are_right_with_two_preemptions) {
@@ -188,4 +188,4 @@ TEST(keyed_set_model_long, with_two_threads_frozen_anywhere_the_third_ends) {
                  2);
 }
 
-}  // namespace
+}  // namespace keyed_set_model_test

@@ -17,7 +17,7 @@
 #include <memory>
 #include <vector>
 
-namespace {
+namespace lease_model_test {
 
 using namespace std::chrono_literals;
 using model::scenario;
@@ -102,4 +102,4 @@ TEST(lease_model, two_leases_over_time_keep_both_bounds) {
     });
 }
 
-}  // namespace
+}  // namespace lease_model_test

@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-namespace {
+namespace linearizable_test {
 
 using namespace litmus;
 
@@ -109,4 +109,4 @@ TEST(linearizable, real_time_mode_sees_before_after_and_overlap_on_different_wor
     EXPECT_EQ(seen, (std::set<registers>{{0, 0}, {0, 1}, {1, 0}}));
 }
 
-}  // namespace
+}  // namespace linearizable_test

@@ -16,7 +16,7 @@
 #include <string>
 #include <vector>
 
-namespace {
+namespace litmus_test {
 
 using namespace litmus;
 
@@ -385,4 +385,4 @@ TEST(litmus, the_reduction_shows_all_that_is_there_without_it) {
     EXPECT_LT(reduced, all);
 }
 
-}  // namespace
+}  // namespace litmus_test

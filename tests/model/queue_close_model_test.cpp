@@ -24,7 +24,7 @@
 #include <utility>
 #include <vector>
 
-namespace {
+namespace queue_close_model_test {
 
 using line_world::kept;
 using line_world::pool;
@@ -277,4 +277,4 @@ TEST(queue_close_model, nothing_touches_a_queue_of_a_group_after_its_destructor)
                 of<member_type>({.waiters = {coroutine, {.is_thread = true, .in = 1}}, .destroys = true}));
 }
 
-}  // namespace
+}  // namespace queue_close_model_test

@@ -19,7 +19,7 @@
 #include <tuple>
 #include <vector>
 
-namespace {
+namespace queue_group_model_test {
 
 using line_world::kept;
 using line_world::pool;
@@ -176,4 +176,4 @@ TEST(queue_group_model, a_waiter_that_is_stopped_with_the_turn_hands_it_on) {
                 of({.waiters = {{0, 2, true}, {1}}, .to_shared = {1}, .one_stops = true}));
 }
 
-}  // namespace
+}  // namespace queue_group_model_test

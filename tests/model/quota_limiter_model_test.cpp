@@ -17,7 +17,7 @@
 #include <utility>
 #include <vector>
 
-namespace {
+namespace quota_limiter_model_test {
 
 using namespace quota_world;
 using namespace std::chrono_literals;
@@ -71,7 +71,7 @@ TEST(quota_model, requests_of_three_threads) {
 
 // ---- tokens: what counts, and what is held ----
 
-TEST(quota_model, one_takes_and_settles_and_another_takes) {
+TEST(quota_model_long, one_takes_and_settles_and_another_takes) {
     for (auto const how : all_accountings) {
         program p;
         p.how = how;
@@ -189,14 +189,14 @@ program two_take_and_the_word_comes_back() {
     return p;
 }
 
-TEST(quota_model, tokens_and_refunds_of_three_threads) {
+TEST(quota_model_long, tokens_and_refunds_of_three_threads) {
     auto o = real_time("settle | refund | take");
     o.spurious = 0;
     sees(o, settle_and_refund_and_take());
     sees(few("take | take | refund", 2), two_take_and_the_word_comes_back());
 }
 
-TEST(quota_model, two_token_limits_share_what_is_held) {
+TEST(quota_model_long, two_token_limits_share_what_is_held) {
     sees(options::sc("tpm, tps 2x1"), two_token_limits());
     sees(few("tpm, tps 2x1, weak", 2), two_token_limits());
 }
@@ -337,4 +337,4 @@ TEST(quota_model_long, two_stopped_callers_block_no_other) {
     stands_still("settle | refund | take", settle_and_refund_and_take(), 2, few("", 0, 0));
 }
 
-}  // namespace
+}  // namespace quota_limiter_model_test

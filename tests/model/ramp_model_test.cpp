@@ -13,7 +13,7 @@
 #include <cstdint>
 #include <memory>
 
-namespace {
+namespace ramp_model_test {
 
 using model::scenario;
 using weir::manual_clock;
@@ -88,4 +88,4 @@ TEST(ramp_model, grants_are_spaced_and_refunds_are_given_back_once) {
     model::sees_either_way("segments", segments);
 }
 
-}  // namespace
+}  // namespace ramp_model_test

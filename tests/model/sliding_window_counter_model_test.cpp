@@ -8,7 +8,7 @@
 
 #include <cstdint>
 
-namespace {
+namespace sliding_window_counter_model_test {
 
 using namespace counter_world;
 using model::coverage;
@@ -193,4 +193,4 @@ TEST(sliding_window_counter_model, two_counters_keep_one_limit_though_head_comes
     }
 }
 
-}  // namespace
+}  // namespace sliding_window_counter_model_test

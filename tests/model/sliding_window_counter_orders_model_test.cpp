@@ -17,7 +17,7 @@
 #include <utility>
 #include <vector>
 
-namespace {
+namespace sliding_window_counter_orders_model_test {
 
 using namespace counter_world;
 using model::scenario;
@@ -313,4 +313,4 @@ TEST(sliding_window_counter_model_long, each_memory_order_but_two_is_needed) {
     EXPECT_EQ(kept, 2U);
 }
 
-}  // namespace
+}  // namespace sliding_window_counter_orders_model_test

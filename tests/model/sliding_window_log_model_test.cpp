@@ -37,7 +37,7 @@
 #include <utility>
 #include <vector>
 
-namespace {
+namespace sliding_window_log_model_test {
 
 using model::options;
 using model::outcome;
@@ -521,7 +521,7 @@ TEST(sliding_window_log_model, bounds_come_true_again_without_the_help_of_tags) 
     expect_right<untagged>(options::sc("untagged, SC"), {p});
 }
 
-TEST(sliding_window_log_model, a_thread_that_stops_anywhere_stops_no_other) {
+TEST(sliding_window_log_model_long, a_thread_that_stops_anywhere_stops_no_other) {
     expect_right<deep>(options::sc("SC"),
                        {around_the_edge, refund_and_take, refund_take_and_takes, levels, two_refunds, three_kinds,
                         several_and_back, several_twice, lowered, lowered_and_refund, raised, booked, booked_twice},
@@ -595,4 +595,4 @@ TEST(sliding_window_log_model, the_log_grants_and_gives_back_as_its_slots_do) {
     }
 }
 
-}  // namespace
+}  // namespace sliding_window_log_model_test

@@ -20,7 +20,7 @@
 #include <utility>
 #include <vector>
 
-namespace {
+namespace task_model_test {
 
 using model::coverage;
 using model::explore;
@@ -271,4 +271,4 @@ TEST(task_model, each_order_is_earned) {
     EXPECT_EQ(model::unreached("../../include/weir/wait/task.hpp", all), std::vector<unsigned>{});
 }
 
-}  // namespace
+}  // namespace task_model_test

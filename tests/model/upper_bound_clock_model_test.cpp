@@ -14,7 +14,7 @@
 #include <memory>
 #include <string>
 
-namespace {
+namespace upper_bound_clock_model_test {
 
 using namespace std::chrono_literals;
 using model::explore;
@@ -100,4 +100,4 @@ TEST(upper_bound_clock_model, each_memory_order_is_needed) {
     EXPECT_GE(n, 5);
 }
 
-}  // namespace
+}  // namespace upper_bound_clock_model_test

@@ -28,7 +28,7 @@
 #include <utility>
 #include <vector>
 
-namespace {
+namespace wait_queue_model_test {
 
 using line_world::pool;
 using line_world::stop_source;
@@ -235,7 +235,7 @@ TEST(wait_queue_model, a_waiter_that_is_stopped_leaves_no_trace_and_wakes_the_ne
     sees("wait for three | wait for what is there | stop", p);
 }
 
-TEST(wait_queue_model, no_wake_up_is_lost_when_a_retry_displaces_the_first) {
+TEST(wait_queue_model_long, no_wake_up_is_lost_when_a_retry_displaces_the_first) {
     program p;
     p.waiters = {{1, false, true}, {1}};
     p.refunds = {3};
@@ -297,4 +297,4 @@ TEST(wait_queue_model_long, three_in_the_queue) {
     sees(model::preempted(2), "at once, again | wait | wait | three at once", p);
 }
 
-}  // namespace
+}  // namespace wait_queue_model_test

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-namespace {
+namespace backoff_property_test {
 
 using namespace script;
 
@@ -12,4 +12,4 @@ TEST(backoff_property, is_its_oracle_whatever_is_done_to_it) {
     EXPECT_TRUE(fault.empty()) << fault;
 }
 
-}  // namespace
+}  // namespace backoff_property_test

@@ -15,7 +15,7 @@
 #include <array>
 #include <cstdint>
 
-namespace {
+namespace constant_property_test {
 
 using namespace std::chrono_literals;
 using weir::permits;
@@ -217,4 +217,4 @@ TEST(script, shrinks_to_the_steps_that_matter_and_prints_them) {
     EXPECT_EQ(script::report(run, "any", {}), "");
 }
 
-}  // namespace
+}  // namespace constant_property_test

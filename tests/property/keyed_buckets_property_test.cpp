@@ -17,7 +17,7 @@
 #include <span>
 #include <vector>
 
-namespace {
+namespace keyed_buckets_property_test {
 
 using namespace std::chrono_literals;
 using weir::full_set;
@@ -136,4 +136,4 @@ TEST(keyed_buckets_property, a_flood_of_fresh_keys_denies_few_of_the_others) {
     EXPECT_GE(served * 1000, asked * 990) << served << " of " << asked;
 }
 
-}  // namespace
+}  // namespace keyed_buckets_property_test

@@ -9,7 +9,7 @@
 
 #include <gtest/gtest.h>
 
-namespace {
+namespace llm_property_test {
 
 using namespace script;
 
@@ -50,4 +50,4 @@ TEST(account_pool_property, a_wait_that_saturated_has_no_end) {
     EXPECT_EQ(a.until(), thirds::time_point::max());
 }
 
-}  // namespace
+}  // namespace llm_property_test

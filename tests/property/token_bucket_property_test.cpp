@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <random>
 
-namespace {
+namespace token_bucket_property_test {
 
 using namespace script;
 
@@ -58,4 +58,4 @@ TEST(gcra_property, what_is_available_can_be_taken_one_by_one) {
     EXPECT_GT(awkward, 1'000) << "full buckets of which not all can be taken one by one";
 }
 
-}  // namespace
+}  // namespace token_bucket_property_test

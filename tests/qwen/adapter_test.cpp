@@ -17,7 +17,7 @@
 
 #include "../../examples/qwen/qwen_client.hpp"
 
-namespace {
+namespace adapter_test {
 
 using namespace std::chrono_literals;
 using qwen::charge;
@@ -148,4 +148,4 @@ TEST_F(qwen_adapter, names_what_a_call_waits_for_and_what_it_can_never_pass) {
     EXPECT_NE(never.message.find("tokens per minute"), std::string::npos) << never.message;
 }
 
-}  // namespace
+}  // namespace adapter_test

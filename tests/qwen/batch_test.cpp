@@ -10,7 +10,7 @@
 #include <sstream>
 #include <string>
 
-namespace {
+namespace batch_test {
 
 using namespace std::chrono_literals;
 
@@ -291,4 +291,4 @@ TEST(qwen_journal, is_nothing_where_none_was_opened) {
     EXPECT_FALSE(j.is_open());
 }
 
-}  // namespace
+}  // namespace batch_test

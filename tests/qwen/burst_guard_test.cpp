@@ -8,7 +8,7 @@
 #include <stdexcept>
 #include <vector>
 
-namespace {
+namespace burst_guard_test {
 
 using qwen::burst_guard;
 using qwen::burst_settings;
@@ -168,4 +168,4 @@ TEST(burst_guard, refuses_settings_that_make_no_sense) {
     EXPECT_THROW((burst_guard{{.drift_s = 0}}), std::invalid_argument);
 }
 
-}  // namespace
+}  // namespace burst_guard_test

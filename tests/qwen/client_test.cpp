@@ -25,7 +25,7 @@
 
 #include "../../examples/qwen/plain_driver.hpp"
 
-namespace {
+namespace client_test {
 
 using namespace std::chrono_literals;
 using qwen::charge;
@@ -580,4 +580,4 @@ TEST(qwen_client, waits_as_long_as_the_server_asks) {
     EXPECT_GE(f.driver.over[1].stamp - f.driver.over[0].done, 30ms);
 }
 
-}  // namespace
+}  // namespace client_test

@@ -10,7 +10,7 @@
 #include "../../examples/simulator/simulator.hpp"
 #include "../support/dashscope_server.hpp"
 
-namespace {
+namespace dashscope_changes_test {
 
 using namespace dashscope_test;
 using qwen::failure;
@@ -254,4 +254,4 @@ TEST(dashscope_changes, changes_come_at_their_times) {
     EXPECT_THROW(dashscope_simulator{settings}, std::invalid_argument);
 }
 
-}  // namespace
+}  // namespace dashscope_changes_test

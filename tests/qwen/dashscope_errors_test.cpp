@@ -15,7 +15,7 @@
 #include "../../examples/simulator/simulator.hpp"
 #include "../support/dashscope_server.hpp"
 
-namespace {
+namespace dashscope_errors_test {
 
 using namespace dashscope_test;
 using qwen::error_shape;
@@ -289,4 +289,4 @@ TEST(dashscope_errors, the_order_of_keys_varies) {
     EXPECT_EQ(orders.size(), 6u);
 }
 
-}  // namespace
+}  // namespace dashscope_errors_test

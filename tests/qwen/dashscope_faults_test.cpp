@@ -17,7 +17,7 @@
 #include "../../examples/simulator/simulator.hpp"
 #include "../support/dashscope_server.hpp"
 
-namespace {
+namespace dashscope_faults_test {
 
 using namespace dashscope_test;
 using qwen::mishap;
@@ -293,4 +293,4 @@ TEST(dashscope_plan, a_plan_can_be_bought_while_it_runs) {
     EXPECT_THROW(s.simulator->set_plan("first", {.week = 1, .tokens_per_credit = 0}), std::invalid_argument);
 }
 
-}  // namespace
+}  // namespace dashscope_faults_test

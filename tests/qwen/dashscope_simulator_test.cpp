@@ -16,7 +16,7 @@
 #include "../../examples/simulator/simulator.hpp"
 #include "../support/dashscope_server.hpp"
 
-namespace {
+namespace dashscope_simulator_test {
 
 using namespace dashscope_test;
 using qwen::account_state;
@@ -539,4 +539,4 @@ TEST(dashscope_simulator, refuses_settings_that_make_no_sense) {
     refuses([](auto& s) { s.faults = {{failure::internal_error, 2}}; });
 }
 
-}  // namespace
+}  // namespace dashscope_simulator_test

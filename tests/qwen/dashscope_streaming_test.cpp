@@ -13,7 +13,7 @@
 #include "../../examples/simulator/simulator.hpp"
 #include "../support/dashscope_server.hpp"
 
-namespace {
+namespace dashscope_streaming_test {
 
 using namespace dashscope_test;
 using qwen::mishap;
@@ -259,4 +259,4 @@ TEST(dashscope_streaming, stopping_the_server_ends_a_stream) {
     EXPECT_EQ(simulator.take_records().size(), 1u);
 }
 
-}  // namespace
+}  // namespace dashscope_streaming_test

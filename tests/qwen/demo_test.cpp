@@ -31,7 +31,7 @@
 
 #include "../../examples/simulator/simulator.hpp"
 
-namespace {
+namespace demo_test {
 
 using namespace std::chrono_literals;
 
@@ -440,4 +440,4 @@ TEST_F(qwen_demo, lists_its_scenarios_and_refuses_another) {
     EXPECT_TRUE(none.says("earthquake")) << none.text;
 }
 
-}  // namespace
+}  // namespace demo_test

@@ -7,7 +7,7 @@
 #include <stdexcept>
 #include <string>
 
-namespace {
+namespace plan_quota_test {
 
 using qwen::plan_quota;
 using qwen::plan_settings;
@@ -60,4 +60,4 @@ TEST(plan_quota, refuses_settings_that_make_no_sense) {
     EXPECT_THROW((plan_quota{{.month = 1, .age_s = -1}}), std::invalid_argument);
 }
 
-}  // namespace
+}  // namespace plan_quota_test

@@ -14,7 +14,7 @@
 #include "../../examples/simulator/runtime_changes.hpp"
 #include "../../examples/simulator/simulator.hpp"
 
-namespace {
+namespace simulator_options_test {
 
 using qwen::parse_simulator_options;
 using qwen::simulator_settings;
@@ -263,4 +263,4 @@ TEST(simulator_options, help_is_a_page_of_eighty_columns_with_its_sections_and_e
     for (std::string line; std::getline(lines, line);) EXPECT_LE(line.size(), 80u) << line;
 }
 
-}  // namespace
+}  // namespace simulator_options_test

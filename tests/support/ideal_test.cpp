@@ -10,7 +10,7 @@
 
 #include "../../examples/qwen/svg.hpp"
 
-namespace {
+namespace ideal_test {
 
 using qwen::ideal_call;
 using qwen::ideal_limits;
@@ -130,4 +130,4 @@ TEST(qwen_svg, draws_nothing_without_a_call) {
     EXPECT_TRUE(qwen::draw_windows("t", {}, {.rpm = 1}).ends_with("</svg>\n"));
 }
 
-}  // namespace
+}  // namespace ideal_test

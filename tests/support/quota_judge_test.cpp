@@ -9,7 +9,7 @@
 #include <thread>
 #include <vector>
 
-namespace {
+namespace quota_judge_test {
 
 using qwen::judge_settings;
 using qwen::quota_judge;
@@ -391,4 +391,4 @@ TEST(quota_judge, many_threads_never_get_more_than_the_limit) {
     EXPECT_EQ(q.in_flight, 0u);
 }
 
-}  // namespace
+}  // namespace quota_judge_test

@@ -22,7 +22,7 @@
 
 #include "../support/manual_loop.hpp"
 
-namespace {
+namespace blocking_test {
 
 using namespace std::chrono_literals;
 using weir::manual_clock;
@@ -239,4 +239,4 @@ TEST(blocking_loop, a_denial_without_a_time_ends_at_the_deadline) {
     EXPECT_EQ(limiter.denials, 1000 - 3);
 }
 
-}  // namespace
+}  // namespace blocking_test

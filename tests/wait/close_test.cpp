@@ -23,7 +23,7 @@
 
 #include "../support/manual_loop.hpp"
 
-namespace {
+namespace close_test {
 
 using namespace std::chrono_literals;
 using weir::manual_clock;
@@ -222,4 +222,4 @@ TEST_F(close_queue, the_child_of_a_fork_has_empty_classes) {
 }
 #endif
 
-}  // namespace
+}  // namespace close_test

@@ -28,7 +28,7 @@
 #include "../support/manual_loop.hpp"
 #include "../support/stress.hpp"
 
-namespace {
+namespace fair_queue_stress_test {
 
 using int128::i128;
 using namespace std::chrono_literals;
@@ -106,4 +106,4 @@ TEST(fair_queue_under_load, keeps_the_limiters_promise_and_leaves_no_waiter_behi
     });
 }
 
-}  // namespace
+}  // namespace fair_queue_stress_test

@@ -29,7 +29,7 @@
 #include "../support/manual_loop.hpp"
 #include "../support/stress.hpp"
 
-namespace {
+namespace fair_queue_test {
 
 using int128::i128;
 using namespace std::chrono_literals;
@@ -329,4 +329,4 @@ TEST(fair_queue_of_a_cost_of_its_own, a_callable_counts_as_what_its_decision_ask
     EXPECT_EQ(all.served, (order_of{0, 100, 1, 2, 101, 3, 102, 103}));
 }
 
-}  // namespace
+}  // namespace fair_queue_test

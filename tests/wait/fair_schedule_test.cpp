@@ -29,7 +29,7 @@
 #include "../support/manual_loop.hpp"
 #include "../support/stress.hpp"
 
-namespace {
+namespace fair_schedule_test {
 
 using int128::i128;
 using namespace std::chrono_literals;
@@ -355,4 +355,4 @@ constexpr bool order_is_constexpr = [] {
 }();
 static_assert(order_is_constexpr);
 
-}  // namespace
+}  // namespace fair_schedule_test

@@ -21,7 +21,7 @@
 
 #include "../support/manual_loop.hpp"
 
-namespace {
+namespace queue_group_test {
 
 using namespace std::chrono_literals;
 using weir::fair_class;
@@ -359,4 +359,4 @@ TEST(queue_group_threads, workers_of_many_hosts_share_a_limiter_by_real_time) {
     EXPECT_EQ(group.waiting(), 0U);
 }
 
-}  // namespace
+}  // namespace queue_group_test

@@ -19,7 +19,7 @@
 
 #include "../support/manual_loop.hpp"
 
-namespace {
+namespace task_test {
 
 using weir::task;
 using weir::timer_callback;
@@ -312,4 +312,4 @@ TEST(task, may_end_on_another_thread_just_as_a_waiter_arrives) {
     RecordProperty("waited", waited);
 }
 
-}  // namespace
+}  // namespace task_test

@@ -31,7 +31,7 @@
 #include "../support/stress.hpp"
 #include "../support/waiting_threads.hpp"
 
-namespace {
+namespace wait_queue_async_test {
 
 using namespace waiting;
 
@@ -216,4 +216,4 @@ TEST_F(wait_queue_of_coroutines, threads_and_coroutines_wait_in_one_order) {
     EXPECT_EQ(clock.now(), time_point{10s});
 }
 
-}  // namespace
+}  // namespace wait_queue_async_test

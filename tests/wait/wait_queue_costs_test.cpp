@@ -31,7 +31,7 @@
 #include "../support/stress.hpp"
 #include "../support/waiting_threads.hpp"
 
-namespace {
+namespace wait_queue_costs_test {
 
 using namespace waiting;
 
@@ -133,4 +133,4 @@ TEST(wait_queue_of_another_cost, waits_for_all_of_several_limiters) {
     third.join();
 }
 
-}  // namespace
+}  // namespace wait_queue_costs_test

@@ -31,7 +31,7 @@
 #include "../support/stress.hpp"
 #include "../support/waiting_threads.hpp"
 
-namespace {
+namespace wait_queue_stress_test {
 
 using namespace waiting;
 
@@ -98,4 +98,4 @@ TEST(wait_queue_under_load, keeps_the_limiters_promise_and_leaves_no_waiter_behi
     });
 }
 
-}  // namespace
+}  // namespace wait_queue_stress_test

@@ -31,7 +31,7 @@
 #include "../support/stress.hpp"
 #include "../support/waiting_threads.hpp"
 
-namespace {
+namespace wait_queue_test {
 
 using namespace waiting;
 
@@ -453,4 +453,4 @@ TEST_F(wait_queue, an_attempt_that_throws_leaves_no_trace) {
 }
 #endif
 
-}  // namespace
+}  // namespace wait_queue_test
