@@ -2,17 +2,8 @@
 #include "server_state.hpp"
 
 #include <algorithm>
-#include <stdexcept>
 
 namespace qwen::simulated {
-
-namespace {
-
-void require(bool fine, std::string const& why) {
-    if (!fine) throw std::invalid_argument("simulator: " + why);
-}
-
-}  // namespace
 
 server_state::server_state(simulator_settings const& s) {
     require(!s.models.empty(), "there must be a model");

@@ -16,7 +16,7 @@
 
 #include "errors.hpp"
 #include "plan_quota.hpp"
-#include "simulator.hpp"
+#include "simulator_settings.hpp"
 
 namespace qwen::simulated {
 
