@@ -3,6 +3,7 @@
 // One run of a batch: what happened so far, and the files that record it.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -140,6 +141,15 @@ private:
     std::vector<open_item> open_;
     std::string_view waits_for_;
 };
+
+/// The attempts that were answered, in the order of the batch.
+[[nodiscard]] inline std::vector<sent_attempt> answered_in_order(std::vector<sent_attempt> const& all) {
+    std::vector<sent_attempt> out;
+    for (auto const& a : all)
+        if (a.over && a.status == 200) out.push_back(a);
+    std::sort(out.begin(), out.end(), [](auto const& x, auto const& y) { return x.item < y.item; });
+    return out;
+}
 
 struct run_result {
     std::string name;
