@@ -30,6 +30,11 @@ std::string format(char const* pattern, Values... values) {
     return text.data();
 }
 
+inline std::string percent(double share) { return format("%.1f%%", 100 * share); }
+
+/// Without decimals.
+inline std::string rounded(double x) { return format("%.0f", x); }
+
 inline std::string minutes(double seconds) {
     auto const s = static_cast<std::uint64_t>(std::llround(std::max(0.0, seconds)));
     return format("%llu:%02llu", static_cast<unsigned long long>(s / 60), static_cast<unsigned long long>(s % 60));

@@ -39,7 +39,7 @@ void report::print_table(run_result const& r) const {
                     (s_.speed != 1 ? format(", %.1f s of the server's", r.quota_time) : std::string{}) +
                     ", first send to last arrival");
     if (r.ideal > 0) {
-        row("goodput", format("%.1f%% of the ideal (%.1f s)", 100 * r.share(), r.ideal) +
+        row("goodput", percent(r.share()) + format(" of the ideal (%.1f s)", r.ideal) +
                            (sent_ < batch_.items.size() ? ", which begins with empty windows" : ""));
     }
     row("429s", grouped(r.refused));
@@ -83,7 +83,7 @@ void report::print_comparison(std::vector<run_result> const& results) const {
     line("answered", [](run_result const& r) { return grouped(r.answered); });
     line("failed", [](run_result const& r) { return grouped(r.failed + r.unsent); });
     line("time", [](run_result const& r) { return format("%.1f s", r.time); });
-    line("share of the ideal", [](run_result const& r) { return format("%.1f%%", 100 * r.share()); });
+    line("share of the ideal", [](run_result const& r) { return percent(r.share()); });
     line("429s", [](run_result const& r) { return grouped(r.refused); });
     line("retries", [](run_result const& r) { return grouped(r.retries); });
     line("requests sent", [](run_result const& r) { return grouped(r.attempts.size()); });
