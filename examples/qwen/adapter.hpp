@@ -59,12 +59,12 @@ public:
         if (a.charge == charge::used) reply.used = a.usage;
         if (garbled) reply.used = call.asked();
         reply.sent = a.charge != charge::nothing;
-        reply.cancelled = a.withdrawn;
+        reply.cancelled = a.cancelled;
         a.bound = call.asked();
         call.ended(reply);
         a.charge = charge_of(call.charged());
         if (!call.over()) {
-            if (!a.withdrawn) found->second.last = a;
+            if (!a.cancelled) found->second.last = a;
             return next_step::again_at(std::max(a.done, steady(call.pause_until())));
         }
         auto const end = call.result();

@@ -33,7 +33,7 @@ public:
             first_.erase(a.id);
             return next_step::done();
         }
-        if (a.withdrawn) return next_step::again_at(a.done);
+        if (a.cancelled) return next_step::again_at(a.done);
         auto const first = first_.try_emplace(a.id, a.stamp).first->second;
         if (a.status == 0 || a.status == 200 || a.status == 408 || a.status == 429 || a.status >= 500) {
             if (auto const pause = retry_.next(a.number, random_, hint(a), a.done - first))

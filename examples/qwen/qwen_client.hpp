@@ -5,8 +5,6 @@
 // for weir, and the part to copy into one's own client.
 #pragma once
 
-#include <weir/llm/estimate.hpp>
-#include <weir/llm/quota.hpp>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -16,56 +14,13 @@
 #include <string>
 #include <string_view>
 
-namespace qwen {
+#include "attempt.hpp"
 
-using steady_time = std::chrono::steady_clock::time_point;
+namespace qwen {
 
 /// What ends a run and not only a call: an endpoint that cannot be reached, a key that is not accepted.
 struct client_error : std::runtime_error {
     using std::runtime_error::runtime_error;
-};
-
-/// The number of a call, chosen by the caller that submits it. Its retries keep it.
-using call_id = std::uint64_t;
-
-struct chat_call {
-    call_id id = 0;
-    std::string body;  ///< JSON, with max_tokens; begins with {"model":"…" where a driver may choose another model
-    weir::llm::tokens
-        bound{};  ///< what it may use at most: the estimate of its input, and max_tokens; 0: a driver estimates from …
-    weir::llm::text_size size{};  ///< … its texts' size
-};
-
-/// What the server has charged for an attempt, as far as the client can know.
-enum class charge {
-    nothing,  ///< the request certainly never left
-    request,  ///< refused at the gate: a request at most, no tokens
-    used,     ///< `usage` says how many tokens
-    bound,    ///< answered without saying: the bound at most
-    unknown,  ///< it left, and no answer came: the server may still be working on it
-};
-
-/// One attempt, when it is over.
-struct attempt {
-    call_id id = 0;
-    std::uint32_t number = 0;  ///< 0: the first, 1: the first retry
-    steady_time stamp, done;   ///< taken just before the send; when the answer had been read
-    int status = 0;            ///< of HTTP; 0: no answer
-    std::string body, request_id;
-    std::string headers;  ///< of the answer, a line each
-    std::string code,
-        /// of the error, in any of the vendor's shapes; of the transport's failure if status is 0; of a 200 that is
-        /// no answer
-        message;
-    qwen::charge charge = charge::unknown;
-    weir::llm::tokens bound, usage;
-    bool connected = true;  ///< false: there was no connection
-    bool withdrawn =
-        false;            ///< taken back at the last moment, since it would have left too late (client_options::stall)
-    std::string model{};  ///< that was asked, where the driver chose
-    /// A header of the answer, by its name in lower case.
-    [[nodiscard]] std::optional<std::string_view> header(std::string_view name) const;
-    [[nodiscard]] bool answered() const noexcept { return status == 200 && code.empty(); }
 };
 
 /// Where an attempt goes, if not where the client's options say. Must stay until the attempt has ended.
@@ -119,8 +74,8 @@ public:
 class call_observer {
 public:
     virtual ~call_observer() = default;
-    virtual void about_to_send(chat_call const&, std::uint32_t /*number*/) {
-    }  ///< before an attempt asks for the first time
+    /// Before an attempt asks for the first time.
+    virtual void about_to_send(chat_call const&, std::uint32_t /*number*/) {}
     virtual void sent(chat_call const&, std::uint32_t /*number*/, steady_time /*stamp*/) {}
     virtual void waiting(admission const&) {}  ///< the first in line was denied
     virtual void ended(attempt const&, bool /*will_retry*/) {}
@@ -134,8 +89,7 @@ struct client_options {
     std::chrono::milliseconds connect_timeout{10'000};
     std::chrono::milliseconds timeout{310'000};  ///< of a call: the server gives up at 300 s
     std::size_t in_flight = 0;                   ///< the most calls at once; 0: as many as the limiter grants
-    std::size_t spare_connections =
-        16;  ///< open ones kept ready beyond those in use, so that connecting delays no arrival
+    std::size_t spare_connections = 16;    ///< kept open beyond those in use, so that connecting delays no arrival
     std::chrono::microseconds spin{1500};  ///< how long before a send the client stops sleeping and watches the clock
     /// If more than this has passed between the stamp and the moment at which the request would leave (the machine
     /// stalled), it does not: its permits are given back, and it asks again. Half of J is a good choice; 0: it goes

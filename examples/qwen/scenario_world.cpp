@@ -63,7 +63,7 @@ public:
         : answers_(calls, 0), failures_(calls), models_(calls), verbose_{verbose} {}
 
     void ended(attempt const& a, bool) override {
-        if (a.withdrawn) return;
+        if (a.cancelled) return;
         auto const v = weir::llm::classify({.dialect = weir::llm::dialect::dashscope,
                                             .status = a.status == 0 ? std::nullopt : std::optional{a.status},
                                             .body = a.body,

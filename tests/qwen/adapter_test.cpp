@@ -95,7 +95,7 @@ TEST_F(qwen_adapter, a_request_that_was_taken_back_asks_again_at_once_and_costs_
     for (int i = 0; i < 5; ++i) {
         ASSERT_EQ(driver.admit(call(1)).what, kind::now) << i;
         auto a = with(1, 0, {}, charge::nothing);
-        a.withdrawn = true;
+        a.cancelled = true;
         auto const next = driver.ended(a);
         EXPECT_EQ(next.what, qwen::next_step::kind::again);
         EXPECT_LE(next.due, qwen::steady_time{clock.now().time_since_epoch()});
