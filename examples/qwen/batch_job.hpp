@@ -12,6 +12,8 @@
 
 #include "batch.hpp"
 #include "demo_options.hpp"
+#include "journal.hpp"
+#include "line_file.hpp"
 
 namespace qwen::demo {
 

@@ -17,6 +17,8 @@
 #include "../simulator/simulator.hpp"
 #include "batch.hpp"
 #include "demo_options.hpp"
+#include "journal.hpp"
+#include "line_file.hpp"
 #include "qwen_client.hpp"
 
 namespace qwen::demo {

@@ -5,6 +5,7 @@
 #include "fuzz.hpp"
 
 #include "../../examples/qwen/batch.hpp"
+#include "../../examples/qwen/journal.hpp"
 
 #include <fcntl.h>
 #include <sys/stat.h>

@@ -10,6 +10,9 @@
 #include <sstream>
 #include <string>
 
+#include "../../examples/qwen/journal.hpp"
+#include "../../examples/qwen/line_file.hpp"
+
 namespace batch_test {
 
 using namespace std::chrono_literals;
