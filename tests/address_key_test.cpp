@@ -15,9 +15,9 @@ namespace address_key_test {
 using bytes = std::vector<unsigned char>;
 
 bytes cut(bytes const& address, unsigned prefix4 = 32, unsigned prefix6 = 64) {
-    std::span<std::byte const> const key = weir::address_key(std::span{address}, prefix4, prefix6);
+    auto const key = weir::address_key(std::span{address}, prefix4, prefix6);
     bytes all;
-    for (auto const b : key) all.push_back(std::to_integer<unsigned char>(b));
+    for (auto const b : std::span<std::byte const>{key}) all.push_back(std::to_integer<unsigned char>(b));
     return all;
 }
 

@@ -112,7 +112,8 @@ std::vector<stream_event> stream_events(stream_facts const& f, chance& rng) {
         auto const made = soft ? 0 : std::min(f.output, i * size);
         auto const before = soft ? 0 : std::min(f.output, (i - 1) * size);
         // The first token at first_ns, the last at last_ns, the others evenly between.
-        auto const share = f.output < 2 ? 0 : static_cast<double>(made - 1) / static_cast<double>(f.output - 1);
+        auto const share =
+            f.output < 2 || made == 0 ? 0 : static_cast<double>(made - 1) / static_cast<double>(f.output - 1);
         auto const late = pieces < 2 ? 1 : static_cast<double>(i - 1) / static_cast<double>(pieces - 1);
         auto const due = f.first_ns + static_cast<std::int64_t>(share * static_cast<double>(f.last_ns - f.first_ns)) +
                          static_cast<std::int64_t>(late * static_cast<double>(slow));

@@ -16,7 +16,8 @@ namespace weir::inline v0 {
 /// The bytes of a network; empty when there was no address.
 class address_bytes {
 public:
-    constexpr operator std::span<std::byte const>() const noexcept { return {bytes_.data(), size_}; }
+    constexpr operator std::span<std::byte const>() const& noexcept { return {bytes_.data(), size_}; }
+    constexpr operator std::span<std::byte const>() const&& = delete;  // it would outlive the bytes: name them first
     constexpr std::size_t size() const noexcept { return size_; }
     friend constexpr bool operator==(address_bytes const&, address_bytes const&) = default;
 

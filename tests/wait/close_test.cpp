@@ -22,6 +22,7 @@
 #endif
 
 #include "../support/manual_loop.hpp"
+#include "../support/sanitizer.hpp"
 
 namespace close_test {
 
@@ -189,7 +190,7 @@ TEST_F(close_queue, the_destructor_of_a_fair_queue_closes_and_waits) {
     EXPECT_EQ(status, wait_status::closed);
 }
 
-#if __has_include(<sys/wait.h>) && !defined(__SANITIZE_THREAD__)
+#if __has_include(<sys/wait.h>) && !WEIR_THREAD_SANITIZER
 // What `in_child` returns in the child of a fork.
 template <class F>
 bool holds_in_child(F in_child) {
