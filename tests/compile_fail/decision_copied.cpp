@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // A decision is the receipt for what was taken: two of them could give it back twice.
-// expect: use of deleted function|call to deleted constructor
+// expect: use of deleted function|call to deleted constructor|call to implicitly-deleted copy
 #include <weir/token_bucket.hpp>
 
 #include <utility>

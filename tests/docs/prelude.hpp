@@ -3,6 +3,13 @@
 // What the samples of README.md and docs/ take as given: the functions and values of the reader's own program.
 #pragma once
 
+// A sample names what it does not go on to use, and may use a name that the prelude has. Pragmas, since clang lets a later
+// -Wall undo an option.
+#pragma GCC diagnostic ignored "-Wshadow"
+#pragma GCC diagnostic ignored "-Wunused-variable"
+#pragma GCC diagnostic ignored "-Wunused-but-set-variable"
+#pragma GCC diagnostic ignored "-Wreturn-type"
+
 #include <weir/llm.hpp>
 #include <weir/llm/advice/advice.hpp>
 #include <weir/llm/advice/letter.hpp>
