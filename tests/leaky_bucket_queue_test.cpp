@@ -405,6 +405,26 @@ TEST(leaky_bucket_queue, spaces_departures_whatever_the_threads_do) {
     });
 }
 
+TEST(leaky_bucket_queue, settling_cancels_what_was_not_used_and_books_what_was_used_in_addition) {
+    manual_clock clock;
+    queue q{rate{10, 1s}, 10, clock};
+    auto less = q.try_acquire(3);
+    EXPECT_TRUE(q.settle(less, 1));
+    EXPECT_FALSE(q.settle(less, 1));
+    EXPECT_EQ(q.try_acquire().departs_at(), clock.now() + 100ms);  // two of the three are free again
+    auto more = q.try_acquire();                                   // departs at 200 ms
+    EXPECT_TRUE(q.settle(more, 4));
+    EXPECT_EQ(q.try_acquire().departs_at(), clock.now() + 600ms);
+    auto same = q.try_acquire();
+    EXPECT_FALSE(q.settle(same, -1));
+    EXPECT_TRUE(q.settle(same, 1));
+    EXPECT_FALSE(q.settle(same, 1));
+    EXPECT_EQ(q.refund(same), 0U);
+    queue other{rate{10, 1s}, 10, clock};
+    auto strange = other.try_acquire();
+    EXPECT_FALSE(q.settle(strange, 1));
+}
+
 TEST(leaky_bucket_queue, a_decision_that_is_moved_is_the_same_decision) {
     manual_clock clock;
     queue q{rate{1, 1s}, 2, clock};

@@ -148,7 +148,7 @@ class Judge:
 
 
 # The assertions of the standard library: undefined behaviour must not look as if it worked.
-FLAGS = ["-std=c++20", "-w", "-Werror=return-type", "-D_GLIBCXX_ASSERTIONS", "-pthread"]
+FLAGS = ["-std=c++20", "-w", "-Werror=return-type", "-D_GLIBCXX_ASSERTIONS", "-pthread", f'-DWEIR_TESTS="{ROOT}/tests"']
 LEFT_OUT = ["*_slow.*", "*_slow/*", "*_long.*"]
 LONG = 0.7  # seconds: tests that take longer run when no other test has noticed the mutant
 STATED = re.compile(r"static assertion failed|non-constant condition|constant expression|constexpr")
