@@ -3,8 +3,8 @@
 // What the samples of README.md and docs/ take as given: the functions and values of the reader's own program.
 #pragma once
 
-// A sample names what it does not go on to use, and may use a name that the prelude has. Pragmas, since clang lets a later
-// -Wall undo an option.
+// A sample names what it does not go on to use, and may use a name that the prelude has. Pragmas, since with clang a
+// later -Wall undoes an option.
 #pragma GCC diagnostic ignored "-Wshadow"
 #pragma GCC diagnostic ignored "-Wunused-variable"
 #pragma GCC diagnostic ignored "-Wunused-but-set-variable"
