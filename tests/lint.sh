@@ -42,7 +42,6 @@ headers) # `#pragma once`; one inline namespace, called after the major version;
     code | { grep -E '^[^:]*:[0-9]*: *(inline )?namespace ' || :; } |
         { grep -vE "^[^:]*:[0-9]*:namespace (weir::inline v$major(::llm)?(::detail)?|std) \{" || :; } | complain "foreign namespace"
     code | { grep -E '\busing namespace\b' || :; } | complain "opens a namespace to all"
-    # Which umbrella a header belongs to; "none" for those that neither may include, "-" for any.
     headers | sed 's,^include/weir/,,' | awk '
         BEGIN {
             while ((getline line <"include/weir/weir.hpp") > 0) if (line ~ /^#include "/) { split(line, a, "\""); in_weir[a[2]] = 1 }
@@ -62,11 +61,11 @@ headers) # `#pragma once`; one inline namespace, called after the major version;
     ;;
 macros) # no macro outlives its header but the version's
     code | awk -F: '
+        function key(verb, name) { name = text; sub("^ *# *" verb " +", "", name); sub(/[^A-Za-z0-9_].*/, "", name); return $1 ": leaks the macro " name }
         { text = $0; sub(/^[^:]*:[0-9]*:/, "", text) }
-        text ~ /^ *# *define +/ { split(text, word, /[ (]+/); name = text; sub(/^ *# *define +/, "", name); sub(/[^A-Za-z0-9_].*/, "", name)
-                                  if (name !~ /^WEIR_VERSION(_|$)/) defined[$1 "\t" name] = 1 }
-        text ~ /^ *# *undef +/ { name = text; sub(/^ *# *undef +/, "", name); sub(/[^A-Za-z0-9_].*/, "", name); undone[$1 "\t" name] = 1 }
-        END { for (key in defined) if (!(key in undone)) { split(key, part, "\t"); print part[1] ": leaks the macro " part[2] } }' >>"$breaches"
+        text ~ /^ *# *define +/ && text !~ /^ *# *define +WEIR_VERSION(_|[^A-Za-z0-9_]|$)/ { defined[key("define")] = 1 }
+        text ~ /^ *# *undef +/ { undone[key("undef")] = 1 }
+        END { for (leak in defined) if (!(leak in undone)) print leak }' >>"$breaches"
     ;;
 atomics) # a limiter's shared state goes through its policy, so that a checker can stand in for std::atomic
     code | { grep -vE '^[^:]*(/atomics|clock|/parker)\.hpp:' || :; } | { grep 'std::atomic' || :; } | complain "not through the policy"
