@@ -100,33 +100,31 @@ public:
 
     /// Books n permits. Granted: `departs_at` is when they may leave, t at the earliest. Denied: the queue is full, and
     /// nothing has changed. n = 0 is granted and books nothing; n above waiting + 1 is never granted.
-    /// O(1), one division when there is a wait. Lock-free.
-    [[nodiscard("the decision says when the permits may leave")]] decision try_acquire(permit_count n = 1) noexcept {
+    /// O(1). Lock-free. Always inlined, as token_bucket's.
+    [[nodiscard("the decision says when the permits may leave"), gnu::__always_inline__]] decision try_acquire(
+        permit_count n = 1) noexcept {
         return try_acquire(n, base::now());
     }
-    [[nodiscard("the decision says when the permits may leave")]] decision try_acquire(time_point t) noexcept {
+    [[nodiscard("the decision says when the permits may leave"), gnu::__always_inline__]] decision try_acquire(
+        time_point t) noexcept {
         return try_acquire(1, t);
     }
-    [[nodiscard("the decision says when the permits may leave")]] constexpr decision try_acquire(
-        permit_count n, time_point t) noexcept {
-        std::uint64_t const at = since_origin(t);
-        if (n == 0U) return decision{this, t, 0, state_.look_only(at), t};
-        auto const b = state_.try_enqueue(n, at);
-        return decision{this, t, n, b.made, b.made.granted && b.due > at ? base::from_origin(b.due) : t};
+    [[nodiscard("the decision says when the permits may leave"), gnu::__always_inline__]] constexpr decision
+    try_acquire(permit_count n, time_point t) noexcept {
+        if (n == 0U) return decision{this, t, state_.look_only(since_origin(t)), 0};
+        auto const a = state_.try_charge(n, since_origin(t));
+        return decision{this, t, a, a.is_granted() ? n.value() : 0};
     }
 
-    /// What try_acquire would answer, but for `departs_at`, which is the time of the attempt. Books nothing.
+    /// What try_acquire would answer. Books nothing.
     [[nodiscard("check does nothing but answer")]] decision check(permit_count n = 1) const noexcept {
         return check(n, base::now());
     }
     [[nodiscard("check does nothing but answer")]] decision check(time_point t) const noexcept { return check(1, t); }
     [[nodiscard("check does nothing but answer")]] constexpr decision check(permit_count n,
                                                                             time_point t) const noexcept {
-        std::uint64_t const at = since_origin(t);
-        if (n == 0U) return decision{this, t, 0, state_.look_only(at), t};
-        decision d{this, t, n, state_.probe(n, at), t};
-        d.live_.take_all();
-        return d;
+        if (n == 0U) return decision{this, t, state_.look_only(since_origin(t)), 0};
+        return decision{this, t, state_.probe(n, since_origin(t)), 0};
     }
 
     /// Cancels a booking, or the last k permits of it, once. Returns the permits given back: k where it is the last
@@ -216,17 +214,17 @@ template <class Clock, class Atomics>
 class [[nodiscard("the decision says when the permits may leave")]] leaky_bucket_queue<Clock, Atomics>::decision
     : public detail::gcra_limiter<Clock, Atomics>::decision {
 public:
-    /// When the permits may leave. The time of the attempt where it was denied.
-    constexpr time_point departs_at() const noexcept { return departs_at_; }
+    /// When the permits may leave. The time of the attempt where it was denied. One division at most.
+    constexpr time_point departs_at() const noexcept { return this->departure(departs_); }
 
 private:
     friend class leaky_bucket_queue;
 
-    constexpr decision(leaky_bucket_queue const* queue, time_point t, permits n, typename base::state::attempt const& a,
-                       time_point departs_at) noexcept
-        : detail::gcra_limiter<Clock, Atomics>::decision{queue, t, n, a}, departs_at_{departs_at} {}
+    constexpr decision(leaky_bucket_queue const* queue, time_point t, typename base::state::attempt const& a,
+                       permits live) noexcept
+        : detail::gcra_limiter<Clock, Atomics>::decision{queue, t, a, live}, departs_{a.departs} {}
 
-    time_point departs_at_;
+    std::uint64_t departs_;  // tick, under a changed configuration
 };
 
 leaky_bucket_queue(permit_count, rate) -> leaky_bucket_queue<std::chrono::steady_clock>;

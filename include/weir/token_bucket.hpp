@@ -119,8 +119,9 @@ public:
     }
     [[nodiscard("a dropped decision limits nothing"), gnu::__always_inline__]] constexpr decision try_acquire(
         permit_count n, time_point t) noexcept {
-        if (n == 0U) return decision{this, t, 0, state_.look_only(since_origin(t))};
-        return decision{this, t, n, state_.try_charge(n, since_origin(t))};
+        if (n == 0U) return decision{this, t, state_.look_only(since_origin(t)), 0};
+        auto const a = state_.try_charge(n, since_origin(t));
+        return decision{this, t, a, a.is_granted() ? n.value() : 0};
     }
 
     /// What try_acquire would answer. Takes nothing.
@@ -133,14 +134,14 @@ public:
     [[nodiscard("check does nothing but answer")]] decision check(time_point t) const noexcept { return check(1, t); }
     [[nodiscard("check does nothing but answer"), gnu::__always_inline__]] constexpr decision check(
         permit_count n, time_point t) const noexcept {
-        if (n == 0U) return decision{this, t, 0, state_.look_only(since_origin(t))};
-        return decision{this, t, n, state_.probe(n, since_origin(t)), permits{0}};
+        if (n == 0U) return decision{this, t, state_.look_only(since_origin(t)), 0};
+        return decision{this, t, state_.probe(n, since_origin(t)), 0};
     }
 
-    /// Books n permits for the first moment at which they are available, if that is at most `max_wait` from t;
-    /// otherwise it is denied, and nothing has changed. `max_wait` is any duration; it is rounded up to a tick, and one
-    /// longer than 30 years is no bound. A booking counts at its exact moment, which `starts_at` rounds up to a tick.
-    /// O(1), one division when there is a wait. Lock-free.
+    /// Books n permits for the first moment at which they are available, if that is at most `max_wait` from t; else it
+    /// is denied, and nothing has changed. `max_wait` is rounded up to a tick; one longer than 30 years is no bound. A
+    /// booking counts at its exact moment, which `starts_at` rounds up to a tick. O(1), one division when it waits.
+    /// Lock-free.
     template <class Rep, class Period>
     [[nodiscard("the reservation says when the permits may be used")]] reservation reserve(
         permit_count n, std::chrono::duration<Rep, Period> max_wait) noexcept {
@@ -152,27 +153,29 @@ public:
         auto const ticks = static_cast<std::int64_t>(detail::saturating_ceil<duration>(max_wait).count());
         std::uint64_t const wait = ticks > 0 ? static_cast<std::uint64_t>(ticks) : 0;
         std::uint64_t const at = since_origin(t);
-        if (n == 0U) return reservation{this, t, 0, state_.look_only(at), t, wait};
+        if (n == 0U) return reservation{this, t, state_.look_only(at), 0, t, wait};
         auto const b = state_.try_book(n, at, at + wait);  // at is below 2^62 and wait below 2^63
-        return reservation{this, t, n, b.made, b.made.granted && b.due > at ? base::from_origin(b.due) : t, wait};
+        permits const live = b.made.is_granted() ? n.value() : 0;
+        return reservation{this, t, b.made, live, b.due > at ? base::from_origin(b.due) : t, wait};
     }
 
     /// Gives back what a grant or a reservation took, or k permits of it, once: whole when no call has taken since,
     /// else what is certain, live·interval − (now − granted at): a permit that the bucket would have refilled meanwhile
     /// is lost. Only for requests that certainly never left. Reads the bucket's own clock. Returns the whole permits
     /// given back; 0 after a second refund, after a change of limits, for another bucket's decision, for a negative k,
-    /// and while three other refunds are stopped midway. Lock-free.
+    /// and while three other refunds are stopped midway. Undone under changed limits, a grant still counts for times
+    /// before its own. Lock-free.
     ///
     /// A reservation whose moment has not come is cancelled instead: the last k permits of the last booking go back at
     /// once, others (which return 0) once all that is booked behind them is cancelled, in whatever order. When all
     /// reservations made since some moment are cancelled before the first of them is due, the bucket is as if none had
-    /// been made, up to max(burst, 4096) permits of them. A gap stays where a booking behind it is used or a refund
-    /// gave back a part, where a neighbour was cancelled before a departure between them, and after a change of limits.
+    /// been made, up to max(burst, 4096) permits. A gap stays where a booking behind it is used or a refund gave
+    /// back a part, where a neighbour was cancelled before a departure between them, and after a change of limits.
     permits refund(decision& d) noexcept { return refund(d, d.live_.count()); }
     permits refund(decision& d, permit_count k) noexcept {
         if (!d.is_of(this) || k == 0U || k.invalid()) return 0;
         permits const live = d.live_.count();
-        return state_.give_back(d.made(), d.asked(), d.charged_at(), live, d.live_.take(k), base::ticks_now());
+        return state_.give_back(d.made(), d.asked(), d.at(), live, d.live_.take(k), base::ticks_now());
     }
 
     /// Corrects a grant or reservation to the permits actually used, once. Fewer: the rest is refunded. More: the
@@ -232,8 +235,13 @@ private:
     }
     template <class Now>
     constexpr error change_from(limits_type const& l, Now now) noexcept {
-        auto const g = gcra::make<duration>(l.rate, l.burst, resolution_of(base::clock()));
-        return g ? state_.change(*g, now) : g.error();
+        if constexpr (base::state::is_fixed) {
+            if (l == limits()) return {};
+            return {errc::unsupported, "the limits of a fixed_token_bucket do not change"};
+        } else {
+            auto const g = gcra::make<duration>(l.rate, l.burst, resolution_of(base::clock()));
+            return g ? state_.change(*g, now) : g.error();
+        }
     }
 };
 
@@ -258,15 +266,15 @@ public:
     constexpr time_point starts_at() const noexcept { return starts_at_; }
 
     constexpr time_point retry_at() const noexcept { return this->retry_within(wait_); }
-    constexpr duration retry_after() const noexcept { return this->after(retry_at()); }
+    constexpr duration retry_after() const noexcept { return this->after_within(wait_); }
     constexpr std::int64_t retry_after_seconds() const noexcept { return detail::seconds_rounded_up(retry_after()); }
 
 private:
     friend class token_bucket;
 
-    constexpr reservation(token_bucket const* bucket, time_point t, permits n, typename base::state::attempt const& a,
-                          time_point starts_at, std::uint64_t wait) noexcept
-        : decision{bucket, t, n, a}, starts_at_{starts_at}, wait_{wait} {}
+    constexpr reservation(token_bucket const* bucket, time_point t, typename base::state::attempt const& a,
+                          permits live, time_point starts_at, std::uint64_t wait) noexcept
+        : decision{bucket, t, a, live}, starts_at_{starts_at}, wait_{wait} {}
 
     time_point starts_at_;
     std::uint64_t wait_;

@@ -22,6 +22,7 @@
 #include "clock/tsc_clock.hpp"
 #include "clock/upper_bound_clock.hpp"
 #include "error.hpp"
+#include "fixed_token_bucket.hpp"
 #include "http_fields.hpp"
 #include "keyed_buckets.hpp"
 #include "keyed_options.hpp"

@@ -71,10 +71,10 @@ program frozen(ops const& before, std::vector<ops> threads) {
     p.promise = false;
     p.before = before;
     p.threads = std::move(threads);
-    // A look: the word, eight words of a slot, the word again. A change: two exchanges in addition to its look, eight
-    // for the slot, one for the word. An attempt that finds a change: the word, and then a look.
-    p.most_steps = 21;
-    p.retry_steps = 10;
+    // A look: the word, two versions, six words of a slot, the word again. A change: two exchanges in addition to its
+    // look, seven for the slot, one for the word. An attempt that finds a change: the word, and then a look.
+    p.most_steps = 22;
+    p.retry_steps = 11;
     return p;
 }
 

@@ -87,6 +87,12 @@ TEST(gcra_model, two_threads_of_two_attempts_decide_as_the_algorithm_in_some_ord
     }
 }
 
+TEST(gcra_model, attempts_on_a_fixed_bucket_decide_as_the_algorithm_in_some_order) {
+    auto const s = two_by_two<fixed_token_bucket>(options::weak(""), 2);
+    report("fixed_token_bucket 2x2", s);
+    ASSERT_TRUE(s.failure.empty());
+}
+
 TEST(gcra_model, three_threads_of_one_attempt_decide_as_the_algorithm_in_some_order) {
     for (permits burst : {1U, 2U, 3U}) {
         for (auto const& o : {options::sc(""), options::weak("")}) {

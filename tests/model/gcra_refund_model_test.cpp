@@ -43,6 +43,20 @@ void refunds_beside_attempts(options const& o) {
 TEST(gcra_refund_model, refunds_during_attempts_keep_the_promise_over_live_permits) {
     refunds_beside_attempts(options::weak("", 0));
 }
+TEST(gcra_refund_model, refunds_of_a_fixed_bucket_keep_the_promise_over_live_permits) {
+    sum all;
+    for (auto const& one : {ops{refund(1, 0)}, ops{refund(2, 0), take(1, by_clock, 2)}}) {
+        for (auto const& other : {ops{take(2, by_clock, 3)}, ops{take(1, 0, 3), refund(1, 3)}}) {
+            program p;
+            p.first = {10, 2};
+            p.before = {take(2, 0, 0)};
+            p.threads = {one, other, {advance(15)}};
+            auto const out = gcra_world::explore<fixed_token_bucket>(options::weak("", 0), p);
+            ASSERT_TRUE(all.add(out, coverage::complete)) << out;
+        }
+    }
+    report("fixed_token_bucket, refunds", all);
+}
 TEST(gcra_refund_model_long, refunds_during_attempts_keep_the_promise_under_spurious_failures) {
     refunds_beside_attempts(options::weak(""));
 }

@@ -13,6 +13,7 @@
 #include "program.hpp"
 
 #include <weir/detail/gcra.hpp>
+#include <weir/fixed_token_bucket.hpp>
 #include <weir/leaky_bucket.hpp>
 #include <weir/leaky_bucket_queue.hpp>
 #include <weir/token_bucket.hpp>
@@ -237,7 +238,9 @@ private:
     }
     static void charge(state& s, weir::gcra const& g, op const& o, std::int64_t t) {
         std::uint64_t const next = g.charged(s.tat, g.at(u(t)), o.n);
-        s.slot[o.slot] = {o.n, t, s.tat, next, s.version, 0, o.n, next};
+        // After a change a receipt has no room for the TAT before, and what is undone stays for times before it.
+        std::uint64_t const before = s.version == 0 ? s.tat : std::max(s.tat, g.at(u(t)).floor);
+        s.slot[o.slot] = {o.n, t, before, next, s.version, 0, o.n, next};
         s.tat = next;
     }
     std::vector<state> enqueue(state s, weir::gcra const& g, op const& o, result const* r) const {
@@ -285,7 +288,7 @@ private:
         if (crowded_ && r != nullptr && gave(0)) all.push_back(s);
         if (last && gave(live * g.unit())) {
             all.push_back(s);
-            all.back().tat = h.before;
+            all.back().tat = h.before + (h.n - live) * g.unit();
         }
         // As the last charge it must go back whole, unless another refund stands in the way.
         if (last && refunds_ == 1) return all;
@@ -530,6 +533,7 @@ private:
 };
 
 using token_bucket = weir::token_bucket<model::clock&, model::atomics>;
+using fixed_token_bucket = weir::fixed_token_bucket<model::clock&, model::atomics>;
 using leaky_bucket = weir::leaky_bucket<model::clock&, model::atomics>;
 using leaky_bucket_queue = weir::leaky_bucket_queue<model::clock&, model::atomics>;
 

@@ -67,6 +67,7 @@ NEAREST = {
     "gcra": ["gcra", "token_bucket", "leaky_bucket_queue", "token_bucket_property"],
     "gcra_state": ["token_bucket", "token_bucket_refund", "token_bucket_change", "leaky_bucket_queue", "token_bucket_property", "leaky_bucket_queue_property",
                   "gcra_model", "gcra_refund_model", "gcra_change_model", "gcra_orders_model"],
+    "gcra_attempt": ["token_bucket_change", "token_bucket_refund", "leaky_bucket_queue", "gcra_refund_model"],
     "ramp": ["ramp", "ramp_simulation"],
     "ramp_state": ["ramp", "ramp_simulation", "ramp_model"],
     "refund_epochs": ["gcra_refund_model", "gcra_orders_model", "token_bucket_refund"],

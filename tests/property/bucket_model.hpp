@@ -229,7 +229,8 @@ public:
             return k;
         }
         if (r.after == tat_ && k == (epoch_ == 0 ? r.n : live) && refunded_after_ <= r.t) {
-            tat_ = r.before;
+            // After a change, what was undone stays for times before it: a receipt has no room for the TAT before.
+            tat_ = epoch_ == 0 ? r.before : std::max(r.before, g_.floor(r.t)) + g_.unit * (r.n - live);
             ideal_is_known_ = false;
             return k;
         }

@@ -26,6 +26,7 @@
 // A grant may come later than the ideal's by the time of one unit, never earlier. What needs more bits is refused.
 #pragma once
 
+#include <bit>
 #include <chrono>
 #include <cstdint>
 #include <limits>
@@ -41,6 +42,9 @@ class gcra {
 public:
     static constexpr unsigned tat_bits = 60;
     static constexpr std::uint64_t tat_max = (std::uint64_t{1} << tat_bits) - 1;
+
+    /// More than any number of units or ticks.
+    static constexpr std::uint64_t never = (std::numeric_limits<std::uint64_t>::max)();
 
     /// What the clock has earned at an instant, rounded down and up.
     struct position {
@@ -64,7 +68,7 @@ public:
         return detail::thirty_years<Duration>();
     }
 
-    constexpr permits burst() const noexcept { return burst_; }
+    constexpr permits burst() const noexcept { return span_ / unit_; }
     constexpr std::uint64_t unit() const noexcept { return unit_; }
     constexpr std::uint64_t span() const noexcept { return span_; }
 
@@ -93,40 +97,20 @@ public:
     /// integer is at least 2^-63 away from the next (the denominator of ρ has 63 bits), hence the floor is exact, and
     /// ρt is an integer exactly when the first 64 bits after the point are zero.
     constexpr position at(std::uint64_t t) const noexcept {
-        if (one_) [[likely]]
+        if (one()) [[likely]]
             return {t, t};
         return scaled(t);
     }
 
     /// Ticks since the start, as a number that `at` takes: beyond the horizon, the horizon.
-    constexpr std::uint64_t horizon() const noexcept { return horizon_; }
-    constexpr std::uint64_t clamp(std::uint64_t t) const noexcept { return t < horizon_ ? t : horizon_; }
+    constexpr std::uint64_t horizon() const noexcept { return horizon_ & ~is_one; }
+    constexpr std::uint64_t clamp(std::uint64_t t) const noexcept { return t < horizon() ? t : horizon(); }
 
-    /// The first tick at which `units` are earned; all ones where that is beyond the horizon. For the cold path.
+    /// The first tick at which `units` are earned; all ones where that is beyond the horizon. One division at most.
     constexpr std::uint64_t first(std::uint64_t units) const noexcept {
-        if (at(horizon_).floor < units) return (std::numeric_limits<std::uint64_t>::max)();
-        if (one_) return units;
-        // ρ lies between whole and whole + 1, or, where it is below one, between fraction.hi·2^-64 and
-        // (fraction.hi + 1)·2^-64: with many bits of either, two near bounds. Halving settles the rest.
-        std::uint64_t low = 0;
-        std::uint64_t high = horizon_;
-        if (whole_ != 0) {
-            low = units / (whole_ + 1);
-            high = units / whole_ + (units % whole_ != 0 ? 1U : 0U);
-        } else if (units < fraction_.hi) {
-            low = detail::div({units, 0}, fraction_.hi + (fraction_.hi != ~std::uint64_t{0} ? 1U : 0U)).value;
-            high = detail::div({units, 0}, fraction_.hi).value + 1;
-        }
-        if (high > horizon_) high = horizon_;
-        while (low < high) {
-            std::uint64_t const mid = low + (high - low) / 2;
-            if (at(mid).floor >= units) {
-                high = mid;
-            } else {
-                low = mid + 1;
-            }
-        }
-        return low;
+        if (one()) [[likely]]
+            return units <= horizon() ? units : never;
+        return first_scaled(units);
     }
 
     /// TAT after n more permits at `now`, whether or not they are available. n ≤ burst, so that the product does not
@@ -134,6 +118,13 @@ public:
     constexpr std::uint64_t charged(std::uint64_t tat, position now, permits n) const noexcept {
         return (tat > now.ceil ? tat : now.ceil) + n * unit_;
     }
+
+    /// What n permits are worth; all ones where n is above the burst.
+    constexpr std::uint64_t worth(permits n) const noexcept {
+        std::uint64_t units = unit_;
+        return n != 1 && (__builtin_mul_overflow(n, unit_, &units) || units > span_) ? never : units;
+    }
+    constexpr bool fits(permits n) const noexcept { return worth(n) != never; }
 
     /// Whether n permits are available at `now`. n ≤ burst, so that a TAT below ⌊ρt⌋ need not be raised to it.
     constexpr bool allows(std::uint64_t tat, position now, permits n) const noexcept {
@@ -176,7 +167,7 @@ public:
     }
 
     /// The state at tick 0 with k permits available (all of them where k is more than burst).
-    constexpr std::uint64_t initial(permits k) const noexcept { return k >= burst_ ? 0 : (burst_ - k) * unit_; }
+    constexpr std::uint64_t initial(permits k) const noexcept { return fits(k) ? span_ - k * unit_ : 0; }
 
     /// What a change of configuration keeps: what is available, as a bucket does; or the time from which on the next
     /// can depart, as a queue does.
@@ -186,7 +177,7 @@ public:
     constexpr std::uint64_t carried(gcra const& old, std::uint64_t tat, std::uint64_t t, keep k) const noexcept {
         if (k == keep::availability) return carried(old, tat, t);
         std::uint64_t const free_from = old.first(tat);
-        if (free_from == (std::numeric_limits<std::uint64_t>::max)()) return free_from;
+        if (free_from == never) return free_from;
         return free_from <= t ? at(t).floor : at(free_from).ceil;
     }
 
@@ -195,7 +186,7 @@ public:
     /// nothing is available before the last of it is due, since it will be used then. All ones where the debt does not
     /// fit.
     constexpr std::uint64_t carried(gcra const& old, std::uint64_t tat, std::uint64_t t) const noexcept {
-        constexpr std::uint64_t no_fit = (std::numeric_limits<std::uint64_t>::max)();
+        constexpr std::uint64_t no_fit = never;
         position const then = old.at(t);
         std::uint64_t const used = tat > then.floor ? tat - then.floor : 0;
         std::uint64_t next = at(t).ceil;
@@ -221,24 +212,31 @@ public:
         std::uint64_t word[words];
     };
     constexpr packed_state pack() const noexcept {
-        return {{whole_, fraction_.hi, fraction_.lo, unit_, burst_, ticks_}};
+        return {{whole_, fraction_.hi, fraction_.lo, unit_, span_, ticks_}};
     }
     static constexpr gcra unpack(packed_state const& p, std::uint64_t horizon) noexcept {
         gcra g;
         g.whole_ = p.word[0];
         g.fraction_ = {p.word[1], p.word[2]};
         g.unit_ = p.word[3];
-        g.burst_ = p.word[4];
-        g.span_ = g.burst_ * g.unit_;
+        g.span_ = p.word[4];
         g.ticks_ = p.word[5];
-        g.horizon_ = horizon;
-        g.one_ = g.whole_ == 1 && g.fraction_.hi == 0 && g.fraction_.lo == 0;
+        g.set_horizon(horizon);
         return g;
     }
 
     constexpr gcra() = default;
 
 private:
+    static constexpr std::uint64_t is_one = std::uint64_t{1} << 63U;
+
+    /// ρ = 1: time is its own measure, as it is for most rates of human size.
+    constexpr bool one() const noexcept { return (horizon_ & is_one) != 0; }
+    constexpr void set_horizon(std::uint64_t ticks) noexcept {
+        bool const rho_is_one = whole_ == 1 && fraction_.hi == 0 && fraction_.lo == 0;
+        horizon_ = ticks | (rho_is_one ? is_one : 0U);
+    }
+
     template <class Duration>
     constexpr error configure(rate const& r, permit_count burst, Duration resolution) noexcept {
         if (burst.invalid()) return {"burst must be at least 1 (got a negative number)"};
@@ -257,14 +255,13 @@ private:
             return {"the clock is too coarse: it earns more than the burst in one step, so that rate would be lost"};
         }
 
-        horizon_ = horizon<Duration>();
-        if (horizon_ == 0 || horizon_ >> 62U) return {"the clock's tick is too short or too long to count 30 years"};
-        std::uint64_t const total = detail::mul_div_ceil(per_tick.permits, horizon_, per_tick.ticks);
+        constexpr std::uint64_t last = horizon<Duration>();
+        if (last == 0 || last >> 62U) return {"the clock's tick is too short or too long to count 30 years"};
+        std::uint64_t const total = detail::mul_div_ceil(per_tick.permits, last, per_tick.ticks);
         if (total > tat_max || total + burst >= tat_max) {
             return {"the rate does not fit: 30 years of it and the burst need more than 60 bits"};
         }
         unit_ = pick_unit(per_tick.ticks, tat_max / (total + burst + 1));
-        burst_ = burst;
         span_ = burst * unit_;
 
         // ρ = unit·permits/ticks as 64.128 fixed point, rounded up.
@@ -274,7 +271,7 @@ private:
         whole_ = whole.value;
         fraction_ = {f1.value, f2.value};
         if (f2.remainder != 0 && ++fraction_.lo == 0) ++fraction_.hi;
-        one_ = whole_ == 1 && fraction_.hi == 0 && fraction_.lo == 0;
+        set_horizon(last);
         return {};
     }
 
@@ -317,13 +314,35 @@ private:
         return {floor, floor + (rest != 0 ? 1U : 0U)};
     }
 
+    /// Let d be the first 64 bits of ρ = (d + ε)·2^-s, 0 ≤ ε < 1 and d ≥ 2^63, and q = units/ρ < 2^62. Then
+    /// q ≤ units·2^s/d = q·(1 + ε/d) < q + 1/2. So the quotient, rounded down, is ⌊q⌋, or ⌊q⌋ + 1 where q is no
+    /// integer. The answer is ⌈q⌉: the quotient, or one more.
+    [[gnu::__noinline__]] constexpr std::uint64_t first_scaled(std::uint64_t units) const noexcept {
+        std::uint64_t divisor = 0;
+        detail::u128 scaled_units{0, 0};
+        if (whole_ != 0) {
+            auto const up = static_cast<unsigned>(std::countl_zero(whole_));
+            divisor = up == 0 ? whole_ : whole_ << up | fraction_.hi >> (64 - up);
+            scaled_units = {up == 0 ? 0 : units >> (64 - up), units << up};
+        } else {
+            auto const up = static_cast<unsigned>(std::countl_zero(fraction_.hi));
+            divisor = up == 0 ? fraction_.hi : fraction_.hi << up | fraction_.lo >> (64 - up);
+            scaled_units = {units << up, 0};
+            if (up != 0 && units >> (64 - up) != 0) return never;
+        }
+        if (scaled_units.hi >= divisor) return never;
+        std::uint64_t const t = detail::div(scaled_units, divisor).value;
+        if (t > horizon()) return never;
+        if (scaled(t).floor >= units) return t;
+        return t < horizon() ? t + 1 : never;
+    }
+
+    // What an attempt reads comes first.
     std::uint64_t unit_ = 1;
     std::uint64_t span_ = 1;
-    permits burst_ = 1;
-    std::uint64_t horizon_ = 0;
+    std::uint64_t horizon_ = is_one;  // and whether ρ = 1
     std::uint64_t whole_ = 1;
     detail::u128 fraction_{0, 0};
-    bool one_ = true;          // ρ = 1: time is its own measure, as it is for most rates of human size
     std::uint64_t ticks_ = 1;  // the denominator of the rate
 };
 

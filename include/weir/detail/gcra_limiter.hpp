@@ -75,20 +75,28 @@ protected:
 /// configuration the attempt has computed them. It refers to its limiter, which must outlive it.
 template <class Clock, class Atomics>
 class gcra_limiter<Clock, Atomics>::decision {
+protected:
+    using attempt = typename state::attempt;
+    using receipt = typename state::receipt;
+
 public:
-    constexpr bool granted() const noexcept { return (flags_ & flag_granted) != 0; }
+    constexpr bool granted() const noexcept { return (flags_ & attempt::granted) != 0; }
     constexpr explicit operator bool() const noexcept { return granted(); }
 
     /// Denied, and no waiting helps: error() says why.
-    constexpr bool never() const noexcept { return (flags_ & flag_never) != 0; }
-    constexpr weir::error error() const noexcept { return never() ? never_granted(n_) : weir::error{}; }
+    constexpr bool never() const noexcept { return (flags_ & attempt::never) != 0; }
+    constexpr weir::error error() const noexcept {
+        if (!never()) return {};
+        return never_granted((flags_ & attempt::negative) != 0 ? permit_count::invalid_value : 0);
+    }
 
     /// Denied: the earliest instant at which the same attempt is granted if no other caller takes; one tick earlier it
-    /// is denied. time_point::max() when never, or beyond the 30 years. Granted: the time of the attempt. One division.
+    /// is denied. time_point::max() when never, or beyond the 30 years. Granted: the time of the attempt. One division
+    /// at most.
     constexpr time_point retry_at() const noexcept { return retry_within(0); }
     /// How long that is from the attempt, at most 30 years. Where an approximate clock denied it, the time of the
     /// attempt is not known: then from now on, which reads the clock.
-    constexpr duration retry_after() const noexcept { return after(retry_at()); }
+    constexpr duration retry_after() const noexcept { return after_within(0); }
     /// The same in whole seconds, rounded up.
     constexpr std::int64_t retry_after_seconds() const noexcept { return seconds_rounded_up(retry_after()); }
 
@@ -96,91 +104,95 @@ public:
     constexpr permits remaining() const noexcept {
         if (changed()) return granted() ? n_ : after_;
         gcra const& g = limiter_->state_.initial();
-        return g.available(tat(), g.at(limiter_->since_origin(t_)));
+        return g.available(tat(), g.at(at()));
     }
 
     /// The earliest instant, not before the attempt, from which an attempt for all of the capacity is granted if no
-    /// caller takes until then; time_point::max() beyond the 30 years. One division.
+    /// caller takes until then; time_point::max() beyond the 30 years. One division at most.
     constexpr time_point full_at() const noexcept {
-        std::uint64_t const at = changed() ? full_ : limiter_->state_.initial().first(tat());
-        return at <= limiter_->since_origin(t_) ? t_ : limiter_->from_origin(at);
+        std::uint64_t const full = !changed() ? limiter_->state_.initial().first(tat()) : granted() ? before_ : n_;
+        return full <= at() ? t_ : limiter_->from_origin(full);
     }
 
 protected:
-    using attempt = typename state::attempt;
-    using receipt = typename state::receipt;
-
-    constexpr decision(gcra_limiter const* limiter, time_point t, permits n, attempt const& a) noexcept
-        : decision{limiter, t, n, a, a.granted ? n : 0} {}
-    constexpr decision(gcra_limiter const* limiter, time_point t, permits n, attempt const& a, permits live) noexcept
-        : limiter_{limiter},
-          t_{t},
-          n_{a.granted && a.version != 0 ? a.remaining : n},
-          live_{live},
-          before_{a.granted || a.version == 0 ? a.before : a.retry},
-          after_{a.granted || a.version == 0 ? a.after : a.remaining},
-          flags_{a.version << version_shift | (a.granted ? flag_granted : 0U) | (a.too_many ? flag_never : 0U)},
-          full_{a.full} {}
+    constexpr decision(gcra_limiter const* limiter, time_point t, attempt const& a, permits live) noexcept
+        : limiter_{limiter}, t_{t}, n_{a.n}, live_{live}, before_{a.before}, after_{a.after}, flags_{a.flags} {}
 
     /// retry_at, where a wait of so many ticks is allowed.
     constexpr time_point retry_within(std::uint64_t wait) const noexcept {
         if (granted()) return t_;
-        if (never()) return (time_point::max)();
-        std::uint64_t const t = limiter_->since_origin(t_);
-        std::uint64_t const at = changed() ? before_ : state::retry(limiter_->state_.initial(), before_, n_, t);
-        if (at == (std::numeric_limits<std::uint64_t>::max)()) return (time_point::max)();
-        time_point const from = at - t <= wait ? t_ : limiter_->from_origin(at - wait);
+        std::uint64_t const at_tick = retry_tick();
+        if (at_tick == gcra::never) return (time_point::max)();
+        time_point const from = at_tick - at() <= wait ? t_ : limiter_->from_origin(at_tick - wait);
         if constexpr (approximate_clock<clock_type>) {
-            if ((flags_ & flag_approx) != 0) return approx_retry_at(limiter_->clock(), from);
+            if ((flags_ & attempt::approx) != 0) return approx_retry_at(limiter_->clock(), from);
         }
         return from;
     }
-    constexpr duration after(time_point at) const noexcept {
+    /// From t_ to retry_within(wait), at most 30 years.
+    constexpr duration after_within(std::uint64_t wait) const noexcept {
         if (granted()) return duration::zero();
-        constexpr auto longest = detail::retry_after((time_point::min)(), (time_point::max)());
-        if (at == (time_point::max)()) return longest;
         if constexpr (approximate_clock<clock_type>) {
-            if ((flags_ & flag_approx) != 0) {
-                duration const d = approx_retry_after(limiter_->clock(), at);
+            time_point const at_time = retry_within(wait);
+            if ((flags_ & attempt::approx) != 0 && at_time != (time_point::max)()) {
+                constexpr auto longest = detail::retry_after((time_point::min)(), (time_point::max)());
+                duration const d = approx_retry_after(limiter_->clock(), at_time);
                 return d < longest ? d : longest;
             }
         }
-        return detail::retry_after(t_, at);
+        constexpr std::uint64_t longest = thirty_years<duration>();
+        std::uint64_t ticks = longest;
+        if (std::uint64_t const to = retry_tick(); to != gcra::never) {
+            std::uint64_t const t = at();
+            ticks = to - t <= wait ? 0 : to - wait - t;
+            // A time before the origin counted as the origin, one beyond the horizon as that; and clocks end.
+            if (limiter_->from_origin(t) != t_ || limiter_->from_origin(t + ticks) == (time_point::max)()) [[unlikely]]
+                return after_unusual(retry_within(wait));
+        }
+        return duration{static_cast<typename duration::rep>(ticks < longest ? ticks : longest)};
+    }
+    [[gnu::__noinline__, gnu::__cold__]] constexpr duration after_unusual(time_point to) const noexcept {
+        return detail::retry_after(to == (time_point::max)() ? (time_point::min)() : t_, to);
     }
 
-    constexpr void mark_approx() noexcept { flags_ |= flag_approx; }
+    constexpr void mark_approx() noexcept { flags_ |= attempt::approx; }
     constexpr bool is_of(gcra_limiter const* l) const noexcept { return limiter_ == l && live_.count() != 0; }
-    constexpr receipt made() const noexcept { return {before_, after_, flags_ >> version_shift}; }
-    constexpr void set_made(receipt const& r) noexcept {
-        before_ = r.before;
-        after_ = r.after;
+    constexpr receipt made() const noexcept {
+        return {changed() ? ((flags_ & attempt::raised) != 0 ? 1U : 0U) : before_, after_, version()};
     }
+    constexpr void set_made(receipt const& r) noexcept { after_ = r.after; }
+    /// The tick of the attempt.
+    constexpr std::uint64_t at() const noexcept { return limiter_->since_origin(t_); }
     /// What a grant under the constructor's configuration was of.
     constexpr permits asked() const noexcept { return n_; }
-    constexpr std::uint64_t charged_at() const noexcept { return limiter_->since_origin(t_); }
+    /// When a grant leaves a queue; `departs`: its tick under a changed configuration.
+    constexpr time_point departure(std::uint64_t departs) const noexcept {
+        if (!granted() || (!changed() && n_ == 0)) return t_;
+        if (!changed()) departs = state::departure(limiter_->state_.initial(), state::tat_of(before_), at());
+        return departs <= at() ? t_ : limiter_->from_origin(departs);
+    }
 
 private:
-    static constexpr std::uint64_t flag_granted = 1;
-    static constexpr std::uint64_t flag_never = 2;
-    static constexpr std::uint64_t flag_approx = 4;
-    static constexpr unsigned version_shift = 3;
-
-    constexpr bool changed() const noexcept { return flags_ >> version_shift != 0; }
+    constexpr bool changed() const noexcept { return version() != 0; }
+    constexpr std::uint64_t version() const noexcept { return flags_ >> attempt::version_shift; }
     constexpr std::uint64_t tat() const noexcept { return state::tat_of(granted() ? after_ : before_); }
+    /// Of a denial; gcra::never when never.
+    constexpr std::uint64_t retry_tick() const noexcept {
+        if (never()) return gcra::never;
+        return changed() ? before_ : state::retry(limiter_->state_.initial(), before_, n_, at());
+    }
 
     gcra_limiter const* limiter_;
     time_point t_;
-    permits n_;  // asked for; of a grant under a changed configuration, remaining()
+    std::uint64_t n_;  // this, before_ and after_: see gcra_state::attempt
 
 protected:
     live_permits live_;
 
 private:
-    std::uint64_t
-        before_;  // the word that the attempt saw; of a denial under a changed configuration, the tick of retry_at
-    std::uint64_t after_;  // the word that it left; of such a denial, remaining()
-    std::uint64_t flags_;  // and the number of the configuration
-    std::uint64_t full_;   // under a changed configuration, the tick of full_at
+    std::uint64_t before_;
+    std::uint64_t after_;
+    std::uint64_t flags_;  // last: see attempt
 };
 
 }  // namespace weir::inline v0::detail

@@ -9,16 +9,17 @@
 //   its load and its exchange must not succeed on a word that other refunds have brought back to the same TAT: what it
 //   may give back has shrunk if permits were granted at later times since. So each refund begins another epoch
 //   (refund_epochs.hpp).
-// - Configuration: 0 is the constructor's, in plain members that never change. A change writes one of three slots and
-//   then names it in word_, 0 → 1 → 2 → 3 → 1 …. One exchange changes configuration and TAT together, so an attempt
-//   that began under the old configuration fails its exchange. A slot is written only while word_ names another one. A
-//   reader that reads word_, the slot, and the same word_ again has read a whole slot. (To mislead it, three changes
-//   that end at the same word must fit into one attempt.)
+// - Configuration: 0 is the constructor's, in plain members that never change. Change number v writes slot v mod 2 and
+//   then names v in word_, by 1 + (v − 1) mod 3. One exchange changes configuration and TAT together, so an attempt
+//   that began under the old configuration fails its exchange. A slot is written only while word_ names the other one,
+//   and the two hold consecutive numbers, so one of them at most is the one that word_ names. A reader that reads
+//   word_, the slot, and the same word_ again has read a whole slot. (To mislead it, three changes that end at the same
+//   word must fit into one attempt.)
 //
 //     pair               protects
 //     (1) and (2)        the slot: a thread that sees the word of a change sees the slot that it names
 //     (3) and (4)        word_: a reader that sees a part of a slot written again sees a newer word_ in its second load
-//     (5) and (6)        slots_: one change at a time
+//     (5) and (6)        changes_: one change at a time
 //     (7) and (8)        the clock and the marks (9): a refund that sees a grant in word_ reads a clock no earlier than
 //                        the grant's, and, relaxed, the marks that a booking or refund raised before its exchange
 // Every other access to word_ is relaxed: the word is the whole state, and a read-modify-write reads the newest value.
@@ -36,52 +37,28 @@
 #include <atomic>
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 
 #include "../atomics.hpp"
 #include "cancelled_permits.hpp"
 #include "gcra.hpp"
+#include "gcra_attempt.hpp"
 #include "refund_epochs.hpp"
 
 namespace weir::inline v0::detail {
 
 template <class Atomics>
-class gcra_state {
-    static constexpr unsigned tat_bits = gcra::tat_bits;
-    static constexpr std::uint64_t tat_max = gcra::tat_max;
-    static constexpr std::uint64_t epoch_mask = std::uint64_t{3} << tat_bits;
-    static constexpr unsigned version_shift = 62;
+class gcra_state : public gcra_word {
+public:
+    /// Whether there is no change.
+    static constexpr bool is_fixed = requires { requires Atomics::limits_are_fixed; };
 
-    static constexpr std::uint64_t with_tat(std::uint64_t word, std::uint64_t tat) noexcept {
-        return (word & ~tat_max) | tat;
-    }
-    static constexpr unsigned epoch_of(std::uint64_t word) noexcept {
-        return static_cast<unsigned>((word & epoch_mask) >> tat_bits);
-    }
-    static constexpr std::uint64_t with_epoch(std::uint64_t word, unsigned epoch) noexcept {
-        return (word & ~epoch_mask) | std::uint64_t{epoch} << tat_bits;
-    }
+private:
+    static constexpr bool is_changed(std::uint64_t word) noexcept { return !is_fixed && (word >> version_shift) != 0; }
 
 public:
-    static constexpr std::uint64_t tat_of(std::uint64_t word) noexcept { return word & tat_max; }
-
-    /// What undoing a charge needs.
-    struct receipt {
-        std::uint64_t before = 0;   ///< the word that it replaced
-        std::uint64_t after = 0;    ///< the word that replaced it
-        std::uint64_t version = 0;  ///< full number of the configuration it was made under
-    };
-    /// What an attempt did and saw. Its answers follow from the words and the configuration. A changed configuration
-    /// may be replaced, so under one the attempt computes them.
-    struct attempt {
-        bool granted = false;
-        bool too_many = false;     ///< n is above the burst: never granted
-        std::uint64_t before = 0;  ///< the word that was replaced, or, when denied, the word that was seen
-        std::uint64_t after = 0;   ///< the word that replaced it; of a check, what would
-        std::uint64_t version = 0;
-        permits remaining = 0;    ///< this and the next two where version is not 0
-        std::uint64_t retry = 0;  ///< tick of retry_at, when denied
-        std::uint64_t full = 0;   ///< tick of full_at
-    };
+    using receipt = gcra_receipt;
+    using attempt = gcra_attempt;
 
     constexpr gcra_state(gcra const& g, permits available) noexcept : word_{g.initial(available)}, first_{g} {}
 
@@ -90,17 +67,22 @@ public:
 
     /// Charges n permits at tick t if they are available. Lock-free: an exchange fails only because another succeeded.
     [[gnu::__always_inline__]] constexpr attempt try_charge(permits n, std::uint64_t t) noexcept {
+        // The configuration is read before the word, and not again after an exchange that failed: then another thread
+        // holds their line.
+        std::uint64_t const span = first_.span();
+        std::uint64_t const worth = first_.worth(n);
+        auto const now = first_.at(t);
         // Relaxed: under a changed configuration this reads nothing else, and try_charge_changed begins with (1).
         std::uint64_t word = word_.load(std::memory_order_relaxed);
         while (true) {
-            if ((word >> version_shift) != 0) [[unlikely]]
-                return try_charge_changed(n, t);
-            if (n != 1 && n > first_.burst()) [[unlikely]]
-                return {false, true, word, word};
-            auto const now = first_.at(t);
-            if (!first_.allows(tat_of(word), now, n)) return {false, false, word, word};
+            if (is_changed(word)) [[unlikely]] {
+                attempt const a = try_charge_changed(n, t);
+                return {a.n, a.before, a.after, a.flags, a.departs};
+            }
+            if (n != 1 && worth == gcra::never) [[unlikely]]
+                return {n, word, word, attempt::too_many(n)};
+            if (tat_of(word) + worth > now.floor + span) return {n, word, word, 0};
             // `charged`, with branches for its maximum and the epoch, so that the exchange need not wait for either.
-            std::uint64_t const worth = n * first_.unit();
             std::uint64_t next = word + worth;
             if (__builtin_expect_with_probability(tat_of(word) <= now.ceil, 1, 0.9)) {
                 next = now.ceil + worth;
@@ -109,27 +91,32 @@ public:
             }
             if (word_.compare_exchange_weak(word, next, std::memory_order_release,
                                             std::memory_order_relaxed)) {  // (8) pairs with (7)
-                return {true, false, word, next};
+                return {n, word, next, attempt::granted};
             }
         }
     }
 
-    /// What try_charge would answer. Writes nothing.
+    /// What try_charge would answer.
     [[gnu::__always_inline__]] constexpr attempt probe(permits n, std::uint64_t t) const noexcept {
         std::uint64_t const word = word_.load(std::memory_order_relaxed);  // as try_charge's
-        if ((word >> version_shift) != 0) [[unlikely]]
-            return probe_changed(n, t);
-        if (n != 1 && n > first_.burst()) [[unlikely]]
-            return {false, true, word, word};
+        if (is_changed(word)) [[unlikely]] {
+            attempt const a = probe_changed(n, t);
+            return {a.n, a.before, a.after, a.flags, a.departs};
+        }
+        std::uint64_t const worth = first_.worth(n);
+        if (n != 1 && worth == gcra::never) [[unlikely]]
+            return {n, word, word, attempt::too_many(n)};
         auto const now = first_.at(t);
-        bool const granted = first_.allows(tat_of(word), now, n);
-        return {granted, false, word, granted ? with_tat(word, first_.charged(tat_of(word), now, n)) : word};
+        if (tat_of(word) + worth > now.floor + first_.span()) return {n, word, word, 0};
+        return {n, word, with_tat(word, first_.charged(tat_of(word), now, n)), attempt::granted};
     }
 
     /// An attempt for 0 permits: granted. It writes nothing.
-    [[gnu::__noinline__, gnu::__cold__]] constexpr attempt look_only(std::uint64_t t) const noexcept {
-        view const v = look();
-        return completed({true, false, v.word, v.word, v.version}, v.g, 0, t);
+    [[gnu::__always_inline__]] constexpr attempt look_only(std::uint64_t t) const noexcept {
+        std::uint64_t const word = word_.load(std::memory_order_relaxed);  // as try_charge's
+        if (!is_changed(word)) [[likely]]
+            return {0, word, word, attempt::granted};
+        return look_only_changed(t);
     }
 
     /// A charge for a moment that may be in the future, and that moment.
@@ -142,32 +129,29 @@ public:
     constexpr booking try_book(permits n, std::uint64_t t, std::uint64_t latest) noexcept {
         while (true) {
             view v = look();
-            if (n > v.g.burst()) return {refused(v, true, n, t), 0};
+            if (!v.g.fits(n)) return {refused(v, n, t), 0};
             auto const now = v.g.at(t);
             bool const at_once = v.g.allows(tat_of(v.word), now, n);
             std::uint64_t const next = v.g.charged(tat_of(v.word), now, n);
             // What is charged, less the burst, must be earned by `latest`. The second bound keeps the TAT in its bits.
             if (!at_once && (next > v.g.at(v.g.clamp(latest)).floor + v.g.span() || next > tat_max)) {
-                return {refused(v, false, n, t), 0};
+                return {refused(v, n, t), 0};
             }
             std::uint64_t const word = with_tat(v.word, next);
             std::uint64_t const due = at_once ? t : v.g.first(next - v.g.span());
             if (!at_once) raise(booked_until_, due);
             if (word_.compare_exchange_weak(v.word, word, std::memory_order_release,
                                             std::memory_order_relaxed)) {  // (8) pairs with (7)
-                return {completed({true, false, v.word, word, v.version}, v.g, n, t), due};
+                return {granted(v, word, n, t), due};
             }
         }
     }
 
-    /// Queues n permits at tick t. They leave at the first tick by which all permits booked before have left. One
-    /// permit of the burst is the one that leaves; the others are those that wait.
-    constexpr booking try_enqueue(permits n, std::uint64_t t) noexcept {
-        attempt const a = try_charge(n, t);
-        if (!a.granted) return {a, 0};
-        std::uint64_t const before = tat_of(a.before);
-        if (a.version == 0) return {a, before <= first_.at(t).floor ? t : first_.first(before)};
-        return {a, a.retry};
+    /// When permits leave a queue that were charged where the TAT was `before`: the first tick by which all permits
+    /// booked before have left. One permit of the burst is the one that leaves; the others are those that wait.
+    static constexpr std::uint64_t departure(gcra const& g, std::uint64_t before, std::uint64_t t) noexcept {
+        std::uint64_t const at = g.first(before);
+        return at > t ? at : t;
     }
 
     /// Charges n permits whether or not they are available. The TAT saturates.
@@ -192,8 +176,8 @@ public:
     /// word_, since what is certain shrinks as time passes.
     ///
     /// If `c` is the last charge, and no part was refunded before, it is undone whole: the TAT returns from c.after to
-    /// c.before. The same TAT means the same charge: without partial refunds the TAT falls only over permits that were
-    /// given back, so c.after shows again only if all later charges have been undone, and `c` has not.
+    /// c.undone(). The same TAT means the same charge: without partial refunds the TAT falls only over permits that
+    /// were given back, so c.after shows again only if all later charges have been undone, and `c` has not.
     ///
     /// A booking that is ahead, under the constructor's configuration and with no partial refund since, is cancelled:
     /// its last k permits go back at once as the last of all, else once all behind them are cancelled. All that is live
@@ -220,12 +204,12 @@ public:
                 if (last - live * v.g.unit() >= unordered_below_.load(std::memory_order_relaxed)) {  // (9)
                     waits = tat != last;
                     if (waits) return unchanged;
-                    return k == live ? tat_of(c.before) : last - k * v.g.unit();
+                    return k == live ? c.undone(live, v.g.unit()) : last - k * v.g.unit();
                 }
             }
             if (tat == tat_of(c.after) && k == (v.version == 0 ? n : live) &&
                 refunded_after_.load(std::memory_order_relaxed) <= t) {  // (9)
-                return tat_of(c.before);
+                return c.undone(live, v.g.unit());
             }
             std::uint64_t const clock = now();
             std::uint64_t const booked = booked_until_.load(std::memory_order_relaxed);  // (9)
@@ -257,7 +241,7 @@ public:
         while (true) {
             view v = look();
             if (v.version != c.version) return 0;
-            std::uint64_t const to = k == live ? tat_of(c.before) : last - k * v.g.unit();
+            std::uint64_t const to = k == live ? c.undone(live, v.g.unit()) : last - k * v.g.unit();
             c.after = with_tat(c.after, to);
             if (tat_of(v.word) != last) {
                 if (v.version == 0) keep_cancelled(last, k, first_.burst(), [&] { return first_.at(now()).floor; });
@@ -278,9 +262,10 @@ public:
     /// changing it; the debt does not fit. A thread that stops in here blocks other changes, and nothing else.
     template <class Now>
     constexpr error change(gcra const& g, Now now, gcra::keep keep = gcra::keep::availability) noexcept {
-        if (changing_.exchange(1, std::memory_order_acquire) != 0) return busy_changing();  // (5) pairs with (6)
+        auto& changing = changes_.changing;
+        if (changing.exchange(1, std::memory_order_acquire) != 0) return busy_changing();  // (5) pairs with (6)
         error const e = change_alone(g, now, keep);
-        changing_.exchange(0, std::memory_order_release);  // (6) pairs with (5)
+        changing.exchange(0, std::memory_order_release);  // (6) pairs with (5)
         return e;
     }
 
@@ -291,21 +276,27 @@ public:
         gcra g;
     };
     constexpr view look() const noexcept {
-        std::uint64_t word = word_.load(std::memory_order_acquire);  // (1) pairs with (2)
-        while (true) {
-            std::uint64_t const v = word >> version_shift;
-            if (v == 0) return {word, 0, first_};
-            slot const& s = slots_[v - 1];
-            gcra::packed_state p{};
-            // Relaxed: (1) shows it or a later one. By a later one two other configurations have been in force since,
-            // so an exchange of `word` fails, and a receipt from under `word` is void.
-            std::uint64_t const version = s.version.load(std::memory_order_relaxed);
-            for (int i = 0; i < gcra::words; ++i)
-                p.word[i] = s.word[i].load(std::memory_order_acquire);  // (3) pairs with (4)
-            // If any of it was written again since, (3) saw (4), and this load sees a newer word.
-            std::uint64_t const again = word_.load(std::memory_order_acquire);  // (1) pairs with (2)
-            if (again == word) return {word, version, gcra::unpack(p, first_.horizon())};
-            word = again;
+        std::uint64_t word = word_.load(std::memory_order_acquire);  // (1) pairs with (2), (7) with (8)
+        if constexpr (is_fixed) {
+            return {word, 0, first_};
+        } else {
+            auto const number = [](slot const& s) noexcept {
+                return s.version.load(std::memory_order_acquire);  // (3) pairs with (4)
+            };
+            while (true) {
+                std::uint64_t const v = word >> version_shift;
+                if (v == 0) return {word, 0, first_};
+                slot const* s = changes_.each;
+                std::uint64_t version = number(*s);
+                if (version % 3 != v % 3) version = number(*++s);
+                gcra::packed_state p{};
+                for (int i = 0; i < gcra::words; ++i)
+                    p.word[i] = s->word[i].load(std::memory_order_acquire);  // (3) pairs with (4)
+                // If any of it was written again since, (3) saw (4), and this load sees a newer word.
+                std::uint64_t const again = word_.load(std::memory_order_acquire);  // (1) pairs with (2)
+                if (again == word && version % 3 == v % 3) return {word, version, gcra::unpack(p, first_.horizon())};
+                word = again;
+            }
         }
     }
 
@@ -326,44 +317,52 @@ private:
         typename Atomics::template atomic<std::uint64_t> version{0};
         typename Atomics::template atomic<std::uint64_t> word[gcra::words] = {};
     };
+    struct room_for_changes {
+        typename Atomics::template atomic<std::uint32_t> changing{0};
+        slot each[2] = {};
+    };
+    struct no_room {};
+    using changes = std::conditional_t<is_fixed, no_room, room_for_changes>;
 
-    /// The answers of an attempt at tick t, under a changed configuration.
-    static constexpr attempt completed(attempt a, gcra const& g, permits n, std::uint64_t t) noexcept {
-        if (a.version == 0) return a;
-        std::uint64_t const tat = tat_of(a.after);
-        a.remaining = g.available(tat, g.at(t));
-        a.full = g.first(tat);
-        if (!a.granted && !a.too_many) a.retry = retry(g, a.before, n, t);
-        return a;
+    /// A charge at tick t that left `word`, or that would.
+    static constexpr attempt granted(view const& v, std::uint64_t word, permits n, std::uint64_t t) noexcept {
+        if (v.version == 0) return {n, v.word, word, attempt::granted};
+        auto const now = v.g.at(t);
+        bool const raised = n != 0 && tat_of(v.word) < now.ceil && now.floor != now.ceil;
+        return {v.g.available(tat_of(word), now), v.g.first(tat_of(word)), word,
+                v.version << attempt::version_shift | attempt::granted | (raised ? attempt::raised : 0U),
+                n == 0 ? t : departure(v.g, tat_of(v.word), t)};
     }
-    static constexpr attempt refused(view const& v, bool too_many, permits n, std::uint64_t t) noexcept {
-        return completed({false, too_many, v.word, v.word, v.version}, v.g, n, t);
+    static constexpr attempt refused(view const& v, permits n, std::uint64_t t) noexcept {
+        std::uint64_t const flags = v.g.fits(n) ? 0 : attempt::too_many(n);
+        if (v.version == 0) return {n, v.word, v.word, flags};
+        std::uint64_t const tat = tat_of(v.word);
+        return {v.g.first(tat), flags == 0 ? retry(v.g, tat, n, t) : 0, v.g.available(tat, v.g.at(t)),
+                v.version << attempt::version_shift | flags};
     }
 
     [[gnu::__noinline__, gnu::__cold__]] constexpr attempt try_charge_changed(permits n, std::uint64_t t) noexcept {
         while (true) {
             view v = look();
-            if (n > v.g.burst()) return refused(v, true, n, t);
-            auto const now = v.g.at(t);
-            std::uint64_t const tat = tat_of(v.word);
-            if (!v.g.allows(tat, now, n)) return refused(v, false, n, t);
-            std::uint64_t const next = with_tat(v.word, v.g.charged(tat, now, n));
-            if (word_.compare_exchange_weak(v.word, next, std::memory_order_release,
+            if (!v.g.fits(n) || !v.g.allows(tat_of(v.word), v.g.at(t), n)) return refused(v, n, t);
+            std::uint64_t const next = with_tat(v.word, v.g.charged(tat_of(v.word), v.g.at(t), n));
+            std::uint64_t word = v.word;
+            if (word_.compare_exchange_weak(word, next, std::memory_order_release,
                                             std::memory_order_relaxed)) {  // (8) pairs with (7)
-                attempt a = completed({true, false, v.word, next, v.version}, v.g, n, t);
-                a.retry = tat <= now.floor ? t : v.g.first(tat);  // departure from a queue
-                return a;
+                return granted(v, next, n, t);
             }
         }
     }
 
     [[gnu::__noinline__, gnu::__cold__]] constexpr attempt probe_changed(permits n, std::uint64_t t) const noexcept {
         view const v = look();
-        if (n > v.g.burst()) return refused(v, true, n, t);
-        auto const now = v.g.at(t);
-        if (!v.g.allows(tat_of(v.word), now, n)) return refused(v, false, n, t);
-        std::uint64_t const next = with_tat(v.word, v.g.charged(tat_of(v.word), now, n));
-        return completed({true, false, v.word, next, v.version}, v.g, n, t);
+        if (!v.g.fits(n) || !v.g.allows(tat_of(v.word), v.g.at(t), n)) return refused(v, n, t);
+        return granted(v, with_tat(v.word, v.g.charged(tat_of(v.word), v.g.at(t), n)), n, t);
+    }
+
+    [[gnu::__noinline__, gnu::__cold__]] constexpr attempt look_only_changed(std::uint64_t t) const noexcept {
+        view const v = look();
+        return granted(v, v.word, 0, t);
     }
 
     using cancelled = cancelled_permits<Atomics>;
@@ -377,7 +376,7 @@ private:
         cancelled_.add({(last - k * unit) / unit, k}, cancelled::layout_for(unit, line), [&] { return past() / unit; });
     }
 
-    /// Lowers the TAT over the cancelled permits at its end.
+    /// Lowers the TAT over what is cancelled at its end.
     constexpr void release_cancelled() noexcept {
         std::uint64_t const unit = first_.unit();
         auto const layout = cancelled::layout_for(unit, first_.burst());
@@ -460,11 +459,11 @@ private:
     constexpr error change_alone(gcra const& g, Now now, gcra::keep keep) noexcept {
         view v = look();
         std::uint64_t const number = v.word >> version_shift;
-        std::uint64_t const next = number == 3 ? 1 : number + 1;
+        std::uint64_t const next = number % 3 + 1;
         std::uint64_t const version = v.version + 1;
-        slot& s = slots_[next - 1];
+        slot& s = changes_.each[version % 2];
         gcra::packed_state const p = g.pack();
-        s.version.exchange(version, std::memory_order_relaxed);  // (2) shows it
+        s.version.exchange(version, std::memory_order_release);  // (4) pairs with (3)
         for (int i = 0; i < gcra::words; ++i)
             s.word[i].exchange(p.word[i], std::memory_order_release);  // (4) pairs with (3)
         while (true) {
@@ -491,9 +490,8 @@ private:
     mark booked_until_{0};
     mark refunded_after_{0};
     mark unordered_below_{0};
-    typename Atomics::template atomic<std::uint32_t> changing_{0};
     cancelled cancelled_;
-    slot slots_[3] = {};
+    [[no_unique_address]] changes changes_;
     refund_epochs<Atomics> refunds_{};  // last: far from what attempts read
 };
 
