@@ -85,11 +85,11 @@ asio::awaitable<typename Line::admission> acquire(Line& line, Cost cost) {
 
 int main() {
     constexpr int coroutines = 20;
+    asio::io_context context;  // before the line, whose destructor posts to it
     weir::token_bucket bucket{weir::rate{200, 1s}, 1};
     weir::wait_queue line{bucket};
     auto const start = bucket.clock().now();
 
-    asio::io_context context;
     std::vector<int> order;
     for (int i = 0; i < coroutines; ++i) {
         asio::co_spawn(

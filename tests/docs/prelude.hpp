@@ -44,6 +44,8 @@ inline void work(auto&&...) {}
 namespace server {
 inline std::vector<int> items;
 inline weir::permits saved_permits = 3;
+inline std::chrono::system_clock::time_point saved_at{};
+inline int requested = 100;
 inline std::uint64_t prompt_tokens = 100;
 inline std::uint64_t max_tokens = 500;
 inline void serve(auto&&...) {}
