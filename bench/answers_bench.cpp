@@ -217,6 +217,28 @@ void add_windows() {
                [none](std::int64_t t) { return none->try_acquire(tokens{.input = 1, .output = 0}, at(t + 1000)); });
 }
 
+void add_keyed() {
+    using table = weir::keyed_buckets<no_clock>;
+    constexpr std::uint64_t many = 1U << 16U;
+    auto const make = [](rate const& r) {
+        return std::make_shared<table>(weir::keyed_options{.capacity = 2 * many}, weir::plan{r, 20}, no_clock{});
+    };
+    auto const ample = make(rate{500'000, 1s});
+    auto const wide = make(rate{500'000, 1s});
+    auto const none = make(rate{1, 2s});
+    while (none->try_acquire(7U, 1, at(0))) {
+    }
+    add<true>("keyed_buckets, one key, granted, time given", "keyed_buckets, integer keys", cas, 2000,
+              [ample](std::int64_t t) { return ample->try_acquire(7U, 1, at(t)); });
+    add<true>("keyed_buckets, 65,536 keys in turn, granted, time given", "keyed_buckets, integer keys", cas, 2000,
+              [wide, key = std::uint64_t{0}](std::int64_t t) mutable {
+                  key = (key + 1) % many;
+                  return wide->try_acquire(key, 1, at(t));
+              });
+    add<false>("keyed_buckets, one key, denied, time given", "keyed_buckets, integer keys", load, 0,
+               [none](std::int64_t t) { return none->try_acquire(7U, 1, at(t)); });
+}
+
 void add_composites() {
     using bucket = weir::token_bucket<no_clock>;
     constexpr permits ample = permits{1} << 40U;
@@ -277,6 +299,12 @@ void add_composites() {
                    std::int64_t) { return l->try_acquire_for(1, 0s); });
 }
 
+#if defined(__clang__)
+char const* const compiler = "clang " __clang_version__;
+#else
+char const* const compiler = "g++ " __VERSION__;
+#endif
+
 struct options {
     unsigned rounds = 40;
     bool markdown = false;
@@ -305,8 +333,9 @@ void print_lines(options const& o) {
     double const exchange = floor_of(cas);
     if (o.markdown) {
         std::printf(
-            "| line | instantiates | floor | bit | kept | wait | (kept - bit) / CAS "
-            "|\n|---|---|---|---|---|---|---|\n");
+            "## %s\n\n| line | instantiates | floor | bit | kept | wait | (kept - bit) / CAS "
+            "|\n|---|---|---|---|---|---|---|\n",
+            compiler);
     } else {
         std::printf("%-62s %-14s %16s %16s %16s %8s\n", "", "floor", "bit: ns, ratio", "kept", "wait", "kept-bit");
     }
@@ -373,10 +402,12 @@ int main(int argc, char** argv) {
     }
     add_floors();
     add_bucket<weir::token_bucket>("token_bucket");
+    add_bucket<weir::fixed_token_bucket>("fixed_token_bucket");
     add_bucket<weir::leaky_bucket>("leaky_bucket");
     add_bucket<weir::leaky_bucket_queue>("leaky_bucket_queue");
     add_logs();
     add_windows();
+    add_keyed();
     add_composites();
     if (!pair.empty()) {
         for (auto const& p : pairs()) {

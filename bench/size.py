@@ -22,10 +22,12 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 # (name, type, header). all_of has no attempt of its own to measure: its parts' are in it.
 LIMITERS = [
     ("token_bucket", "weir::token_bucket<>", "token_bucket.hpp"),
+    ("fixed_token_bucket", "weir::fixed_token_bucket<>", "fixed_token_bucket.hpp"),
     ("leaky_bucket", "weir::leaky_bucket<>", "leaky_bucket.hpp"),
     ("leaky_bucket_queue", "weir::leaky_bucket_queue<>", "leaky_bucket_queue.hpp"),
     ("sliding_window_log", "weir::sliding_window_log<>", "sliding_window_log.hpp"),
     ("sliding_window_counter", "weir::sliding_window_counter<>", "sliding_window_counter.hpp"),
+    ("keyed_buckets", "weir::keyed_buckets<>", "keyed_buckets.hpp"),
     ("all_of, two buckets", "weir::all_of<weir::token_bucket<>&, weir::token_bucket<>&>", "all_of.hpp"),
     ("quota_limiter", "weir::llm::quota_limiter<>", "llm/quota_limiter.hpp"),
     ("lease of a token_bucket", "weir::lease<weir::token_bucket<>>", "lease.hpp"),
@@ -36,8 +38,16 @@ LIMITERS = [
 ALLOCATES = {
     "sliding_window_log": "8 bytes a permit, and a 16th more",
     "sliding_window_counter": "8 bytes a segment, to a power of two: 1 KiB",
+    "keyed_buckets": "9.2 bytes a slot",
     "quota_limiter": "its windows' rings",
 }
+
+SESSION = """#include <weir/llm/{header}>
+weir::llm::call_end use(weir::llm::fallback_chain<>& models) {{
+    weir::llm::session session{{models}};
+    return session.run({{.max_tokens = 500}}, [](auto& call) {{ return call.ended({{}}); }}).status;
+}}
+"""
 
 # (name, program): what it costs to compile a first use.
 USES = [
@@ -53,13 +63,15 @@ weir::llm::quota_limiter<> made{weir::llm::quota{.rpm = 600, .rps = 10, .tpm = 1
 #include <weir/wait/wait_queue.hpp>
 bool use(weir::wait_queue<weir::token_bucket<>>& queue) { return queue.try_acquire_for(1, std::chrono::seconds{1}).granted(); }
 """),
-    ("llm::session over an account_pool", """#include <weir/llm/account_pool.hpp>
-#include <weir/llm/session.hpp>
-void use(weir::llm::account_pool<>& pool) {
-    weir::llm::session session{pool};
-    (void)session.run({.max_tokens = 500}, [](auto&) { return weir::llm::reply{}; });
-}
+    ("all_of a bucket and a window", """#include <weir/all_of.hpp>
+#include <weir/sliding_window_counter.hpp>
+#include <weir/token_bucket.hpp>
+using both = weir::all_of<weir::token_bucket<>&, weir::sliding_window_counter<>&>;
+bool use(both& all) { return all.try_acquire().granted(); }
+both make(weir::token_bucket<>& bucket, weir::sliding_window_counter<>& window) { return {bucket, window}; }
 """),
+    ("llm::session", SESSION.format(header="session.hpp")),
+    ("llm::session by extern_session.hpp", SESSION.format(header="extern_session.hpp")),
 ]
 
 COMPILERS = [("gcc, x86-64", "g++", "nm"), ("clang, x86-64", "clang++", "nm"),
@@ -94,7 +106,7 @@ def objects(compiler, nm, scratch):
 
 def code(compiler, nm, kind, header, scratch):
     """Bytes of one attempt that reads the clock, of one with the time given, and of what they call out of line, once."""
-    cost = "weir::llm::tokens{100, 100}" if "quota" in kind else "1"
+    cost = "weir::llm::tokens{100, 100}" if "quota" in kind else "std::uint64_t{7}, 1" if "keyed" in kind else "1"
     source = (f"#include <weir/{header}>\n#include <weir/token_bucket.hpp>\n"
               f"using limiter = {kind};\n"
               f'extern "C" bool own(limiter& l) {{ return l.try_acquire({cost}).granted(); }}\n'
