@@ -24,6 +24,7 @@
 #include "../wait/wait_queue.hpp"
 #include "account_pool.hpp"
 #include "detail/account_throttle.hpp"
+#include "detail/probation.hpp"
 #include "detail/session_gate.hpp"
 #include "estimate.hpp"
 #include "fallback_chain.hpp"
@@ -196,6 +197,7 @@ public:
 
 private:
     using throttle_type = account_throttle<Pool>;
+    using probation_type = llm::probation<time_point, atomics>;
     using gate = weir::detail::session_gate<clock_type>;
     using decision = typename gate::decision;
     struct single {
@@ -211,6 +213,10 @@ private:
     throttle_type const& throttle(std::size_t link, std::size_t member) const noexcept {
         return throttles_[account(link, member)];
     }
+    probation_type& probation(std::size_t link, std::size_t member) noexcept {
+        return probations_[account(link, member)];
+    }
+    probation_type& model_probation(std::size_t link) noexcept { return model_probations_[link]; }
 
     // Numbers for the backoff: splitmix64 over a counter, so that any thread may take the next.
     struct random_numbers {
@@ -232,6 +238,8 @@ private:
     chain_type& chain_;
     session_options options_;
     std::deque<throttle_type> throttles_{};              // of all pools, one after the other
+    std::deque<probation_type> probations_{};            // likewise
+    std::deque<probation_type> model_probations_{};      // of each link
     std::vector<std::size_t> first_account_{};           // of each link's pool
     std::deque<token_estimator<atomics>> estimators_{};  // of each link
     std::size_t accounts_ = 0;                           // of all links
@@ -279,8 +287,12 @@ session<Pool, Classes>::session(chain_type& chain, fair_class const (&classes)[C
         max_moves_ += pool.size() + 1;
         for (std::size_t m = 0; m < pool.size(); ++m) max_moves_ += pool.keys(m);
         if (first != throttles_.size()) continue;
-        for (std::size_t m = 0; m < pool.size(); ++m) throttles_.emplace_back(options_, pool.limits(m), clock_.get());
+        for (std::size_t m = 0; m < pool.size(); ++m) {
+            throttles_.emplace_back(options_, pool.limits(m), clock_.get());
+            probations_.emplace_back();
+        }
     }
+    model_probations_.resize(chain_.size());
     for (std::size_t i = 0; i < chain_.size(); ++i) {
         Pool& pool = chain_.pool(i);
         if (pool.size() == 0) continue;

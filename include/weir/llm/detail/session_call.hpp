@@ -113,6 +113,8 @@ private:
     void granted(time_point now);
     void denied(time_point now);
     ended_attempt attempt_ended(reply const& r, time_point now, call_end unless_known);
+    void report(verdict const& v, time_point now, std::chrono::sys_seconds wall);
+    void end_probe(verdict const& v, bool sent) noexcept;
     tokens charge(reply const& r, answer const& a, verdict const& v, bool sent, time_point now);
     void decide(reply const& r, verdict const& v, bool sent, time_point now);
     void answered(reply const& r);
@@ -133,6 +135,10 @@ private:
             if (c == gate) return true;
         }
         return false;
+    }
+    static constexpr bool is_limit(cause c) noexcept {
+        return c == cause::request_rate || c == cause::token_rate || c == cause::rate || c == cause::burst ||
+               c == cause::concurrency;
     }
     static bool may_have_been_worked_on(reply const& r, cause c) noexcept {
         if (c == cause::overload)
@@ -161,6 +167,8 @@ private:
     std::uint64_t counted_in_ = 0;  // of the attempt, in the queue of its class
     typename chain_type::choice choice_{};
     typename throttle_type::ticket ticket_{};
+    typename probation_type::ticket account_probe_{};  // held while it is in flight
+    typename probation_type::ticket model_probe_{};
     outcome outcome_{};
     weir::detail::index_set avoided_{};  // accounts, while this call's pause after their failures lasts
     time_point avoid_until_ = (time_point::min)();
@@ -175,30 +183,6 @@ private:
     bool cancelled_ = false;   // its last attempt
     bool counted_wait_ = false;
     bool any_available_ = false;  // a member that is not on cooldown, in the last attempt
-};
-
-// What each member must grant in addition to its limits, for this call.
-template <class Pool, std::size_t Classes>
-struct session<Pool, Classes>::call::condition {
-    call& c;
-    limit_kind by = limit_kind::none;
-
-    time_point ready(std::size_t link, std::size_t member, time_point t) {
-        if (c.ruled_out_.contains(link)) {
-            by = limit_kind::model_limit;
-            return (time_point::max)();
-        }
-        c.any_available_ = true;
-        if (t < c.avoid_until_ && c.avoided_.contains(c.session_.account(link, member))) {
-            by = limit_kind::backoff;
-            return c.avoid_until_;
-        }
-        return c.session_.throttle(link, member).ready(c.asked_, t, by);
-    }
-    bool take(std::size_t link, std::size_t member, time_point t) {
-        return c.session_.throttle(link, member).take(c.ticket_, c.asked_, t, by);
-    }
-    limit_kind denied_by() const noexcept { return by; }
 };
 
 template <class Pool, std::size_t Classes>
@@ -278,7 +262,8 @@ ended_attempt session<Pool, Classes>::call::attempt_ended(reply const& r, time_p
         v = {cause::transport, action::retry, {}, {}, 0, "it was not sent"};
     bool const sent = r.sent && !r.cancelled;
     tokens const used = charge(r, a, v, sent, now);
-    if (!r.cancelled) session_.chain_.report(choice_, v, now, a.now);
+    if (!r.cancelled) report(v, now, a.now);
+    end_probe(v, sent);
     state_ = state::asks;
     since_ = now;
     cancelled_ = r.cancelled;
@@ -300,7 +285,7 @@ ended_attempt session<Pool, Classes>::call::attempt_ended(reply const& r, time_p
     auto& queue = session_.queues_[request_.fair_class];
     decision const was_granted = decision::granted_at(stamp_, asked_, counted_in_);
     if (sent) {
-        queue.settle(was_granted, used);
+        static_cast<void>(queue.settle(was_granted, used));
     } else {
         queue.refund(was_granted);
     }
@@ -468,7 +453,6 @@ void session<Pool, Classes>::call::retry(verdict const& v, time_point now) {
     auto const after = [now](std::chrono::nanoseconds d) {
         return weir::detail::saturating_add(now, weir::detail::saturating_ceil<duration>(d));
     };
-    if (v.wait && *v.wait > v.wait->zero()) pool().begin_cooldown(member(), after(*v.wait));
     if (!elsewhere && after(*pause) >= request_.deadline) return finish(call_end::deadline, v.reason);
     if (session_.budget_ && !session_.budget_->try_retry(now)) return finish(call_end::budget, v.reason);
     ++retries_;
@@ -492,3 +476,5 @@ void session<Pool, Classes>::call::finish(call_end status, std::string_view reas
 }
 
 }  // namespace weir::inline v0::llm
+
+#include "session_condition.hpp"
