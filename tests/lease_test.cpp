@@ -435,4 +435,20 @@ TEST(lease, a_decision_that_is_moved_is_the_same_decision) {
     EXPECT_EQ(mine.refund(made), 0U) << "once";
 }
 
+TEST(lease, what_is_never_granted_leaves_the_slice) {
+    manual_clock clock;
+    bucket all{rate{1, 1s}, 10, clock};
+    lease mine{all, {.slice = 4, .age = 1h}};
+    for (int i = 0; i < 4; ++i) EXPECT_TRUE(mine.try_acquire());
+    ASSERT_GT(mine.left(), 0U);
+    permits const left = mine.left();
+    permits const shared = all.available();
+    auto const d = mine.try_acquire(1000);
+    EXPECT_TRUE(d.never());
+    EXPECT_TRUE(d.error());
+    EXPECT_TRUE(mine.try_acquire(1000, clock.now()).never());
+    EXPECT_EQ(mine.left(), left);
+    EXPECT_EQ(all.available(), shared);
+}
+
 }  // namespace lease_test

@@ -4,14 +4,22 @@
 #include <gtest/gtest.h>
 
 #include <weir/all_of.hpp>
+#include <weir/client/ramp.hpp>
+#include <weir/client/retry_budget.hpp>
 #include <weir/clock/manual_clock.hpp>
+#include <weir/fixed_token_bucket.hpp>
+#include <weir/keyed_buckets.hpp>
 #include <weir/leaky_bucket.hpp>
 #include <weir/leaky_bucket_queue.hpp>
+#include <weir/lease.hpp>
+#include <weir/llm/quota.hpp>
+#include <weir/llm/session_options.hpp>
 #include <weir/sliding_window_counter.hpp>
 #include <weir/sliding_window_log.hpp>
 #include <weir/token_bucket.hpp>
 
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <limits>
 #include <type_traits>
@@ -138,6 +146,66 @@ TEST(limiter, refuses_what_no_one_can_mean_and_loses_nothing) {
         SCOPED_TRACE("all_of");
         refuses_what_no_one_can_mean(both);
     }
+}
+
+// What is never granted has the longest wait, also at the end of the clock, where a grant is one.
+template <class L>
+void at_the_end_of_the_clock(L& l) {
+    auto const end = (L::time_point::max)();
+    auto const never = l.try_acquire(1'000'000, end);
+    EXPECT_TRUE(never.never());
+    EXPECT_EQ(never.retry_at(), end);
+    EXPECT_GT(never.retry_after_seconds(), 900'000'000);
+    EXPECT_TRUE(never.error());
+    auto const granted = l.try_acquire(1, end);
+    ASSERT_TRUE(granted);
+    EXPECT_FALSE(granted.never());
+    EXPECT_EQ(granted.retry_at(), end);
+    EXPECT_EQ(granted.retry_after_seconds(), 0);
+    EXPECT_EQ(granted.full_at(), end);
+}
+
+TEST(limiter, answers_at_the_end_of_the_clock_as_before) {
+    weir::manual_clock clock;
+    weir::token_bucket a{weir::rate{1, 1s}, 5, std::ref(clock)};
+    weir::fixed_token_bucket b{weir::rate{1, 1s}, 5, std::ref(clock)};
+    weir::leaky_bucket c{weir::rate{1, 1s}, 5, std::ref(clock)};
+    weir::leaky_bucket_queue d{weir::rate{1, 1s}, 5, std::ref(clock)};
+    weir::sliding_window_log e{5, 1s, std::ref(clock)};
+    weir::sliding_window_counter f{5, 1s, std::ref(clock)};
+    weir::token_bucket first{weir::rate{1, 1s}, 5, std::ref(clock)};
+    weir::sliding_window_log second{5, 1s, std::ref(clock)};
+    weir::all_of g{first, second};
+    weir::ramp<weir::manual_clock&> h{{}, clock};
+    at_the_end_of_the_clock(a);
+    at_the_end_of_the_clock(b);
+    at_the_end_of_the_clock(c);
+    at_the_end_of_the_clock(d);
+    at_the_end_of_the_clock(e);
+    at_the_end_of_the_clock(f);
+    at_the_end_of_the_clock(g);
+    at_the_end_of_the_clock(h);
+    auto const again = h.try_acquire(1, weir::manual_clock::time_point::max());
+    EXPECT_EQ(again.retry_at(), weir::manual_clock::time_point::max());
+}
+
+// A number that is counted takes no half, a time takes any duration.
+TEST(limiter, options_take_whole_numbers_and_any_duration) {
+    static_assert(!std::is_convertible_v<double, decltype(weir::counter_options::segments)>);
+    static_assert(!std::is_convertible_v<double, decltype(weir::keyed_options::capacity)>);
+    static_assert(!std::is_convertible_v<double, decltype(weir::retry_budget_options::retries)>);
+    static_assert(!std::is_convertible_v<double, decltype(weir::retry_budget_options::max_saved)>);
+    static_assert(!std::is_convertible_v<double, decltype(weir::ramp_options::memory)>);
+    static_assert(!std::is_convertible_v<double, decltype(weir::ramp_options::growth)>);
+    static_assert(!std::is_convertible_v<double, decltype(weir::llm::session_options::default_output)>);
+    EXPECT_EQ(weir::llm::quota_options{.jitter = 0.01s}.jitter, 10ms);
+    EXPECT_EQ(weir::llm::quota_options{.server_timeout = std::chrono::hours::max()}.server_timeout,
+              std::chrono::nanoseconds::max());
+    EXPECT_EQ(weir::lease_options{.age = 0.5s}.age, 500ms);
+    EXPECT_EQ(weir::llm::session_options{.timeout = 0.5s}.timeout, 500ms);
+    EXPECT_TRUE(weir::retry_budget<>::validate({.retries = std::uint64_t{1} << 32U}));
+    EXPECT_TRUE(weir::ramp<>::validate({.growth = std::uint64_t{1} << 40U}));
+    EXPECT_TRUE(weir::sliding_window_counter<>::validate(5, 1s, {.segments = std::uint64_t{1} << 40U}));
 }
 
 }  // namespace limiter_test

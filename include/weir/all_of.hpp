@@ -286,8 +286,8 @@ public:
 
     bool granted() const noexcept { return granted_; }
     explicit operator bool() const noexcept { return granted_; }
-    /// No waiting helps, because it does not help with a part.
-    bool never() const noexcept { return retry_at() == (time_point::max)(); }
+    /// No waiting helps with some part.
+    bool never() const noexcept { return !granted_ && retry_at() == (time_point::max)(); }
     /// Of the first part that can never grant it.
     weir::error error() const noexcept {
         weir::error e{};
@@ -299,7 +299,7 @@ public:
 
     /// The latest of the parts': the earliest instant at which all would grant.
     time_point retry_at() const noexcept { return granted_ ? at_ : latest().when; }
-    duration retry_after() const noexcept { return detail::retry_after(at_, retry_at()); }
+    duration retry_after() const noexcept { return detail::retry_after(never(), at_, retry_at()); }
     std::int64_t retry_after_seconds() const noexcept { return detail::seconds_rounded_up(retry_after()); }
     /// The number of the part that is waited for longest; `size` when granted.
     std::size_t denied_by() const noexcept { return granted_ ? size : latest().part; }

@@ -89,7 +89,7 @@ private:
 template <class T>
 class [[nodiscard("a result holds the object or the reason why there is none")]] result {
 public:
-    constexpr result(weir::error e) noexcept : error_{e} {}
+    constexpr result(weir::error e) noexcept : value_{}, error_{e} {}
 
     template <class... Args>
     constexpr explicit result(std::in_place_t, Args&&... args) : value_{std::in_place, std::forward<Args>(args)...} {}

@@ -4,6 +4,8 @@
 // Where the standard library has no <format> (before gcc 13 and libc++ 17) it defines nothing.
 #pragma once
 
+#include "detail/cpp20.hpp"
+
 #include <version>
 
 #if defined(__cpp_lib_format)

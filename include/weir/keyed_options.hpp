@@ -43,7 +43,7 @@ enum class full_set : std::uint8_t {
 };
 
 struct keyed_options {
-    std::size_t capacity = 0;  ///< rounded up to whole sets of 14
+    permit_count capacity = 0;  ///< rounded up to whole sets of 14
     full_set when_full = full_set::forget;
     any_duration<> longest = std::chrono::minutes{1};  ///< the longest that any plan's burst takes to refill, and waits
 };

@@ -66,7 +66,7 @@ struct lease_options {
     /// halved when the limiter has fewer permits or a slice has lapsed: a thread that needs few holds few.
     permit_count slice = 64;
     /// How long a slice may be spent: what is left of it then goes back with the next attempt.
-    std::chrono::nanoseconds age = std::chrono::milliseconds{10};
+    any_duration<> age = std::chrono::milliseconds{10};
 };
 
 /// One thread's slice of `limiter`, which it refers to and which must outlive it. Not thread-safe: make one for each
@@ -103,8 +103,7 @@ public:
         : limiter_{limiter}, most_{o.slice.value()}, age_{std::chrono::floor<duration>(o.age)} {
         detail::ensure(validate(o));
     }
-    lease(lease const&) =
-        delete;  // leases do not move: hold them in a std::deque, a std::unique_ptr, or use try_emplace
+    lease(lease const&) = delete;  // does not move: use try_emplace, deque or unique_ptr
     lease& operator=(lease const&) = delete;
     ~lease() { give_back(); }
 
@@ -117,14 +116,17 @@ public:
     }
 
     /// Spends n permits of the slice. If the slice has lapsed or has fewer, gives back what is left and takes a new
-    /// one. A time point before the slice's counts as the slice's.
+    /// one; if there is none, the denial leaves an empty slice. What can never be granted changes nothing. A time point
+    /// before the slice's counts as the slice's.
     [[nodiscard("a dropped decision limits nothing"), gnu::__always_inline__]] decision try_acquire(
         permit_count n = 1) noexcept {
         if constexpr (approximate_clock<clock_type>) {
             time_point const t = spent_at();
             if (n <= left_ && t <= until_) [[likely]]
                 return spend(n, t);
-            return take(n, [this](permits k) { return limiter_.try_acquire(k); });
+            return take(
+                n, [this](permits k) { return limiter_.try_acquire(k); },
+                [this](permits k) { return limiter_.check(k); });
         } else {
             return try_acquire(n, limiter_.clock().now());
         }
@@ -137,7 +139,9 @@ public:
         permit_count n, time_point t) noexcept {
         if (n <= left_ && t <= until_) [[likely]]
             return spend(n, t);
-        return take(n, [this, t](permits k) { return limiter_.try_acquire(k, t); });
+        return take(
+            n, [this, t](permits k) { return limiter_.try_acquire(k, t); },
+            [this, t](permits k) { return limiter_.check(k, t); });
     }
 
     /// What the slice, or else the limiter, would answer now. Takes nothing. What try_acquire would first give back of
@@ -253,9 +257,12 @@ private:
         }
     }
 
-    template <class Attempt>
-    [[gnu::__noinline__]] decision take(permits n, Attempt attempt) noexcept {
+    template <class Attempt, class Look>
+    [[gnu::__noinline__]] decision take(permits n, Attempt attempt, Look look) noexcept {
         if (n == 0) return decision{this, 0, number_, attempt(0), 0};
+        if (left_ != 0 && left_ < n) {
+            if (auto const d = look(n); d.never()) return decision{this, n, number_, d, 0};
+        }
         if (left_ >= n) {  // it has lapsed
             next_ -= next_ / 2;
         } else if (whole_) {

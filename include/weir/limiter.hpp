@@ -50,6 +50,9 @@ private:
                 return invalid_value;
             }
         }
+        if constexpr (sizeof(Int) > sizeof(permits)) {
+            if (n >= static_cast<Int>(invalid_value)) return invalid_value - 1;
+        }
         return detail::to<permits>(n);
     }
     static void the_number_of_permits_must_not_be_negative() noexcept {}
@@ -122,6 +125,12 @@ constexpr typename TimePoint::duration retry_after(TimePoint t, TimePoint retry_
     std::int64_t const wait = saturating_sub(detail::ticks(retry_at), detail::ticks(t));
     std::int64_t const longest = static_cast<std::int64_t>(thirty_years<duration>());
     return duration{static_cast<typename duration::rep>(wait < 0 ? 0 : wait < longest ? wait : longest)};
+}
+
+/// The same of a decision: 30 years where it is never granted, also at the end of the clock.
+template <class TimePoint>
+constexpr typename TimePoint::duration retry_after(bool never, TimePoint t, TimePoint retry_at) noexcept {
+    return detail::retry_after(never ? (TimePoint::min)() : t, retry_at);
 }
 
 /// A wait in whole seconds, rounded up.

@@ -31,7 +31,7 @@ struct counter_options {
     /// At most so many segments make a window. 125 is the largest divisor of a second, a minute and an hour in
     /// milli-, micro- and nanoseconds whose ring has 128 words, 1 KiB; it keeps up 99.2% of the limit. 250, 500 and
     /// 1000 divide as well and keep up 99.6%, 99.8% and 99.9% with rings of 2, 4 and 8 KiB.
-    std::uint32_t segments = 125;
+    permit_count segments = 125;
     /// Permits available at the start; the rest of the limit counts as taken just before it, for one window. A process
     /// that may have forgotten its last window starts with 0.
     permit_count initial = all_permits;

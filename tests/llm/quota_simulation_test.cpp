@@ -218,7 +218,9 @@ private:
         f.ticket = v.ticket;
         f.lost = s_.one_lost_in != 0 && random_.one_in(s_.one_lost_in);
         if (f.lost) {  // runs on unseen, at most until the server's time limit
-            at(clock_.now() + random_.among(c.latency, std::max(c.latency, s_.client.server_timeout)), kind::finish, i);
+            at(clock_.now() +
+                   random_.among(c.latency, std::max<std::chrono::nanoseconds>(c.latency, s_.client.server_timeout)),
+               kind::finish, i);
             return;
         }
         at(clock_.now() + c.latency, kind::finish, i);

@@ -40,13 +40,13 @@ public:
         o_.max_growth = o_.growth + (a.c / 512U % 2 == 0 ? 0U : a.c / 1024U * 100U);
         o_.jitter = b.op % 2 == 0 ? ns{0} : ns{std::chrono::microseconds{b.a}} * (1 + b.b % 64);
         bool const is_bad = o_.interval <= ns{0} || o_.interval > std::chrono::hours{1} ||
-                            std::chrono::floor<duration>(o_.interval).count() < 64 || o_.memory < 3 || o_.first == 0U ||
-                            o_.growth < 125 || o_.max_growth > 6'000;
+                            std::chrono::floor<duration>(o_.interval).count() < 64 || o_.memory < 3U ||
+                            o_.first == 0U || o_.growth < 125U || o_.max_growth > 6'000U;
         ensure_equal(static_cast<bool>(shared::validate(o_)), is_bad, "refused: a ramp");
         if (is_bad) {
             ensure(*shared::validate(o_).message() != '\0', "refused without a reason");
             o_ = {.interval = std::chrono::seconds{30},
-                  .memory = std::max(o_.memory, 3U),
+                  .memory = std::max<weir::permits>(o_.memory, 3),
                   .first = 1 + o_.first.value() % 5,
                   .max_first = 9,
                   .growth = 150,
@@ -104,7 +104,7 @@ private:
         ensure(shared_->growth() >= 124 && shared_->growth() <= o_.max_growth, "growth ", shared_->growth(),
                " is outside its bounds");
         first_ = std::max(first_, std::min<std::uint64_t>(shared_->first() + 1, o_.max_first));
-        growth_ = std::max(growth_, std::min(shared_->growth() + 1, o_.max_growth));
+        growth_ = std::max(growth_, std::min(weir::permits{shared_->growth()} + 1, o_.max_growth.value()));
         ensure(plain_->first() == shared_->first() && plain_->growth() == shared_->growth(),
                "unsynchronized, another thing is learned");
     }
@@ -156,7 +156,7 @@ private:
         std::uint64_t at_once = 0;
         std::uint64_t largest = 0;
         std::int64_t const recent = t - interval_ - jitter_;
-        std::int64_t const old = t - interval_ * o_.memory - jitter_;
+        std::int64_t const old = t - interval_ * static_cast<std::int64_t>(o_.memory.value()) - jitter_;
         for (auto e = log_of_.rbegin(); e != log_of_.rend() && e->time >= old; ++e) {
             if (e->time > recent && !e->gone) lately += e->n;
             if (e->time == t && !e->gone) {
@@ -199,7 +199,7 @@ private:
     Clock clock_{};
     std::int64_t interval_ = 1, jitter_ = 0;
     std::uint64_t first_ = 0;
-    std::uint32_t growth_ = 0;
+    weir::permits growth_ = 0;
     std::optional<shared> shared_;
     std::optional<plain> plain_;
     std::vector<entry> log_of_;

@@ -104,7 +104,7 @@ public:
         if (limit > 1'000'000U) return {"limit must be at most 1,000,000"};
         if (window <= window.zero()) return {"window must be positive"};
         if (o.max_delay <= o.max_delay.zero()) return {"max_delay must be positive"};
-        if (window.count() >> 60U || delay_of(o).count() >> 60U)
+        if (static_cast<std::uint64_t>(window.count()) >> 60U || static_cast<std::uint64_t>(delay_of(o).count()) >> 60U)
             return {"window and max_delay must be below 2^60 ticks"};
         return {};
     }
@@ -197,8 +197,8 @@ private:
     }
     std::uint64_t taken_at(std::uint64_t at) const noexcept { return (at + max_delay_ + window_) << 1U | 1U; }
     time_point point(std::uint64_t at) const noexcept {
-        return time_point{duration{weir::detail::to<typename duration::rep>(
-            weir::detail::saturating_add(origin_, static_cast<std::int64_t>(at)))}};
+        return weir::detail::time_of_tick<time_point>(
+            weir::detail::saturating_add(origin_, static_cast<std::int64_t>(at)));
     }
     bool replace(decision const& d, std::uint64_t next) noexcept {
         std::uint64_t expected = taken_at(since_origin(d.at_));

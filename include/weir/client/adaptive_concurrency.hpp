@@ -147,7 +147,7 @@ private:
 
     typename Atomics::template atomic<std::uint64_t> word_;  // limit, in flight: 32 bits each
     concurrency_options options_;
-    std::mutex mutex_;
+    std::mutex mutex_{};
     std::uint64_t sum_ = 0;
     std::uint64_t answers_ = 0;
     std::uint64_t round_ = 0;

@@ -237,7 +237,7 @@ private:
     std::uint64_t segment_ = 1;
     std::uint64_t recovery_ = 1;
 
-    std::mutex mutex_;
+    std::mutex mutex_{};
     time_point since_;  // the last lowering
     permits from_;      // the rate after it
     permits peak_;      // what was granted before it

@@ -4,7 +4,7 @@
 // quickly") whose threshold varies and is not published. Its model of the server: a request is refused if the requests
 // of the last interval would exceed max(first, growth × their mean per interval over the memory). The ramp keeps to
 // this rule with its own `first` and `growth`, and learns both: a burst verdict lowers the one that was in force,
-// intervals at the limit without a verdict raise it.
+// intervals at the limit without one raise it.
 //
 // Why such a server refuses nothing, and what that costs: detail/ramp_state.hpp.
 #pragma once
@@ -31,12 +31,12 @@ namespace weir::inline v0 {
 
 struct ramp_options {
     any_duration<> interval{std::chrono::seconds{1}};  ///< in which the server counts
-    std::uint32_t memory = 10;                         ///< intervals of the mean: 3 to 15
+    permit_count memory = 10;                          ///< intervals of the mean: 3 to 15
     permit_count first = 2;                            ///< permits in an interval, from rest
     permit_count max_first = 64;                       ///< `first` is never learned above this
-    std::uint32_t growth = 150;                        ///< per cent of the mean
-    std::uint32_t max_growth = 400;                    ///< `growth` is never learned above this
-    any_duration<> jitter{};                           ///< range of the delay from time point to arrival
+    permit_count growth = 150;                         ///< per cent of the mean
+    permit_count max_growth = 400;                     ///< `growth` is never learned above this
+    any_duration<> jitter{};                           ///< range of the delay to arrival
 };
 
 /// A limiter for requests, in addition to a quota_limiter or in an all_of with any limiter. A permit is a request.
@@ -63,7 +63,7 @@ public:
     /// What it has learned, rounded down, and what `change` takes.
     struct limits_type {
         permit_count first;
-        std::uint32_t growth;  ///< per cent
+        permit_count growth;  ///< per cent
 
         friend constexpr bool operator==(limits_type const&, limits_type const&) = default;
     };
@@ -76,11 +76,11 @@ public:
     /// The same, with the instant at which it begins.
     explicit ramp(ramp_options const& o, time_point origin, Clock c)
         : clock_{static_cast<Clock&&>(c)},
-          first_{as_first(o.first)},
-          max_first_{as_first(o.max_first)},
-          max_growth_{o.max_growth},
+          first_{as_count(o.first)},
+          max_first_{as_count(o.max_first)},
+          max_growth_{as_count(o.max_growth)},
           origin_{detail::ticks(origin)},
-          state_{first_, max_first_, o.growth, o.max_growth, o.memory} {
+          state_{first_, max_first_, as_count(o.growth), max_growth_, as_count(o.memory)} {
         detail::ensure(validate(o, resolution_of(clock_.get())));
         std::int64_t const whole = std::chrono::ceil<duration>(o.interval).count();
         length_ = static_cast<std::uint64_t>(whole) / per_interval;
@@ -97,12 +97,12 @@ public:
             return {"interval must be positive and at most 1 hour"};
         if (std::chrono::floor<duration>(o.interval) < 64 * (std::max)(resolution, duration{1}))
             return {"interval must be at least 64 steps of the clock"};
-        if (o.memory < 3 || o.memory > 15) return {"memory must be from 3 to 15 intervals"};
+        if (o.memory < 3U || o.memory > 15U) return {"memory must be from 3 to 15 intervals"};
         if (o.first.invalid() || o.max_first.invalid()) return {"the number of permits must not be negative"};
         if (o.first == 0U) return {"first must be at least 1"};
         if (o.max_first < o.first || o.max_first > 50'000U) return {"max_first must be from first to 50,000"};
-        if (o.growth < 125) return {"growth must be at least 125 per cent"};
-        if (o.max_growth < o.growth || o.max_growth > 6'000)
+        if (o.growth < 125U) return {"growth must be at least 125 per cent"};
+        if (o.max_growth < o.growth || o.max_growth > 6'000U)
             return {"max_growth must be from growth to 6,000 per cent"};
         if (o.jitter < o.jitter.zero() || o.jitter > std::chrono::hours{1}) return {"jitter must be from 0 to 1 hour"};
         return {};
@@ -196,8 +196,8 @@ public:
     }
     [[nodiscard("an error says that nothing was changed")]] error change(limits_type const& l, time_point) noexcept {
         if (l.first == 0U || l.first > max_first_) return {"first must be from 1 to max_first"};
-        if (l.growth < 125 || l.growth > max_growth_) return {"growth must be from 125 to max_growth per cent"};
-        state_.set(l.first, l.growth);
+        if (l.growth < 125U || l.growth > max_growth_) return {"growth must be from 125 to max_growth per cent"};
+        state_.set(l.first, as_count(l.growth));
         return {};
     }
     limits_type limits() const noexcept { return limits_of(state_.learned()); }
@@ -205,7 +205,7 @@ public:
     /// Permits per interval that are allowed at t, rounded down.
     permits current(time_point t) const noexcept { return state_.allowance(segment_of(t)) / permit; }
     permits first() const noexcept { return limits().first; }
-    std::uint32_t growth() const noexcept { return limits().growth; }
+    std::uint32_t growth() const noexcept { return as_count(limits().growth); }
 
     clock_type const& clock() const noexcept { return clock_.get(); }
 
@@ -217,9 +217,7 @@ private:
     static constexpr limits_type limits_of(std::uint64_t learned) noexcept {
         return {state::first_of(learned), state::growth_of(learned)};
     }
-    static constexpr std::uint32_t as_first(permit_count n) noexcept {
-        return detail::to<std::uint32_t>(n.value() & state::first_mask);
-    }
+    static constexpr std::uint32_t as_count(permit_count n) noexcept { return static_cast<std::uint32_t>(n.value()); }
 
     std::uint64_t since_origin(time_point t) const noexcept {
         std::int64_t const d = detail::saturating_sub(detail::ticks(t), origin_);
@@ -256,8 +254,8 @@ private:
         return d;
     }
     time_point point(std::uint64_t since_origin) const noexcept {
-        return time_point{duration{detail::to<typename duration::rep>(
-            detail::saturating_add(origin_, static_cast<std::int64_t>(since_origin & ~(std::uint64_t{1} << 63U))))}};
+        auto const since = static_cast<std::int64_t>((std::min)(since_origin, ~std::uint64_t{0} >> 1U));
+        return detail::time_of_tick<time_point>(detail::saturating_add(origin_, since));
     }
 
     [[no_unique_address]] detail::clock_box<Clock> clock_;

@@ -21,9 +21,9 @@
 namespace weir::inline v0 {
 
 struct retry_budget_options {
-    std::uint32_t retries = 1;      ///< allowed for `successes`: 6 and 10 allow exactly 6 retries for 10 successes
-    std::uint32_t successes = 5;    ///< calls that succeeded
-    std::uint32_t max_saved = 100;  ///< retries that can be saved up
+    permit_count retries = 1;      ///< allowed for `successes`: 6 and 10 allow exactly 6 retries for 10 successes
+    permit_count successes = 5;    ///< calls that succeeded
+    permit_count max_saved = 100;  ///< retries that can be saved up
     weir::rate floor{1, std::chrono::seconds{1}};  ///< retries that are always allowed
     permit_count floor_burst = 10;
 };
@@ -53,7 +53,7 @@ public:
     explicit retry_budget(retry_budget_options const& o, Clock c)
         : earned_{o.retries},
           cost_{o.successes},
-          max_earnings_{std::uint64_t{o.max_saved} * o.successes},
+          max_earnings_{o.max_saved * o.successes},
           floor_{o.floor, o.floor_burst, static_cast<Clock&&>(c)} {
         weir::detail::ensure(validate(o, resolution_of(floor_.clock())));
     }
@@ -63,9 +63,11 @@ public:
 
     [[nodiscard("validate only reports")]] static constexpr error validate(retry_budget_options const& o,
                                                                            duration resolution = duration{1}) {
-        if (o.successes == 0) return {"successes must be at least 1"};
-        if (o.retries == 0) return {"retries must be at least 1: a budget of only a floor is a token_bucket"};
-        if (o.max_saved == 0) return {"max_saved must be at least 1"};
+        if (o.successes == 0U) return {"successes must be at least 1"};
+        if (o.retries == 0U) return {"retries must be at least 1: a budget of only a floor is a token_bucket"};
+        if (o.max_saved == 0U) return {"max_saved must be at least 1"};
+        if ((o.successes | o.retries | o.max_saved) >> 32U != 0)
+            return {"retries, successes and max_saved must be from 1 to 2^32 - 1"};
         return bucket::validate(o.floor, o.floor_burst, {}, resolution);
     }
 

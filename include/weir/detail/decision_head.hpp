@@ -22,7 +22,7 @@ public:
     constexpr explicit operator bool() const noexcept { return granted_; }
     constexpr bool never() const noexcept { return !granted_ && retry_at_ == (time_point::max)(); }
     constexpr time_point retry_at() const noexcept { return retry_at_; }
-    constexpr duration retry_after() const noexcept { return detail::retry_after(at_, retry_at_); }
+    constexpr duration retry_after() const noexcept { return detail::retry_after(never(), at_, retry_at_); }
     constexpr std::int64_t retry_after_seconds() const noexcept { return seconds_rounded_up(retry_after()); }
 
 protected:

@@ -137,10 +137,10 @@ private:
         c.waiters.leave();
     }
 
-    mutable typename mutex_of<Atomics>::type mutex_;
+    mutable typename mutex_of<Atomics>::type mutex_{};
     fair_schedule<Classes> order_;
     std::array<class_state, Classes> classes_{};
-    arrivals<Atomics> arrivals_;
+    arrivals<Atomics> arrivals_{};
     typename Atomics::template atomic<std::size_t> length_{0};
 };
 

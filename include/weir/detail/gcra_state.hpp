@@ -490,8 +490,8 @@ private:
     mark booked_until_{0};
     mark refunded_after_{0};
     mark unordered_below_{0};
-    cancelled cancelled_;
-    [[no_unique_address]] changes changes_;
+    cancelled cancelled_{};
+    [[no_unique_address]] changes changes_{};
     refund_epochs<Atomics> refunds_{};  // last: far from what attempts read
 };
 

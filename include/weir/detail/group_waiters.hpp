@@ -372,11 +372,11 @@ private:
         if (m.list.first != first) first_left(m, never);
     }
 
-    mutable typename mutex_of<Atomics>::type mutex_;
+    mutable typename mutex_of<Atomics>::type mutex_{};
     void const* shared_;
-    std::vector<member*> members_;
-    index_heap<member, by_tag> ready_;
-    index_heap<member, by_time> blocked_;
+    std::vector<member*> members_{};
+    index_heap<member, by_tag> ready_{};
+    index_heap<member, by_time> blocked_{};
     member* turn_ = nullptr;
     bool turn_is_idle_ = false;
     bool closed_ = false;
@@ -385,7 +385,7 @@ private:
     std::uint64_t epoch_ = 0;
     std::uint64_t orders_ = 0;
     std::int64_t clock_ = never;  // the time of the last attempt
-    arrivals<Atomics> arrivals_;
+    arrivals<Atomics> arrivals_{};
     typename Atomics::template atomic<std::size_t> length_{0};
 };
 

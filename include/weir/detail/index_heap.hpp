@@ -62,7 +62,7 @@ private:
         put(i, x);
     }
 
-    std::vector<T*> items_;
+    std::vector<T*> items_{};
 };
 
 }  // namespace weir::inline v0::detail

@@ -61,7 +61,7 @@ public:
         if (full()) return later(outcome_.tat);
         return later(outcome_.tat + n_ * plan_.interval() - plan_.burst() * plan_.interval() - wait_);
     }
-    constexpr duration retry_after() const noexcept { return detail::retry_after(t_, retry_at()); }
+    constexpr duration retry_after() const noexcept { return detail::retry_after(never(), t_, retry_at()); }
     constexpr std::int64_t retry_after_seconds() const noexcept { return seconds_rounded_up(retry_after()); }
 
     /// The time of the attempt.

@@ -46,7 +46,7 @@ struct keyed_request {
 
 struct keyed_outcome {
     enum class status : std::uint8_t { granted, denied, full };
-    status result;
+    status result{};
     bool inserted = false;   ///< over a refilled bucket
     bool forgotten = false;  ///< over one that had not refilled
     unsigned slot = 0;

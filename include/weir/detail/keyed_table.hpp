@@ -63,8 +63,10 @@ constexpr unsigned shift_of(keyed_options const& o) noexcept {
 template <class Duration>
 constexpr error check_keyed(keyed_options const& o, plan const& p, Duration resolution,
                             keyed_plan_word* out = nullptr) {
-    if (o.capacity == 0) return {"capacity must be at least 1"};
-    if (std::uint64_t{o.capacity} >> 40U != 0) return {"capacity must be at most 2^40"};
+    if (o.capacity == 0U) return {"capacity must be at least 1"};
+    if (o.capacity >> 40U != 0 || !std::in_range<std::size_t>(o.capacity.value())) {
+        return {"capacity must be at most 2^40, and fit in a size_t"};
+    }
     if (o.longest <= std::chrono::nanoseconds{0}) return {"longest must be positive"};
     keyed_plan_word w;
     if (auto e = make_plan_word(p.rate, p.burst, shift_of<Duration>(o), resolution, w)) return e;
@@ -138,7 +140,7 @@ public:
 
     template <class Duration>
     keyed_table(keyed_options const& o, plan const& p, Duration resolution)
-        : keyed_table{o.capacity, shift_of<Duration>(o), first_plan(o, p, resolution)} {}
+        : keyed_table{to<std::size_t>(o.capacity.value()), shift_of<Duration>(o), first_plan(o, p, resolution)} {}
 
     set& set_at(std::size_t i) const noexcept { return sets_[i]; }
     std::size_t sets() const noexcept { return sets_.size(); }
@@ -179,8 +181,8 @@ private:
     unsigned shift_;
     cell_array<set> sets_;
     atomic plans_[most_plans]{};
-    counter forgotten_;
-    counter full_;
+    counter forgotten_{};
+    counter full_{};
 };
 
 }  // namespace weir::inline v0::detail

@@ -235,7 +235,7 @@ public:
         if constexpr (approximate_clock<clock_type>) {
             if ((flags_ & approx) != 0 && !never()) return detail::approx_retry_after(owner_->clock(), retry_at());
         }
-        return detail::retry_after(at_, retry_at());
+        return detail::retry_after(never(), at_, retry_at());
     }
     constexpr std::int64_t retry_after_seconds() const noexcept { return detail::seconds_rounded_up(retry_after()); }
 

@@ -80,8 +80,8 @@ public:
     }
 
 private:
-    mutable std::mutex mutex_;
-    std::condition_variable condition_;
+    mutable std::mutex mutex_{};
+    std::condition_variable condition_{};
     bool notified_ = false;
     bool expired_ = false;
 };

@@ -215,7 +215,7 @@ private:
     time_point until_{};
     time_point retry_at_{};
     duration pause_{};
-    std::optional<decision> decision_;
+    std::optional<decision> decision_{};
     wait_status status_ = wait_status::timed_out;
 };
 
@@ -247,7 +247,7 @@ public:
 private:
     // Notified with the queue's mutex held, which this thread takes to leave: so the parker outlives the
     // notification.
-    std::optional<parker> parker_;  // none before it is needed: making one is not free
+    std::optional<parker> parker_{};  // none before it is needed: making one is not free
 };
 
 }  // namespace weir::inline v0::detail

@@ -271,10 +271,10 @@ private:
         if (list_.first != nullptr) list_.first->wake(*list_.first);
     }
 
-    mutable typename mutex_of<Atomics>::type mutex_;
-    waiter_list<Atomics> list_;
-    arrivals<Atomics> arrivals_;
-    population<Atomics> population_;
+    mutable typename mutex_of<Atomics>::type mutex_{};
+    waiter_list<Atomics> list_{};
+    arrivals<Atomics> arrivals_{};
+    population<Atomics> population_{};
 };
 
 }  // namespace weir::inline v0::detail

@@ -32,7 +32,7 @@ public:
     using time_point = typename clock_traits<Clock>::time_point;
     class decision;
 
-    static constexpr window_layout layout(permit_count limit, duration window, std::uint32_t segments,
+    static constexpr window_layout layout(permit_count limit, duration window, permits segments,
                                           duration resolution) noexcept {
         if (limit.invalid()) return window_layout::refuse("the number of permits must not be negative");
         return window_layout::make(limit, static_cast<std::int64_t>(window.count()), segments,
@@ -145,7 +145,7 @@ public:
         if constexpr (approximate_clock<clock_type>) {
             if (mark_.is_approx && t != (time_point::max)()) return approx_retry_after(owner_->clock(), t);
         }
-        return detail::retry_after(at_, t);
+        return detail::retry_after(never(), at_, t);
     }
     std::int64_t retry_after_seconds() const noexcept { return seconds_rounded_up(retry_after()); }
     constexpr permits remaining() const noexcept { return remaining_; }

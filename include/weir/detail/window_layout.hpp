@@ -79,7 +79,7 @@ struct window_layout {
     /// The greatest limit: one bit of the count is for overruns.
     constexpr permits max_limit() const noexcept { return (std::uint64_t{1} << (count_bits - 1)) - 1; }
 
-    static constexpr window_layout make(permits limit, std::int64_t window, std::uint32_t asked,
+    static constexpr window_layout make(permits limit, std::int64_t window, std::uint64_t asked,
                                         std::int64_t resolution, std::uint64_t horizon) noexcept {
         window_layout p;
         if (limit == 0) return refuse("limit must be at least 1");

@@ -152,8 +152,8 @@ private:
 
     token_weights weights_;
     std::uint64_t default_output_;
-    running_quantile<Atomics> factors_;
-    running_quantile<Atomics> outputs_;
+    running_quantile<Atomics> factors_{};
+    running_quantile<Atomics> outputs_{};
 };
 
 /// The weight of each kind of token against a limit, in thousandths: cached tokens may count for less than one.

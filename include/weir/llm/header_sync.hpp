@@ -345,7 +345,7 @@ private:
     duration jitter_;
     std::uint64_t length_;  // of a segment, in ticks
 
-    typename weir::detail::mutex_of<typename Limiter::atomics>::type mutex_;
+    typename weir::detail::mutex_of<typename Limiter::atomics>::type mutex_{};
     std::uint64_t newest_ = 0;
     totals sums_{};  // of all calls
     std::array<segment, 256> ring_{};

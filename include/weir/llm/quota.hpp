@@ -158,8 +158,8 @@ enum class quota_start : unsigned char {
 
 /// How a quota_limiter is to enforce its quota. Durations are of the limiter's clock.
 struct quota_options {
-    std::chrono::nanoseconds jitter{0};  ///< J: the range of the delay from stamp to arrival
-    std::chrono::nanoseconds server_timeout{std::chrono::minutes{5}};  ///< T: after it the server has given a call up
+    any_duration<> jitter{};                                 ///< J: the range of the delay from stamp to arrival
+    any_duration<> server_timeout{std::chrono::minutes{5}};  ///< T: after it the server has given a call up
     weir::llm::accounting accounting = weir::llm::accounting::any;
     weir::llm::oversize oversize = weir::llm::oversize::refuse;
     quota_start start = quota_start::empty;

@@ -49,11 +49,11 @@ struct session_options {
     jitter_estimator_options jitter{};     ///< how each account's delays are measured; read by session::jitter
     token_weights weights{};               ///< of texts, for models whose answers were not seen yet
     usage_weights usage{};                 ///< of what answers report
-    std::uint64_t default_output = 1024;   ///< reserved for the output of a call that gives no max_tokens
+    permit_count default_output = 1024;    ///< reserved for the output of a call that gives no max_tokens
     std::span<error_rule const> rules{};   ///< the user's own, before the dialect's; must outlive the session
     std::chrono::seconds server_queue{0};  ///< to ask of a server that can queue; 0: none
     /// The client's, for one attempt; grows with the server's queue.
-    std::chrono::nanoseconds timeout{std::chrono::minutes{5}};
+    any_duration<> timeout{std::chrono::minutes{5}};
     wait_queue_options queue{};
     std::uint64_t seed = 1;  ///< of the jitter in retries
 };

@@ -169,7 +169,7 @@ public:
     }
     template <class... Args>
         requires requires(Limiter& l, Args&&... args) { l.settle(detail::as_argument(std::forward<Args>(args))...); }
-    auto settle(Args&&... args) {
+    [[nodiscard("false says that the decision was settled or refunded before")]] auto settle(Args&&... args) {
         auto r = limiter_.settle(detail::as_argument(std::forward<Args>(args))...);
         if constexpr (Queue::by_shares) {
             queue_.settled(limiter_, r, args...);
@@ -237,7 +237,7 @@ private:
 
     Limiter& limiter_;
     wait_queue_options options_;
-    Queue queue_;
+    Queue queue_{};
 };
 
 /// How a wait ended, and the limiter's decision: the grant, or, with wait_status::never, the denial.
@@ -263,7 +263,7 @@ private:
     admission(wait_status s, decision&& d) noexcept : status_{s}, decision_{std::in_place, std::move(d)} {}
 
     wait_status status_;
-    std::optional<decision> decision_;
+    std::optional<decision> decision_{};
 };
 
 template <class Limiter>

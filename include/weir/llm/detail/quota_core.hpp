@@ -176,7 +176,7 @@ public:
         return granted_ ? at_ : asked_.invalid() ? (time_point::max)() : latest().when;
     }
     /// How long that is from the attempt, at most 30 years.
-    duration retry_after() const noexcept { return weir::detail::retry_after(at_, retry_at()); }
+    duration retry_after() const noexcept { return weir::detail::retry_after(never(), at_, retry_at()); }
     std::int64_t retry_after_seconds() const noexcept { return weir::detail::seconds_rounded_up(retry_after()); }
     /// The limit that keeps it waiting longest; none when granted.
     limit denied_by() const noexcept { return granted_ ? limit::none : latest().which; }
