@@ -63,7 +63,8 @@ private:
 /// All that a limiter may hold: the default of the options `initial`, what is available at the start.
 [[gnu::__visibility__("hidden")]] inline constexpr permits all_permits = (std::numeric_limits<permits>::max)() - 1;
 
-/// What an attempt returns. A snapshot: its answers do not change when the limiter does.
+/// What an attempt returns. A snapshot: its answers do not change when the limiter does. A window's decision finds some
+/// answers when it is first asked, and says which; ask one of those from one thread, before others change the window.
 /// - granted(), and the conversion to bool.
 /// - never(): denied, and no waiting helps. error() then says why: more than the limiter can ever grant
 ///   (errc::does_not_fit), or a negative number of permits (errc::invalid_argument).
