@@ -48,8 +48,8 @@ function(weir_test_file target file)
     target_link_libraries(${target} PRIVATE weir_development weir_test_support ${arg_LIBRARIES} GTest::gtest GTest::gtest_main)
 endfunction()
 
-# weir_test_units(variable name file...): sources that include the files, neighbours together, about 40 KB each.
-function(weir_test_units variable name)
+# weir_test_units(variable name size file...): sources that include the files, neighbours together, about `size` bytes each.
+function(weir_test_units variable name size_of_unit)
     set(units)
     set(text)
     set(bytes 0)
@@ -57,7 +57,7 @@ function(weir_test_units variable name)
         if(file)
             file(SIZE "${file}" size)
         endif()
-        if(text AND (NOT file OR bytes GREATER 40000))
+        if(text AND (NOT file OR bytes GREATER size_of_unit))
             list(LENGTH units number)
             set(unit "${CMAKE_CURRENT_BINARY_DIR}/${name}_${number}.cpp")
             file(CONFIGURE OUTPUT "${unit}" CONTENT "${text}" @ONLY)
@@ -74,12 +74,12 @@ function(weir_test_units variable name)
 endfunction()
 
 # weir_test_program(name FILES file... [OBJECTS target...] [PREFIX prefix] [HOT] [LABEL label] [TIMEOUT seconds]
-#                   [OPTIONS option...] [LIBRARIES target...])
+#                   [UNIT bytes] [OPTIONS option...] [LIBRARIES target...])
 # The program `name`, of all the files and objects. CTest runs each suite by itself; a suite whose name ends in _slow has the
 # label slow, one whose name ends in _long the label full, all others LABEL (unit). PREFIX_NAME_test is the program of
 # NAME_test.cpp alone.
 function(weir_test_program name)
-    cmake_parse_arguments(PARSE_ARGV 1 arg "HOT" "PREFIX;LABEL;TIMEOUT" "FILES;OBJECTS;OPTIONS;LIBRARIES")
+    cmake_parse_arguments(PARSE_ARGV 1 arg "HOT" "PREFIX;LABEL;TIMEOUT;UNIT" "FILES;OBJECTS;OPTIONS;LIBRARIES")
     if(NOT arg_FILES AND NOT arg_OBJECTS)
         return()
     endif()
@@ -101,7 +101,10 @@ function(weir_test_program name)
         endif()
     endforeach()
     if(WEIR_TEST_UNITY AND arg_FILES)
-        weir_test_units(units ${name} ${arg_FILES})
+        if(NOT arg_UNIT)
+            set(arg_UNIT 40000)
+        endif()
+        weir_test_units(units ${name} ${arg_UNIT} ${arg_FILES})
         target_sources(${name} PRIVATE ${units})
         weir_test_options(${name} ${hot} OPTIONS ${arg_OPTIONS})
         # gcc warns of coroutines that hold a lambda of an included file, as if each file were a header.
