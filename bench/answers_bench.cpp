@@ -5,7 +5,7 @@
 //     wait   retry_after() is read too
 // Each is held against the floor of its line, which the same rounds measure: a clock read, a compare-exchange (CAS),
 // both, or a load with a compare. Options: a part of the lines' names; --rounds N (40); --markdown; --no-pairs;
-// --pairs-only. docs/benchmarks.md is the output of --markdown.
+// --pairs-only. docs/benchmarks.md has the output of --markdown.
 #include <weir/llm/quota_limiter.hpp>
 #include <weir/weir.hpp>
 
@@ -53,8 +53,12 @@ template <bool Granted, class Decision>
 
 template <class F>
 rounds::step repeat(F f) {
-    return [f](std::uint64_t n) mutable {
-        for (std::uint64_t i = 0; i < n; ++i) f();
+    // On lines of its own: the steps of two threads may be neighbours on the heap.
+    struct alignas(128) alone {
+        F f;
+    };
+    return [mine = alone{f}](std::uint64_t n) mutable {
+        for (std::uint64_t i = 0; i < n; ++i) mine.f();
     };
 }
 
