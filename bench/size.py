@@ -68,7 +68,9 @@ bool use(weir::wait_queue<weir::token_bucket<>>& queue) { return queue.try_acqui
 #include <weir/token_bucket.hpp>
 using both = weir::all_of<weir::token_bucket<>&, weir::sliding_window_counter<>&>;
 bool use(both& all) { return all.try_acquire().granted(); }
-both make(weir::token_bucket<>& bucket, weir::sliding_window_counter<>& window) { return {bucket, window}; }
+extern weir::token_bucket<> bucket;
+extern weir::sliding_window_counter<> window;
+both made{bucket, window};
 """),
     ("llm::session", SESSION.format(header="session.hpp")),
     ("llm::session by extern_session.hpp", SESSION.format(header="extern_session.hpp")),
@@ -106,7 +108,7 @@ def objects(compiler, nm, scratch):
 
 def code(compiler, nm, kind, header, scratch):
     """Bytes of one attempt that reads the clock, of one with the time given, and of what they call out of line, once."""
-    cost = "weir::llm::tokens{100, 100}" if "quota" in kind else "std::uint64_t{7}, 1" if "keyed" in kind else "1"
+    cost = "weir::llm::tokens{.input = 100, .output = 100}" if "quota" in kind else "std::uint64_t{7}, 1" if "keyed" in kind else "1"
     source = (f"#include <weir/{header}>\n#include <weir/token_bucket.hpp>\n"
               f"using limiter = {kind};\n"
               f'extern "C" bool own(limiter& l) {{ return l.try_acquire({cost}).granted(); }}\n'
