@@ -27,7 +27,6 @@
 #pragma once
 
 #include <atomic>
-#include <bit>
 #include <cstdint>
 
 #include "../limiter.hpp"
@@ -52,7 +51,7 @@ public:
     };
     /// The layout with the shortest ranges of which all but one hold `line` permits, and no shorter than 2^shift.
     static constexpr layout layout_for(std::uint64_t unit, permits line, unsigned shift = 0) noexcept {
-        auto const bits = static_cast<unsigned>(64 - std::bit_width(gcra::tat_max / unit));
+        auto const bits = static_cast<unsigned>(__builtin_clzll(gcra::tat_max / unit));
         while (shift + 1 < bits && line >> shift >= sets - 1) ++shift;
         return {shift, bits};
     }

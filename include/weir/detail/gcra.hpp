@@ -26,7 +26,6 @@
 // A grant may come later than the ideal's by the time of one unit, never earlier. What needs more bits is refused.
 #pragma once
 
-#include <bit>
 #include <chrono>
 #include <cstdint>
 #include <limits>
@@ -321,11 +320,11 @@ private:
         std::uint64_t divisor = 0;
         detail::u128 scaled_units{0, 0};
         if (whole_ != 0) {
-            auto const up = static_cast<unsigned>(std::countl_zero(whole_));
+            auto const up = static_cast<unsigned>(__builtin_clzll(whole_));
             divisor = up == 0 ? whole_ : whole_ << up | fraction_.hi >> (64 - up);
             scaled_units = {up == 0 ? 0 : units >> (64 - up), units << up};
         } else {
-            auto const up = static_cast<unsigned>(std::countl_zero(fraction_.hi));
+            auto const up = static_cast<unsigned>(__builtin_clzll(fraction_.hi));
             divisor = up == 0 ? fraction_.hi : fraction_.hi << up | fraction_.lo >> (64 - up);
             scaled_units = {units << up, 0};
             if (up != 0 && units >> (64 - up) != 0) return never;
