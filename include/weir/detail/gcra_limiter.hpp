@@ -152,7 +152,7 @@ protected:
         return duration{static_cast<typename duration::rep>(ticks < longest ? ticks : longest)};
     }
     [[gnu::__noinline__, gnu::__cold__]] constexpr duration after_unusual(time_point to) const noexcept {
-        return detail::retry_after(to == (time_point::max)() ? (time_point::min)() : t_, to);
+        return detail::retry_after(to == (time_point::max)(), t_, to);
     }
 
     constexpr void mark_approx() noexcept { flags_ |= attempt::approx; }

@@ -136,9 +136,14 @@ private:
         }
         return false;
     }
-    static constexpr bool is_limit(cause c) noexcept {
-        return c == cause::request_rate || c == cause::token_rate || c == cause::rate || c == cause::burst ||
-               c == cause::concurrency;
+    // A server that answers, refuses the request or counts it is up. A limit that was met is kept by the limiter.
+    static constexpr bool shows_it_is_up(verdict const& v) noexcept {
+        cause const c = v.cause;
+        return v.action == action::proceed || v.action == action::give_up || c == cause::request_rate ||
+               c == cause::token_rate || c == cause::rate || c == cause::burst || c == cause::concurrency;
+    }
+    static time_point after(time_point t, std::chrono::nanoseconds d) noexcept {
+        return weir::detail::saturating_add(t, weir::detail::saturating_ceil<duration>(d));
     }
     static bool may_have_been_worked_on(reply const& r, cause c) noexcept {
         if (c == cause::overload)
@@ -450,19 +455,16 @@ void session<Pool, Classes>::call::retry(verdict const& v, time_point now) {
         session_.options_.retry.next(retries_, random_numbers{&session_}, elsewhere ? std::nullopt : v.wait,
                                      std::chrono::nanoseconds{now - *first_}, previous_);
     if (!pause) return finish(call_end::exhausted, v.reason);
-    auto const after = [now](std::chrono::nanoseconds d) {
-        return weir::detail::saturating_add(now, weir::detail::saturating_ceil<duration>(d));
-    };
-    if (!elsewhere && after(*pause) >= request_.deadline) return finish(call_end::deadline, v.reason);
+    if (!elsewhere && after(now, *pause) >= request_.deadline) return finish(call_end::deadline, v.reason);
     if (session_.budget_ && !session_.budget_->try_retry(now)) return finish(call_end::budget, v.reason);
     ++retries_;
     previous_ = (std::min<std::chrono::nanoseconds>)(*pause, session_.options_.retry.cap);
     if (elsewhere) {
         if (now >= avoid_until_) avoided_.clear();
         avoided_.insert(number_of_account());
-        avoid_until_ = (std::max)(avoid_until_, after(*pause));
+        avoid_until_ = (std::max)(avoid_until_, after(now, *pause));
     } else {
-        pause_until_ = after(*pause);
+        pause_until_ = after(now, *pause);
     }
 }
 

@@ -48,8 +48,7 @@ struct session<Pool, Classes>::call::condition {
     }
     // After a cooldown: is the probe, or passes where there is no need for one.
     bool enter(std::size_t link, std::size_t member, time_point t) {
-        time_point const give_up =
-            weir::detail::saturating_add(t, weir::detail::saturating_ceil<duration>(c.session_.options_.timeout));
+        time_point const give_up = after(t, c.session_.options_.timeout);
         by = limit_kind::model_cooldown;
         if (!c.session_.model_probation(link).enter(c.model_probe_, t, give_up)) return false;
         by = limit_kind::cooldown;
@@ -60,26 +59,23 @@ struct session<Pool, Classes>::call::condition {
     limit_kind denied_by() const noexcept { return by; }
 };
 
-// Tells the chain, and begins what follows a cooldown. What the server asks to wait for holds for all calls. A limit
-// that was met is kept by the limiter, so that no probe is needed.
+// Tells the chain, and begins what follows a cooldown. What the server asks to wait for holds for all calls.
 template <class Pool, std::size_t Classes>
 void session<Pool, Classes>::call::report(verdict const& v, time_point now, std::chrono::sys_seconds wall) {
     session_.chain_.report(choice_, v, now, wall);
     if (v.action == action::retry && v.wait && *v.wait > v.wait->zero()) {
-        pool().begin_cooldown(member(),
-                              weir::detail::saturating_add(now, weir::detail::saturating_ceil<duration>(*v.wait)));
+        pool().begin_cooldown(member(), after(now, *v.wait));
     }
-    if (v.action == action::proceed || v.action == action::give_up || is_limit(v.cause)) return;
+    if (shows_it_is_up(v)) return;
     if (session_.chain_.cooldown_until(link()) > now) session_.model_probation(link()).begin();
     if (pool().cooldown_until(member()) > now) session_.probation(link(), member()).begin();
 }
 
-// A server that answers, refuses the request or counts it is up.
 template <class Pool, std::size_t Classes>
 void session<Pool, Classes>::call::end_probe(verdict const& v, bool sent) noexcept {
     auto& model = session_.model_probation(link());
     auto& account = session_.probation(link(), member());
-    if (sent && (v.action == action::proceed || v.action == action::give_up || is_limit(v.cause))) {
+    if (sent && shows_it_is_up(v)) {
         model.pass(model_probe_);
         account.pass(account_probe_);
     } else {
