@@ -45,6 +45,15 @@ struct llm_probation : llm_session {
         return n;
     }
 
+    // Of five calls one is sent, and ends so.
+    void a_probe_ends(pool& p, reply const& end) {
+        waiting.clear();
+        cool_down(p, 5);
+        EXPECT_EQ(sent_now(), 1U);
+        waiting.front()->ended(end);
+        waiting.erase(waiting.begin());
+    }
+
     std::vector<std::unique_ptr<call>> waiting;
 };
 
@@ -76,11 +85,7 @@ TEST_F(llm_probation, a_probe_that_is_not_sent_is_no_answer) {
     pool& p = model("m", 1, wide);
     open();
     for (auto const& end : {cancelled(), unsent(), overloaded(), no_answer()}) {
-        waiting.clear();
-        cool_down(p, 5);
-        EXPECT_EQ(sent_now(), 1U);
-        waiting.front()->ended(end);
-        waiting.erase(waiting.begin());
+        a_probe_ends(p, end);
         EXPECT_EQ(sent_now(), 1U);
         waiting.front()->ended(answered());
         EXPECT_EQ(sent_now(), 3U);
@@ -92,11 +97,7 @@ TEST_F(llm_probation, a_server_that_refuses_a_request_is_up) {
     pool& p = model("m", 1, wide);
     open();
     for (auto const& end : {says(400, "InvalidParameter"), says(400, "DataInspectionFailed"), throttled()}) {
-        waiting.clear();
-        cool_down(p, 5);
-        EXPECT_EQ(sent_now(), 1U);
-        waiting.front()->ended(end);
-        waiting.erase(waiting.begin());
+        a_probe_ends(p, end);
         EXPECT_EQ(sent_now(), 4U);
         for (auto& c : waiting) c->ended(answered());
     }
